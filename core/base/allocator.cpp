@@ -1,0 +1,128 @@
+// core/base/allocator.cpp: counted, size-classed CPU blocks.
+#include "core/base/allocator.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "core/base/check.h"
+
+namespace shoal {
+
+std::string_view name_of(MemoryKind kind) {
+  switch (kind) {
+    case MemoryKind::kWeights: return "weights";
+    case MemoryKind::kGradients: return "gradients";
+    case MemoryKind::kOptimizer: return "optimizer";
+    case MemoryKind::kActivations: return "activations";
+    case MemoryKind::kWorkspace: return "workspace";
+  }
+  return "?";
+}
+
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+// Rounds up to one of eight steps per power of two: at most 12.5 % unused, few distinct sizes.
+int64_t size_class(int64_t bytes) {
+  bytes = std::max<int64_t>(bytes, kAlignment);
+  const int64_t power = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(bytes)));
+  const int64_t step = std::max<int64_t>(power / 8, kAlignment);
+  return (bytes + step - 1) / step * step;
+}
+
+}  // namespace
+
+struct Allocator::Pool {
+  mutable std::mutex mutex;
+  MemoryUse use;
+  std::map<int64_t, std::vector<void*>> free_blocks;
+
+  ~Pool() { release_free_blocks(); }
+
+  void release_free_blocks() {
+    for (auto& [bytes, blocks] : free_blocks) {
+      for (void* block : blocks) std::free(block);
+    }
+    free_blocks.clear();
+  }
+
+  void count(int64_t bytes, MemoryKind kind) {
+    const size_t k = static_cast<size_t>(kind);
+    use.now_bytes[k] += bytes;
+    use.total_now_bytes += bytes;
+    use.peak_bytes[k] = std::max(use.peak_bytes[k], use.now_bytes[k]);
+    if (use.total_now_bytes > use.total_peak_bytes) {
+      use.total_peak_bytes = use.total_now_bytes;
+      use.at_total_peak_bytes = use.now_bytes;
+    }
+  }
+
+  void* take(int64_t bytes) {
+    auto& blocks = free_blocks[bytes];
+    if (!blocks.empty()) {
+      void* block = blocks.back();
+      blocks.pop_back();
+      return block;
+    }
+    void* block = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+    if (block == nullptr) {
+      release_free_blocks();
+      block = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+    }
+    return block;
+  }
+};
+
+Allocator::Allocator(DeviceKind device) : device_(device), pool_(std::make_shared<Pool>()) {
+  SHOAL_CHECK(device != DeviceKind::kCuda, "this build has no CUDA allocator");
+}
+Allocator::~Allocator() = default;
+
+std::shared_ptr<std::byte> Allocator::allocate(int64_t bytes, MemoryKind kind) {
+  SHOAL_CHECK(bytes >= 0, "{} bytes", bytes);
+  const int64_t counted = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const int64_t block_bytes = size_class(bytes);
+  void* block = nullptr;
+  {
+    const std::lock_guard lock(pool_->mutex);
+    if (device_ == DeviceKind::kCpu) {
+      block = pool_->take(block_bytes);
+      if (block == nullptr) {
+        std::string report;
+        for (int k = 0; k < kNumMemoryKinds; ++k) {
+          report += fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<MemoryKind>(k)),
+                                static_cast<double>(pool_->use.now_bytes[static_cast<size_t>(k)]) / (1 << 20));
+        }
+        fail("out of memory: {:.1f} MiB for {} refused by the machine; in use: {}; lower train.microbatch or "
+             "the model's size, or start more ranks on more machines",
+             static_cast<double>(bytes) / (1 << 20), name_of(kind), report);
+      }
+    }
+    pool_->count(counted, kind);
+  }
+  return {static_cast<std::byte*>(block), [pool = pool_, counted, block_bytes, kind](std::byte* p) {
+            const std::lock_guard lock(pool->mutex);
+            pool->count(-counted, kind);
+            if (p != nullptr) pool->free_blocks[block_bytes].push_back(p);
+          }};
+}
+
+MemoryUse Allocator::use() const {
+  const std::lock_guard lock(pool_->mutex);
+  return pool_->use;
+}
+
+void Allocator::reset_peaks() {
+  const std::lock_guard lock(pool_->mutex);
+  MemoryUse& use = pool_->use;
+  use.peak_bytes = use.now_bytes;
+  use.total_peak_bytes = use.total_now_bytes;
+  use.at_total_peak_bytes = use.now_bytes;
+}
+
+}  // namespace shoal

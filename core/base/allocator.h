@@ -1,0 +1,55 @@
+// core/base/allocator.h: one rank's memory: where it comes from, and what it is used for.
+//
+// Every tensor says what it is for (weights, gradients, …), so that the high-water mark of each category is known.
+// On kSimulated only the counting happens. Freed CPU blocks are kept for the next request of the same size class:
+// a training step asks for the same sizes again and again, and fresh pages cost more than many of the ops on them.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "core/base/device.h"
+
+namespace shoal {
+
+enum class MemoryKind { kWeights, kGradients, kOptimizer, kActivations, kWorkspace };
+constexpr int kNumMemoryKinds = 5;
+std::string_view name_of(MemoryKind kind);
+
+struct MemoryUse {
+  std::array<int64_t, kNumMemoryKinds> now_bytes{};
+  std::array<int64_t, kNumMemoryKinds> peak_bytes{};        // each category's own high-water mark
+  std::array<int64_t, kNumMemoryKinds> at_total_peak_bytes{};  // the split at the moment of total_peak_bytes
+  int64_t total_now_bytes = 0;
+  int64_t total_peak_bytes = 0;
+};
+
+// Thread-safe: the communication thread releases tensors too. Outlived safely by its tensors.
+class Allocator {
+ public:
+  explicit Allocator(DeviceKind device);
+  ~Allocator();
+  Allocator(const Allocator&) = delete;
+  Allocator& operator=(const Allocator&) = delete;
+
+  DeviceKind device() const { return device_; }
+
+  // Memory of `bytes`, aligned to 64, not zeroed; a null pointer with a counting owner on kSimulated.
+  // Throws Error with the memory in use by category when the machine has no more.
+  std::shared_ptr<std::byte> allocate(int64_t bytes, MemoryKind kind);
+
+  MemoryUse use() const;
+  // Forgets the high-water marks: the peaks start again from what is in use now.
+  void reset_peaks();
+
+  struct Pool;
+
+ private:
+  DeviceKind device_;
+  std::shared_ptr<Pool> pool_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,38 @@
+// core/base/lane.cpp: the fixed rotation.
+#include "core/base/lane.h"
+
+#include <chrono>
+
+namespace shoal {
+
+void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks) {
+  SHOAL_CHECK_EQ(lanes.size(), tasks.size());
+  for (size_t i = 0; i < lanes.size(); ++i) {
+    lanes[i]->resume_at_ = tasks[i].handle();
+    lanes[i]->waiting_for_ = nullptr;
+  }
+  size_t unfinished = tasks.size();
+  while (unfinished > 0) {
+    for (size_t i = 0; i < lanes.size(); ++i) {
+      Lane& lane = *lanes[i];
+      if (tasks[i].done()) continue;
+      if (lane.waiting_for_ && !lane.waiting_for_->done()) {
+        const auto begin = std::chrono::steady_clock::now();
+        try {
+          lane.waiting_for_->wait();
+        } catch (...) {
+          // Thrown again in the coroutine that waits, by await_resume.
+        }
+        lane.exposed_wire_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      }
+      lane.waiting_for_ = nullptr;
+      lane.resume_at_.resume();
+      if (tasks[i].done()) {
+        --unfinished;
+        tasks[i].take();  // rethrows; the other tasks are destroyed where they stand
+      }
+    }
+  }
+}
+
+}  // namespace shoal

@@ -1,0 +1,74 @@
+// core/base/tensor.cpp: views and their checks.
+#include "core/base/tensor.h"
+
+#include <cstring>
+
+namespace shoal {
+
+Tensor Tensor::empty(Shape shape, DType dtype, Allocator& allocator, MemoryKind kind) {
+  Tensor tensor;
+  tensor.shape_ = shape;
+  tensor.dtype_ = dtype;
+  tensor.device_ = allocator.device();
+  tensor.row_stride_ = shape.row_numel();
+  int64_t bytes = 0;
+  SHOAL_CHECK(!__builtin_mul_overflow(shape.numel(), size_of(dtype), &bytes), "bytes of {} overflow", shape);
+  tensor.storage_ = allocator.allocate(bytes, kind);
+  // A simulated block is a null pointer with an owner: `defined` must still hold, so alias a non-null address.
+  if (tensor.storage_ == nullptr) {
+    static std::byte no_storage;
+    tensor.storage_ = std::shared_ptr<std::byte>(tensor.storage_, &no_storage);
+  }
+  return tensor;
+}
+
+Tensor Tensor::zeros(Shape shape, DType dtype, Allocator& allocator, MemoryKind kind) {
+  Tensor tensor = empty(shape, dtype, allocator, kind);
+  if (std::byte* p = tensor.raw()) std::memset(p, 0, static_cast<size_t>(tensor.bytes()));
+  return tensor;
+}
+
+Tensor Tensor::rows(int64_t begin, int64_t count) const {
+  SHOAL_CHECK(dims() >= 1 && begin >= 0 && count >= 0 && begin + count <= size(0), "rows [{}, {}) of {}", begin,
+              begin + count, shape_);
+  Tensor view = *this;
+  view.offset_bytes_ += begin * row_stride_ * size_of(dtype_);
+  Shape shape{count};
+  for (int dim = 1; dim < dims(); ++dim) shape.append(size(dim));
+  view.shape_ = shape;
+  return view;
+}
+
+Tensor Tensor::columns(int64_t begin, int64_t count) const {
+  SHOAL_CHECK(dims() == 2 && begin >= 0 && count >= 0 && begin + count <= size(1), "columns [{}, {}) of {}", begin,
+              begin + count, shape_);
+  Tensor view = *this;
+  view.offset_bytes_ += begin * size_of(dtype_);
+  view.shape_ = Shape{size(0), count};
+  return view;
+}
+
+Tensor Tensor::reshape(Shape shape) const {
+  SHOAL_CHECK_EQ(shape.numel(), numel());
+  Tensor view = *this;
+  view.shape_ = shape;
+  if (contiguous()) {
+    view.row_stride_ = shape.row_numel();
+  } else {
+    SHOAL_CHECK(shape.dims() > 0 && shape[0] == size(0), "{} has strided rows and cannot become {}", shape_, shape);
+  }
+  return view;
+}
+
+Tensor Tensor::operator[](int64_t index) const {
+  SHOAL_CHECK(dims() >= 1 && index >= 0 && index < size(0), "index {} of {}", index, shape_);
+  Tensor view = *this;
+  view.offset_bytes_ += index * row_stride_ * size_of(dtype_);
+  Shape shape;
+  for (int dim = 1; dim < dims(); ++dim) shape.append(size(dim));
+  view.shape_ = shape;
+  view.row_stride_ = shape.row_numel();
+  return view;
+}
+
+}  // namespace shoal

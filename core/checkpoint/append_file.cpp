@@ -1,0 +1,37 @@
+// core/checkpoint/append_file.cpp: one write a record, cut back when it did not fit.
+#include "core/checkpoint/append_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "core/base/check.h"
+#include "core/checkpoint/atomic_file.h"
+
+namespace shoal {
+
+AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
+  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+  if (fd_ < 0) {
+    fail("{}: cannot be created: {}", path_.string(), std::generic_category().message(errno));
+  }
+}
+
+AppendFile::~AppendFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void AppendFile::append(std::string_view record) {
+  try {
+    write_fully(fd_, record.data(), record.size(), path_);
+  } catch (...) {
+    // Best effort: the error in flight says what matters, and readers skip a torn last record.
+    [[maybe_unused]] const int cut = ::ftruncate(fd_, bytes_);
+    throw;
+  }
+  bytes_ += static_cast<int64_t>(record.size());
+}
+
+}  // namespace shoal

@@ -1,0 +1,29 @@
+// core/checkpoint/append_file.h: a log file of whole records.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+
+namespace shoal {
+
+// Each append hands the whole record to the kernel before it returns, so that a reader, or a crash of the process, sees
+// whole records only. When the disk fills in the middle of one, the file is cut back to the last whole record.
+class AppendFile {
+ public:
+  // Creates the file, which must not exist: nobody appends to another run's records.
+  explicit AppendFile(std::filesystem::path path);
+  ~AppendFile();
+  AppendFile(const AppendFile&) = delete;
+  AppendFile& operator=(const AppendFile&) = delete;
+
+  void append(std::string_view record);
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace shoal

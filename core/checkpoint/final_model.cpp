@@ -1,0 +1,104 @@
+// core/checkpoint/final_model.cpp: a folder that appears whole, or not at all.
+#include "core/checkpoint/final_model.h"
+
+#include <unistd.h>
+
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "core/checkpoint/atomic_file.h"
+
+namespace shoal {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTensorFile = "model.safetensors";
+constexpr const char* kConfigFile = "config.textproto";
+constexpr const char* kTokenizerStem = "tokenizer";
+
+void rename_folder(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error) fail("{}: cannot be renamed to {}: {}", from.string(), to.string(), error.message());
+}
+
+// Removes a staging folder unless told that it has become something else.
+struct Staging {
+  fs::path path;
+  bool keep = false;
+  ~Staging() {
+    std::error_code ignored;
+    if (!keep) fs::remove_all(path, ignored);
+  }
+};
+
+fs::path final_directory(const fs::path& path) {
+  for (const fs::path& candidate : {path, path / "final"}) {
+    std::error_code ignored;
+    if (!fs::is_regular_file(candidate / kTensorFile, ignored)) continue;
+    if (!fs::is_regular_file(candidate / kConfigFile, ignored)) {
+      fail("{}: has {} but no {}; it is no complete final model", candidate.string(), kTensorFile, kConfigFile);
+    }
+    return candidate;
+  }
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {
+    fail("{}: does not exist; expected a run folder with final/, or final/ itself", path.string());
+  }
+  fail("{}: holds no final model (neither {} nor final/{}); train writes it at its end, when train.save_final is true",
+       path.string(), kTensorFile, kTensorFile);
+}
+
+}  // namespace
+
+void write_final_model(const fs::path& run_dir, const FinalModelParts& parts) {
+  const fs::path target = run_dir / "final";
+  Staging staging{run_dir / fmt::format(".tmp-final-{}", ::getpid())};
+  std::error_code error;
+  if (!fs::create_directory(staging.path, error)) {
+    const std::string reason = error ? error.message() : "it exists already";
+    staging.keep = true;  // not ours
+    fail("{}: cannot be created: {}", staging.path.string(), reason);
+  }
+  std::map<std::string, std::string> metadata = parts.metadata;
+  metadata["format"] = "pt";  // several loaders insist on it
+  write_safetensors(staging.path / kTensorFile, parts.tensors, metadata);
+  write_text_file(staging.path / kConfigFile, parts.config_text);
+  if (!parts.tokenizer_file.empty()) {
+    copy_file_atomically(parts.tokenizer_file,
+                         staging.path / (kTokenizerStem + parts.tokenizer_file.extension().string()));
+  }
+  sync_directory(staging.path);
+
+  Staging old{run_dir / fmt::format(".old-final-{}", ::getpid()), true};
+  const bool replaces = fs::exists(target, error);
+  if (replaces) rename_folder(target, old.path);
+  try {
+    rename_folder(staging.path, target);
+  } catch (const Error&) {
+    if (replaces) fs::rename(old.path, target, error);
+    throw;
+  }
+  old.keep = !replaces;
+  staging.keep = true;
+  sync_directory(run_dir);
+}
+
+FinalModel::FinalModel(const fs::path& path) : directory_(final_directory(path)), tensors_(directory_ / kTensorFile) {}
+
+std::optional<fs::path> FinalModel::tokenizer_path() const {
+  std::vector<fs::path> found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory_)) {
+    if (entry.path().stem() == kTokenizerStem && entry.is_regular_file()) found.push_back(entry.path());
+  }
+  if (found.size() > 1) {
+    fail("{}: holds several tokenizers ({}, {}); keep one", directory_.string(), found[0].filename().string(),
+         found[1].filename().string());
+  }
+  if (found.empty()) return std::nullopt;
+  return found[0];
+}
+
+}  // namespace shoal

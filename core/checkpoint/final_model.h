@@ -1,0 +1,46 @@
+// core/checkpoint/final_model.h: RUN/final/, the trained model as generate and evaluate read it.
+//
+//   model.safetensors   parameters by global name in the compute dtype; router biases "layers.N.router.bias" in f32
+//   config.textproto    the resolved config of the run
+//   tokenizer.<ext>     a copy of the tokenizer file; absent for the byte tokenizer
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/safetensors.h"
+
+namespace shoal {
+
+struct FinalModelParts {
+  std::vector<NamedTensor> tensors;
+  std::string config_text;
+  std::filesystem::path tokenizer_file;          // empty: the tokenizer has no file
+  std::map<std::string, std::string> metadata;   // own provenance beside {"format": "pt"}: "step", "producer"
+};
+
+// Writes RUN/final/. Called by one rank. Everything is written and synced in RUN/.tmp-final-*, which is then renamed: a
+// crash at any instant leaves either no final/ or a whole one. A final/ that was there is replaced.
+void write_final_model(const std::filesystem::path& run_dir, const FinalModelParts& parts);
+
+// A final model on disk.
+class FinalModel {
+ public:
+  // `path`: the run folder, or its final/ itself. Throws, naming what is missing, when it is neither.
+  explicit FinalModel(const std::filesystem::path& path);
+
+  const std::filesystem::path& directory() const { return directory_; }
+  std::filesystem::path config_path() const { return directory_ / "config.textproto"; }
+  // Absent when the model has no tokenizer file (bytes).
+  std::optional<std::filesystem::path> tokenizer_path() const;
+  const SafetensorsFile& tensors() const { return tensors_; }
+
+ private:
+  std::filesystem::path directory_;
+  SafetensorsFile tensors_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,79 @@
+// core/checkpoint/safetensors.h: Hugging Face's tensor file, written as the reference writes it and read as hostile input.
+//
+//   u64 N | N bytes of JSON: name → {"dtype", "shape", "data_offsets"} | data, little-endian, row-major, dense
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/tensor.h"
+
+namespace shoal {
+
+// A tensor to be written: dense host memory of `shape` in `dtype`.
+struct NamedTensor {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::kF32;
+  const std::byte* data = nullptr;
+};
+NamedTensor named(std::string name, const Tensor& tensor);
+
+// Header and data order of the reference: widest dtype first, then by name; the JSON padded to a multiple of 8, so that
+// every tensor is aligned. Written atomically (atomic_file.h). Metadata is written as given; loaders of Hugging Face want
+// {"format": "pt"} in it. Throws on duplicate names, names that are not UTF-8, and whatever the disk says.
+void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
+                       const std::map<std::string, std::string>& metadata);
+
+// A tensor as a file's header describes it.
+struct StoredTensor {
+  std::string name;
+  std::string dtype;           // as in the file: "BF16"
+  std::vector<int64_t> shape;  // up to 8 extents
+  int64_t begin_bytes = 0;     // in the data buffer
+  int64_t end_bytes = 0;
+  int64_t numel = 0;
+};
+
+// An open file whose header has been validated in full: JSON, UTF-8, no duplicate or unknown keys, known dtypes, rank at
+// most 8, checked products, offsets that cover the data exactly. No field of it can cause an allocation beyond the file's
+// size. Errors name file, tensor, expected and found. Moves, does not copy.
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(std::filesystem::path path);
+  ~SafetensorsFile();
+  SafetensorsFile(SafetensorsFile&& other) noexcept;
+  SafetensorsFile& operator=(SafetensorsFile&&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  // In the order of their data.
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  bool contains(const std::string& name) const { return find_or_null(name) != nullptr; }
+  const StoredTensor& find(const std::string& name) const;  // throws when absent
+
+  // Reads a floating tensor (F64, F32, F16, BF16) into `out`, a dense CPU tensor of the same shape, rounding to its
+  // floating dtype. Equal dtypes are copied bit for bit.
+  void read(const std::string& name, const Tensor& out) const;
+  // The same as f32 values.
+  std::vector<float> read_f32(const std::string& name, const Shape& shape) const;
+
+ private:
+  const StoredTensor* find_or_null(const std::string& name) const;
+  template <class Out>
+  void read_as(const StoredTensor& tensor, Out* out) const;
+  void read_bytes(int64_t offset, std::span<std::byte> out) const;
+
+  std::filesystem::path path_;
+  int fd_ = -1;
+  int64_t data_begin_ = 0;
+  std::vector<StoredTensor> tensors_;
+  std::map<std::string, size_t> by_name_;
+  std::map<std::string, std::string> metadata_;
+};
+
+}  // namespace shoal

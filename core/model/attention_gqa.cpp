@@ -1,0 +1,92 @@
+// core/model/attention_gqa.cpp: one fused projection, attention, one projection back.
+#include "core/model/attention_gqa.h"
+
+#include <cmath>
+
+namespace shoal {
+
+namespace {
+
+AttentionShape shape_of(const ModelConfig& model) {
+  const AttentionConfig& config = model.attention();
+  const int64_t head_dim = config.head_dim() > 0 ? config.head_dim() : model.hidden() / config.heads();
+  return {.heads = config.heads(),
+          .kv_heads = config.kv_heads() > 0 ? config.kv_heads() : config.heads(),
+          .qk_dim = head_dim,
+          .v_dim = head_dim,
+          .scale = 1 / std::sqrt(static_cast<double>(head_dim))};
+}
+
+}  // namespace
+
+AttentionGqa::AttentionGqa(const ModelContext& context, const std::string& prefix)
+    : shape_(shape_of(context.config)),
+      qkv_(context.store, prefix + "qkv", (shape_.heads + 2 * shape_.kv_heads) * shape_.qk_dim,
+           context.config.hidden(), context.init_std()),
+      rope_(context.config.attention().rope(), shape_.qk_dim, context.max_position, context.compute,
+            context.allocator),
+      out_(context.store, prefix + "out", context.config.hidden(), q_width(), context.residual_init_std()) {
+  shape_.scale *= rope_.softmax_factor;
+  const AttentionConfig::QkNorm kind = context.config.attention().qk_norm();
+  if (kind != AttentionConfig::NONE) {
+    const bool per_head = kind == AttentionConfig::PER_HEAD;
+    q_norm_.emplace(context.store, prefix + "q_norm", per_head ? shape_.qk_dim : q_width(), context.config.norm_eps());
+    k_norm_.emplace(context.store, prefix + "k_norm", per_head ? shape_.qk_dim : kv_width(),
+                    context.config.norm_eps());
+  }
+}
+
+RopeShape AttentionGqa::rope_shape(int64_t heads) const {
+  return {.heads = heads, .head_dim = shape_.qk_dim, .begin = 0, .dim = shape_.qk_dim, .layout = rope_.layout};
+}
+
+Task<Tensor> AttentionGqa::forward(Tensor x, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const {
+  GqaSaved& s = saved.emplace<GqaSaved>();
+  Stream& stream = lane.compute();
+  s.x = x;
+  s.qkv = co_await qkv_.forward(x, lane);
+  Tensor q = s.qkv.columns(0, q_width());
+  Tensor k = s.qkv.columns(q_width(), kv_width());
+  const Tensor v = s.qkv.columns(q_width() + kv_width(), kv_width());
+  if (q_norm_) {
+    s.q = co_await q_norm_->forward(q, s.q_norm, lane);
+    s.k = co_await k_norm_->forward(k, s.k_norm, lane);
+    q = s.q;
+    k = s.k;
+  }
+  rope_forward(q, batch.positions, rope_.table, rope_shape(shape_.heads), stream);
+  rope_forward(k, batch.positions, rope_.table, rope_shape(shape_.kv_heads), stream);
+
+  s.out = stream.activation({x.size(0), q_width()}, x.dtype());
+  s.log_sum_exp = stream.activation({shape_.heads, x.size(0)}, arithmetic_dtype(x.dtype()));
+  attention_forward(s.out, s.log_sum_exp, q, k, v, batch.document_offsets, shape_, stream);
+  co_return co_await out_.forward(s.out, lane);
+}
+
+Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const {
+  GqaSaved s = std::move(std::get<GqaSaved>(saved));
+  saved.emplace<std::monostate>();
+  Stream& stream = lane.compute();
+  Tensor d_attention = co_await out_.backward(std::move(d_out), s.out, lane);
+
+  const Tensor q_raw = s.qkv.columns(0, q_width());
+  const Tensor k_raw = s.qkv.columns(q_width(), kv_width());
+  const Tensor v = s.qkv.columns(q_width() + kv_width(), kv_width());
+  Tensor d_qkv = stream.activation(s.qkv.shape(), s.qkv.dtype());
+  Tensor d_q = d_qkv.columns(0, q_width());
+  Tensor d_k = d_qkv.columns(q_width(), kv_width());
+  Tensor d_v = d_qkv.columns(q_width() + kv_width(), kv_width());
+  attention_backward(d_q, d_k, d_v, d_attention, q_norm_ ? s.q : q_raw, q_norm_ ? s.k : k_raw, v, s.out,
+                     s.log_sum_exp, batch.document_offsets, shape_, stream);
+  d_attention = {};
+  rope_backward(d_q, batch.positions, rope_.table, rope_shape(shape_.heads), stream);
+  rope_backward(d_k, batch.positions, rope_.table, rope_shape(shape_.kv_heads), stream);
+  if (q_norm_) {
+    // In place: the gradient of the normalised queries and keys becomes that of the raw ones.
+    co_await q_norm_->backward(d_q, Write::kOverwrites, d_q, q_raw, s.q_norm, lane);
+    co_await k_norm_->backward(d_k, Write::kOverwrites, d_k, k_raw, s.k_norm, lane);
+  }
+  co_return co_await qkv_.backward(std::move(d_qkv), s.x, lane);
+}
+
+}  // namespace shoal

@@ -1,0 +1,129 @@
+// core/model/attention_mla.cpp: low-rank projections around one attention.
+#include "core/model/attention_mla.h"
+
+#include <cmath>
+
+#include "kernels/elementwise.h"
+
+namespace shoal {
+
+namespace {
+
+MlaHeads heads_of(const AttentionConfig& config) {
+  return {.heads = config.heads(),
+          .nope = config.qk_nope_head_dim(),
+          .rope = config.qk_rope_head_dim(),
+          .v_dim = config.v_head_dim()};
+}
+
+AttentionShape shape_of(const MlaHeads& heads, double softmax_factor) {
+  const int64_t qk_dim = heads.nope + heads.rope;
+  return {.heads = heads.heads,
+          .kv_heads = heads.heads,
+          .qk_dim = qk_dim,
+          .v_dim = heads.v_dim,
+          .scale = softmax_factor / std::sqrt(static_cast<double>(qk_dim))};
+}
+
+// DeepSeek builds the norms of the bottlenecks with this epsilon whatever the model's own.
+constexpr double kLatentNormEps = 1e-6;
+
+}  // namespace
+
+AttentionMla::AttentionMla(const ModelContext& context, const std::string& prefix)
+    : heads_(heads_of(context.config.attention())),
+      latent_(context.config.attention().kv_lora_rank()),
+      rope_(context.config.attention().rope(), heads_.rope, context.max_position, context.compute, context.allocator),
+      shape_(shape_of(heads_, rope_.softmax_factor)),
+      q_a_(context.config.attention().q_lora_rank() > 0
+               ? std::optional<Linear>(std::in_place, context.store, prefix + "q_a",
+                                       context.config.attention().q_lora_rank(), context.config.hidden(),
+                                       context.init_std())
+               : std::nullopt),
+      q_a_norm_(q_a_ ? std::optional<Norm>(std::in_place, context.store, prefix + "q_a_norm",
+                                           context.config.attention().q_lora_rank(), kLatentNormEps)
+                     : std::nullopt),
+      q_b_(context.store, prefix + (q_a_ ? "q_b" : "q"), heads_.heads * shape_.qk_dim,
+           q_a_ ? context.config.attention().q_lora_rank() : context.config.hidden(), context.init_std()),
+      kv_a_(context.store, prefix + "kv_a", latent_ + heads_.rope, context.config.hidden(), context.init_std()),
+      kv_a_norm_(context.store, prefix + "kv_a_norm", latent_, kLatentNormEps),
+      kv_b_(context.store, prefix + "kv_b", heads_.heads * (heads_.nope + heads_.v_dim), latent_, context.init_std()),
+      out_(context.store, prefix + "out", context.config.hidden(), heads_.heads * heads_.v_dim,
+           context.residual_init_std()) {}
+
+RopeShape AttentionMla::q_rope() const {
+  return {.heads = heads_.heads,
+          .head_dim = shape_.qk_dim,
+          .begin = heads_.nope,
+          .dim = heads_.rope,
+          .layout = rope_.layout};
+}
+RopeShape AttentionMla::k_rope() const {
+  return {.heads = 1, .head_dim = heads_.rope, .begin = 0, .dim = heads_.rope, .layout = rope_.layout};
+}
+
+Task<Tensor> AttentionMla::forward(Tensor x, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const {
+  MlaSaved& s = saved.emplace<MlaSaved>();
+  Stream& stream = lane.compute();
+  const int64_t rows = x.size(0);
+  s.x = x;
+  if (q_a_) {
+    s.q_a = co_await q_a_->forward(x, lane);
+    s.q_a_normed = co_await q_a_norm_->forward(s.q_a, s.q_a_norm, lane);
+    s.q = co_await q_b_.forward(s.q_a_normed, lane);
+  } else {
+    s.q = co_await q_b_.forward(x, lane);
+  }
+  rope_forward(s.q, batch.positions, rope_.table, q_rope(), stream);
+
+  s.kv_a = co_await kv_a_.forward(x, lane);
+  const Tensor key_rope = s.kv_a.columns(latent_, heads_.rope);
+  rope_forward(key_rope, batch.positions, rope_.table, k_rope(), stream);
+  s.kv_a_normed = co_await kv_a_norm_.forward(s.kv_a.columns(0, latent_), s.kv_a_norm, lane);
+  const Tensor kv = co_await kv_b_.forward(s.kv_a_normed, lane);
+  s.k = stream.activation({rows, heads_.heads * shape_.qk_dim}, x.dtype());
+  s.v = stream.activation({rows, heads_.heads * heads_.v_dim}, x.dtype());
+  mla_heads_forward(s.k, s.v, kv, key_rope, heads_, stream);
+
+  s.out = stream.activation({rows, heads_.heads * heads_.v_dim}, x.dtype());
+  s.log_sum_exp = stream.activation({heads_.heads, rows}, arithmetic_dtype(x.dtype()));
+  attention_forward(s.out, s.log_sum_exp, s.q, s.k, s.v, batch.document_offsets, shape_, stream);
+  co_return co_await out_.forward(s.out, lane);
+}
+
+Task<Tensor> AttentionMla::backward(Tensor d_out, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const {
+  MlaSaved s = std::move(std::get<MlaSaved>(saved));
+  saved.emplace<std::monostate>();
+  Stream& stream = lane.compute();
+  Tensor d_attention = co_await out_.backward(std::move(d_out), s.out, lane);
+  Tensor d_q = stream.activation(s.q.shape(), s.q.dtype());
+  Tensor d_k = stream.activation(s.k.shape(), s.k.dtype());
+  Tensor d_v = stream.activation(s.v.shape(), s.v.dtype());
+  attention_backward(d_q, d_k, d_v, d_attention, s.q, s.k, s.v, s.out, s.log_sum_exp, batch.document_offsets, shape_,
+                     stream);
+  d_attention = s.out = s.q = s.k = s.v = {};
+
+  Tensor d_kv = stream.activation({d_k.size(0), heads_.heads * (heads_.nope + heads_.v_dim)}, d_k.dtype());
+  Tensor d_kv_a = stream.activation(s.kv_a.shape(), s.kv_a.dtype());
+  const Tensor d_key_rope = d_kv_a.columns(latent_, heads_.rope);
+  mla_heads_backward(d_kv, d_key_rope, d_k, d_v, heads_, stream);
+  d_k = d_v = {};
+  rope_backward(d_key_rope, batch.positions, rope_.table, k_rope(), stream);
+  const Tensor d_latent = co_await kv_b_.backward(std::move(d_kv), s.kv_a_normed, lane);
+  co_await kv_a_norm_.backward(d_kv_a.columns(0, latent_), Write::kOverwrites, d_latent, s.kv_a.columns(0, latent_),
+                               s.kv_a_norm, lane);
+  Tensor d_x = co_await kv_a_.backward(std::move(d_kv_a), s.x, lane);
+
+  rope_backward(d_q, batch.positions, rope_.table, q_rope(), stream);
+  if (q_a_) {
+    const Tensor d_normed = co_await q_b_.backward(std::move(d_q), s.q_a_normed, lane);
+    Tensor d_q_a = stream.activation(s.q_a.shape(), s.q_a.dtype());
+    co_await q_a_norm_->backward(d_q_a, Write::kOverwrites, d_normed, s.q_a, s.q_a_norm, lane);
+    accumulate(d_x, co_await q_a_->backward(std::move(d_q_a), s.x, lane), stream);
+  } else {
+    accumulate(d_x, co_await q_b_.backward(std::move(d_q), s.x, lane), stream);
+  }
+  co_return d_x;
+}
+
+}  // namespace shoal

@@ -1,0 +1,45 @@
+// core/model/attention_mla.h: multi-head latent attention (DeepSeek-V2, arXiv:2405.04434).
+//
+//   q      = norm(x Wq_aᵀ) Wq_bᵀ  (or x Wqᵀ)    per head: nope | rope
+//   kv_a   = x Wkv_aᵀ                            latent [kv_lora_rank] | one rope key for all heads
+//   kv     = norm(latent) Wkv_bᵀ                 per head: nope key | value
+//   out    = softmax(q kᵀ * scale) v,  scale = (nope + rope)^-0.5 times YaRN's factor
+//   y      = out Woᵀ
+#pragma once
+
+#include <optional>
+
+#include "core/model/attention.h"
+#include "core/model/linear.h"
+#include "core/model/model_context.h"
+#include "core/model/rope.h"
+#include "kernels/attention.h"
+#include "kernels/mla_heads.h"
+
+namespace shoal {
+
+class AttentionMla final : public Attention {
+ public:
+  AttentionMla(const ModelContext& context, const std::string& prefix);
+
+  Task<Tensor> forward(Tensor x, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const override;
+  Task<Tensor> backward(Tensor d_out, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const override;
+
+ private:
+  MlaHeads heads_;
+  int64_t latent_;  // kv_lora_rank
+  Rope rope_;
+  AttentionShape shape_;
+  std::optional<Linear> q_a_;
+  std::optional<Norm> q_a_norm_;
+  Linear q_b_;  // named "q" when there is no low rank
+  Linear kv_a_;
+  Norm kv_a_norm_;
+  Linear kv_b_;
+  Linear out_;
+
+  RopeShape q_rope() const;
+  RopeShape k_rope() const;
+};
+
+}  // namespace shoal

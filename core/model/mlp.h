@@ -1,0 +1,28 @@
+// core/model/mlp.h: the SwiGLU MLP: of a dense block, and shared by all tokens of a MoE block.
+//
+//   gate_up = x Wgate_upᵀ   [rows, 2 * ffn]      y = (silu(gate) * up) Wdownᵀ   [rows, hidden]
+#pragma once
+
+#include "core/model/feed_forward.h"
+#include "core/model/linear.h"
+#include "core/model/model_context.h"
+
+namespace shoal {
+
+class Mlp final : public FeedForward {
+ public:
+  Mlp(const ModelContext& context, const std::string& prefix, int64_t ffn);
+
+  Task<Tensor> forward(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
+  Task<Tensor> backward(Tensor d_out, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
+
+  Task<Tensor> forward(Tensor x, MlpSaved& saved, Lane& lane) const;
+  Task<Tensor> backward(Tensor d_out, MlpSaved& saved, Lane& lane) const;
+
+ private:
+  int64_t ffn_;
+  Linear gate_up_;
+  Linear down_;
+};
+
+}  // namespace shoal

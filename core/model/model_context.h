@@ -1,0 +1,26 @@
+// core/model/model_context.h: what every layer of one model is built from.
+#pragma once
+
+#include <string>
+
+#include "core/config/config.pb.h"
+#include "parallel/parameter_store.h"
+
+namespace shoal {
+
+struct ModelContext {
+  const ModelConfig& config;
+  ParameterStore& store;
+  Allocator& allocator;
+  DType compute;         // dtype of weights and activations
+  int64_t max_position;  // longest document
+
+  double init_std() const { return config.init_std(); }
+  // For matrices that write into the residual stream.
+  double residual_init_std() const;
+};
+
+// "layers.3."
+std::string layer_prefix(int64_t layer);
+
+}  // namespace shoal

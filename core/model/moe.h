@@ -1,0 +1,29 @@
+// core/model/moe.h: the mixture-of-experts layer: router, routed experts, shared expert.
+//
+//   y = Σ over the token's experts, ascending, of weight_e * expert_e(x)  +  shared(x)
+#pragma once
+
+#include <optional>
+
+#include "core/model/experts.h"
+#include "core/model/mlp.h"
+#include "core/model/router.h"
+
+namespace shoal {
+
+class Moe final : public FeedForward {
+ public:
+  Moe(const ModelContext& context, const std::string& prefix, int64_t moe_layer);
+
+  Task<Tensor> forward(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
+  Task<Tensor> backward(Tensor d_out, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
+
+  Router& router() { return router_; }
+
+ private:
+  Router router_;
+  Experts experts_;
+  std::optional<Mlp> shared_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,19 @@
+// core/model/rope.h: the rotation table a model's attention layers share.
+#pragma once
+
+#include "core/config/config.pb.h"
+#include "kernels/rope.h"
+
+namespace shoal {
+
+// From the config: what the rotation of one attention layer needs.
+struct Rope {
+  Tensor table;               // [max_position, dim / 2, 2]
+  RopeLayout layout = RopeLayout::kHalfSplit;
+  double softmax_factor = 1;  // YaRN's, multiplies the attention scale
+
+  // dtype: the compute dtype; the table is f64 for f64, else f32. `max_position` bounds the positions it covers.
+  Rope(const RopeConfig& config, int64_t dim, int64_t max_position, DType dtype, Allocator& allocator);
+};
+
+}  // namespace shoal

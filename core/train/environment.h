@@ -1,0 +1,21 @@
+// core/train/environment.h: on what, with what and from what a run was made: what a bitwise rerun needs to repeat.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace shoal {
+
+// What only the caller knows.
+struct RunFacts {
+  std::vector<std::string> command_line;
+  int num_ranks = 1;
+  int threads_per_rank = 1;
+  std::string compute;  // "bf16", "f32"
+};
+
+// A JSON object, indented: date, host, kernel, CPU model, CPUs, memory, instruction sets, compiler, library versions,
+// git commit of the source tree the program lies in (null outside one), command line, ranks and threads.
+std::string environment_json(const RunFacts& facts);
+
+}  // namespace shoal

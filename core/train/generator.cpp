@@ -1,0 +1,90 @@
+// core/train/generator.cpp: the whole context is computed anew for each token: no cache to keep in step with training.
+#include "core/train/generator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/base/random.h"
+#include "kernels/elementwise.h"
+
+namespace shoal {
+
+int32_t choose_token(const std::vector<float>& logits, int64_t vocab, double temperature, int64_t top_k,
+                     double uniform) {
+  std::vector<int32_t> ids(static_cast<size_t>(std::min<int64_t>(vocab, static_cast<int64_t>(logits.size()))));
+  std::iota(ids.begin(), ids.end(), 0);
+  const auto likelier = [&](int32_t a, int32_t b) {
+    const float la = logits[static_cast<size_t>(a)];
+    const float lb = logits[static_cast<size_t>(b)];
+    return la != lb ? la > lb : a < b;
+  };
+  if (temperature <= 0) return *std::min_element(ids.begin(), ids.end(), likelier);
+  const size_t keep = top_k > 0 ? std::min(ids.size(), static_cast<size_t>(top_k)) : ids.size();
+  std::partial_sort(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(keep), ids.end(), likelier);
+  ids.resize(keep);
+  std::vector<double> cumulative;
+  double total = 0;
+  for (const int32_t id : ids) {
+    total += std::exp((logits[static_cast<size_t>(id)] - logits[static_cast<size_t>(ids[0])]) / temperature);
+    cumulative.push_back(total);
+  }
+  const auto at = std::upper_bound(cumulative.begin(), cumulative.end(), uniform * total);
+  return ids[std::min(static_cast<size_t>(at - cumulative.begin()), ids.size() - 1)];
+}
+
+namespace {
+
+// Contexts are padded behind to a multiple of this, so that GEMMs of the same few sizes repeat; causal attention keeps
+// the padding out of sight.
+constexpr int64_t kContextStep = 64;
+
+std::vector<float> next_logits(ModelRuntime& runtime, std::span<const int32_t> context) {
+  Stream& stream = runtime.stream();
+  const int64_t length = static_cast<int64_t>(context.size());
+  const int64_t rows = (length + kContextStep - 1) / kContextStep * kContextStep;
+  const int64_t padded = std::max(length, std::min(rows, runtime.options().max_position));
+  std::vector<int32_t> tokens(context.begin(), context.end());
+  tokens.resize(static_cast<size_t>(padded), context.back());
+  std::vector<int32_t> positions(static_cast<size_t>(padded));
+  std::iota(positions.begin(), positions.end(), 0);
+  Microbatch batch;
+  batch.tokens = stream.activation({padded}, DType::kI32);
+  batch.tokens.copy_from(tokens);
+  batch.positions = stream.activation({padded}, DType::kI32);
+  batch.positions.copy_from(positions);
+  batch.document_offsets = batch.sequence_offsets = {0, padded};
+  const Tensor last = stream.activation({1}, DType::kI32);
+  last.copy_from<int32_t>({static_cast<int32_t>(length - 1)});
+  const Tensor logits = run_lane(runtime.lane(), runtime.model().logits(batch, last, runtime.lane()));
+  for (Router* router : runtime.model().routers()) router->clear_statistics(stream);
+  const Tensor narrow = stream.workspace(logits.shape(), DType::kF32);
+  cast(narrow, logits, stream);
+  return read_to_host<float>(narrow, stream, [&] { return std::vector<float>(static_cast<size_t>(logits.numel())); });
+}
+
+}  // namespace
+
+std::string generate_text(ModelRuntime& runtime, const Tokenizer& tokenizer, const GenerateConfig& config,
+                          uint64_t seed, const std::function<void(std::string_view)>& on_text) {
+  // Documents are packed end to end, so an end of document is what a start looks like to the model.
+  std::vector<int32_t> ids{tokenizer.eod_id()};
+  tokenizer.encode(config.prompt(), ids);
+  std::string text = config.prompt();
+  on_text(text);
+  const CounterRandom random(seed, stream_of("generate"));
+  for (int64_t i = 0; i < config.max_new_tokens(); ++i) {
+    const size_t window = std::min(ids.size(), static_cast<size_t>(runtime.options().max_position));
+    const std::vector<float> logits = next_logits(runtime, std::span(ids).last(window));
+    const int32_t id = choose_token(logits, tokenizer.vocab_size(), config.temperature(), config.top_k(),
+                                    random.uniform(static_cast<uint64_t>(i)));
+    if (id == tokenizer.eod_id()) break;
+    ids.push_back(id);
+    const std::string_view piece = tokenizer.bytes_of(id);
+    text += piece;
+    on_text(piece);
+  }
+  return text;
+}
+
+}  // namespace shoal

@@ -1,0 +1,120 @@
+// core/train/metrics.cpp: one list of fields for JSON, one of tags for TensorBoard.
+#include "core/train/metrics.h"
+
+#include <cmath>
+#include <numbers>
+#include <string_view>
+
+#include "core/base/check.h"
+
+namespace shoal {
+namespace {
+
+// Appends "key":value pairs. Doubles are printed as the shortest text that reads back as the same number.
+class JsonObject {
+ public:
+  void add(std::string_view key, double value) {
+    key_of(key);
+    // JSON has no NaN and no infinity.
+    text_ += std::isfinite(value) ? fmt::format("{}", value) : "null";
+  }
+  void add(std::string_view key, int64_t value) {
+    key_of(key);
+    text_ += fmt::format("{}", value);
+  }
+  void add(std::string_view key, bool value) {
+    key_of(key);
+    text_ += value ? "true" : "false";
+  }
+  std::string str() const { return text_ + "}"; }
+
+ private:
+  void key_of(std::string_view key) { text_ += fmt::format("{}\"{}\":", text_.size() > 1 ? "," : "", key); }
+  std::string text_ = "{";
+};
+
+}  // namespace
+
+double perplexity(double loss) { return std::exp(loss); }
+
+double bits_per_byte(double loss, int64_t tokens, int64_t bytes) {
+  if (bytes <= 0) return std::numeric_limits<double>::quiet_NaN();
+  return loss / std::numbers::ln2 * static_cast<double>(tokens) / static_cast<double>(bytes);
+}
+
+std::string to_json(const StepMetrics& m) {
+  JsonObject json;
+  json.add("step", m.step);
+  json.add("tokens", m.tokens);
+  json.add("sequences", m.sequences);
+  json.add("loss", m.loss);
+  json.add("aux_loss", m.aux_loss);
+  json.add("lr", m.lr);
+  json.add("grad_norm", m.grad_norm);
+  json.add("clip_factor", m.clip_factor);
+  json.add("update_skipped", m.update_skipped);
+  json.add("step_ms", m.step_ms);
+  json.add("tokens_per_s", m.tokens_per_s);
+  json.add("tflops", m.tflops);
+  json.add("mfu", m.mfu);
+  json.add("expert_load_max_violation", m.expert_load_max_violation);
+  json.add("comm_bytes", m.comm_bytes);
+  json.add("exposed_comm_ms", m.exposed_comm_ms);
+  json.add("peak_memory_bytes", m.peak_memory_bytes);
+  return json.str();
+}
+
+std::string to_json(const ValidationMetrics& m) {
+  JsonObject json;
+  json.add("step", m.step);
+  json.add("tokens", m.tokens);
+  json.add("val_tokens", m.val_tokens);
+  json.add("val_loss", m.val_loss);
+  json.add("val_perplexity", m.val_perplexity);
+  json.add("val_bits_per_byte", m.val_bits_per_byte);
+  return json.str();
+}
+
+std::vector<Scalar> to_scalars(const StepMetrics& m) {
+  return {
+      {"train/loss", m.loss},
+      {"train/aux_loss", m.aux_loss},
+      {"train/lr", m.lr},
+      {"train/grad_norm", m.grad_norm},
+      {"train/tokens", static_cast<double>(m.tokens)},
+      {"train/sequences", static_cast<double>(m.sequences)},
+      {"train/tokens_per_s", m.tokens_per_s},
+      {"train/tflops", m.tflops},
+      {"train/mfu", m.mfu},
+      {"train/step_ms", m.step_ms},
+      {"time/comm_exposed_ms", m.exposed_comm_ms},
+      {"comm/mib", static_cast<double>(m.comm_bytes) / (1 << 20)},
+      {"mem/peak_gib", static_cast<double>(m.peak_memory_bytes) / (1 << 30)},
+      {"moe/maxvio_max", m.expert_load_max_violation},
+  };
+}
+
+std::vector<Scalar> to_scalars(const ValidationMetrics& m) {
+  std::vector<Scalar> scalars = {{"val/loss", m.val_loss}, {"val/ppl", m.val_perplexity}};
+  if (std::isfinite(m.val_bits_per_byte)) scalars.push_back({"val/bpb", m.val_bits_per_byte});
+  return scalars;
+}
+
+MetricsLog::MetricsLog(const std::filesystem::path& run_dir)
+    : lines_(run_dir / "metrics.jsonl"), events_(run_dir / "tensorboard") {}
+
+void MetricsLog::write(const StepMetrics& metrics) {
+  lines_.append(to_json(metrics) + "\n");
+  events_.scalars(metrics.step, to_scalars(metrics));
+}
+
+void MetricsLog::write(const ValidationMetrics& metrics) {
+  lines_.append(to_json(metrics) + "\n");
+  events_.scalars(metrics.step, to_scalars(metrics));
+}
+
+void MetricsLog::write_text(int64_t step, const std::string& tag, const std::string& markdown) {
+  events_.text(step, tag, markdown);
+}
+
+}  // namespace shoal

@@ -1,0 +1,72 @@
+// core/train/metrics.h: what a step and a validation report, and their way to metrics.jsonl and TensorBoard.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/append_file.h"
+#include "core/train/tensorboard.h"
+
+namespace shoal {
+
+// Shared by the console, metrics.jsonl and TensorBoard. Everything is over all ranks.
+struct StepMetrics {
+  int64_t step = 0;                      // 1-based
+  int64_t tokens = 0;                    // trained on so far, this step included
+  int64_t sequences = 0;                 // of this step
+  double loss = 0;                       // mean next-token cross-entropy alone, nats
+  double aux_loss = 0;                   // weighted balance losses (and others beside the main loss)
+  double lr = 0;
+  double grad_norm = 0;                  // before clipping
+  double clip_factor = 1;
+  bool update_skipped = false;           // the gradients were not finite
+  double step_ms = 0;
+  double tokens_per_s = 0;
+  double tflops = 0;                     // model FLOPs per second / 1e12
+  double mfu = 0;                        // 0 to 1
+  double expert_load_max_violation = 0;  // worst layer: (max load - mean) / mean
+  int64_t comm_bytes = 0;                // sent over links in this step
+  double exposed_comm_ms = 0;            // waiting on the wire with nothing to compute, worst rank
+  int64_t peak_memory_bytes = 0;         // tensors, worst rank
+};
+
+struct ValidationMetrics {
+  int64_t step = 0;  // updates done: 0 before the first
+  int64_t tokens = 0;            // trained on so far
+  int64_t val_tokens = 0;        // predicted
+  double val_loss = 0;           // nats per token
+  double val_perplexity = 0;     // exp(val_loss)
+  double val_bits_per_byte = std::numeric_limits<double>::quiet_NaN();  // NaN without a tokenizer: null in JSON
+};
+
+// exp(loss), and bits per byte of the text the tokens stand for; NaN when the bytes are unknown (0).
+double perplexity(double loss);
+double bits_per_byte(double loss, int64_t tokens, int64_t bytes);
+
+// One JSON object, no newline, keys as the members are named and in their order. NaN and Inf become null.
+std::string to_json(const StepMetrics& metrics);
+std::string to_json(const ValidationMetrics& metrics);
+
+std::vector<Scalar> to_scalars(const StepMetrics& metrics);
+std::vector<Scalar> to_scalars(const ValidationMetrics& metrics);
+
+// RUN/metrics.jsonl and RUN/tensorboard/. Owned by rank 0. Each call leaves whole lines and records on disk; an error
+// (disk full) says which file and how much space is left.
+class MetricsLog {
+ public:
+  explicit MetricsLog(const std::filesystem::path& run_dir);
+
+  void write(const StepMetrics& metrics);
+  void write(const ValidationMetrics& metrics);
+  // A text panel in TensorBoard: the config, a sample.
+  void write_text(int64_t step, const std::string& tag, const std::string& markdown);
+
+ private:
+  AppendFile lines_;
+  TensorboardWriter events_;
+};
+
+}  // namespace shoal

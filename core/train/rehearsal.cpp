@@ -1,0 +1,102 @@
+// core/train/rehearsal.cpp: the training step itself, fed with random tokens.
+#include "core/train/rehearsal.h"
+
+#include <numeric>
+
+#include "core/base/random.h"
+#include "core/model/flops.h"
+#include "core/train/microbatches.h"
+#include "core/train/progress.h"
+
+namespace shoal {
+
+Batch random_batch(SampleRange range, int64_t seq_len, int64_t vocab, uint64_t seed) {
+  Batch batch;
+  batch.range = range;
+  batch.seq_len = seq_len;
+  const CounterRandom random(seed, stream_of("rehearsal"));
+  const auto draw = [&](int64_t position) {
+    return static_cast<int32_t>(random.below(static_cast<uint64_t>(vocab), static_cast<uint64_t>(position)));
+  };
+  batch.document_offsets.push_back(0);
+  for (int64_t s = 0; s < range.count; ++s) {
+    for (int64_t t = 0; t < seq_len; ++t) {
+      const int64_t position = (range.first + s) * (seq_len + 1) + t;
+      batch.tokens.push_back(draw(position));
+      batch.targets.push_back(draw(position + 1));
+      batch.positions.push_back(static_cast<int32_t>(t));
+    }
+    batch.document_offsets.push_back((s + 1) * seq_len);
+  }
+  return batch;
+}
+
+RuntimeOptions training_options(const Config& config, DeviceKind device, DType compute) {
+  return {.device = device,
+          .compute = compute,
+          .train = true,
+          .max_position = config.data().seq_len(),
+          .bucket_bytes = config.parallel().bucket_mib() << 20};
+}
+
+DType moments_dtype(const PrecisionConfig& precision) {
+  return precision.moments() == PrecisionConfig::MOMENTS_BF16 ? DType::kBF16 : DType::kF32;
+}
+
+Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, DeviceKind device, DType compute)
+    : config_(config),
+      mesh_(mesh),
+      runtime_(config_.model(), mesh.data(), mesh.expert_data(), training_options(config_, device, compute)),
+      step_(runtime_, mesh.data(), config_.optim(), moments_dtype(config_.precision()), config_.run().seed()) {}
+
+int64_t Rehearsal::run_step() {
+  const int64_t sequences = config_.train().global_batch();
+  const int64_t seq_len = config_.data().seq_len();
+  const int64_t first = steps_ * sequences;
+  SampleRange mine = share_of(sequences, mesh_.data().rank(), mesh_.data().size());
+  mine.first += first;
+  const Batch batch = random_batch(mine, seq_len, config_.model().vocab(), config_.run().seed());
+  const int64_t count = num_microbatches(sequences, mesh_.data().size(), config_.train().microbatch());
+  ++steps_;
+  StepInput input{.step = steps_, .lr = config_.optim().lr(), .scored_tokens = batch.num_scored(), .microbatches = {}};
+  input.microbatches = make_microbatches(batch, count, steps_, first, sequences, runtime_.stream());
+  last_ = step_.run(std::move(input));
+  return sequences * seq_len;
+}
+
+DryRun dry_run(const Config& config, const ProcessMesh& mesh, DType compute) {
+  Rehearsal rehearsal(config, mesh, DeviceKind::kSimulated, compute);
+  DryRun run;
+  run.tokens_per_step = rehearsal.run_step();
+  const ParameterCounts counts = count_parameters(config.model());
+  run.parameters = counts.total;
+  run.active_parameters = counts.active;
+  run.flops_per_token = flops_per_token(config.model(), config.data().seq_len(), FlopConvention{});
+  const double my_share = static_cast<double>(share_of(config.train().global_batch(), mesh.data().rank(),
+                                                       mesh.data().size()).count) /
+                          static_cast<double>(config.train().global_batch());
+  run.stated_flops_per_token = my_share > 0 ? rehearsal.runtime().stream().model_flops() /
+                                                  (my_share * static_cast<double>(run.tokens_per_step))
+                                            : 0;
+  run.memory = rehearsal.runtime().allocator().use();
+  return run;
+}
+
+std::string describe(const DryRun& run) {
+  std::string text = fmt::format("parameters          {:>15}\n", format_count(run.parameters));
+  text += fmt::format("  active per token  {:>15}\n", format_count(run.active_parameters));
+  text += fmt::format("tokens per step     {:>15}\n", format_count(run.tokens_per_step));
+  text += fmt::format("GFLOP per token     {:>15.4f}   forward and backward, causal, without MTP\n",
+                      run.flops_per_token * 1e-9);
+  text += fmt::format("  stated by the ops {:>15.4f}\n", run.stated_flops_per_token * 1e-9);
+  text += "memory of one rank  at the peak   own highest\n";
+  for (int k = 0; k < kNumMemoryKinds; ++k) {
+    const auto i = static_cast<size_t>(k);
+    text += fmt::format("  {:<17} {:>11}   {:>11}\n", name_of(static_cast<MemoryKind>(k)),
+                        format_bytes(run.memory.at_total_peak_bytes[i]), format_bytes(run.memory.peak_bytes[i]));
+  }
+  text += fmt::format("  {:<17} {:>11}\n", "peak", format_bytes(run.memory.total_peak_bytes));
+  return text;
+}
+
+}  // namespace shoal

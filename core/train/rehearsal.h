@@ -1,0 +1,56 @@
+// core/train/rehearsal.h: training steps without data files: what --dry-run and `shoal bench train` run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/config/config.pb.h"
+#include "core/train/train_step.h"
+#include "data/loader.h"
+#include "parallel/process_mesh.h"
+
+namespace shoal {
+
+// Uniformly random tokens, one document a sequence.
+Batch random_batch(SampleRange range, int64_t seq_len, int64_t vocab, uint64_t seed);
+
+// One rank of a training run on random tokens, on any device.
+class Rehearsal {
+ public:
+  // `compute`: precision.compute, resolved.
+  Rehearsal(const Config& config, const ProcessMesh& mesh, DeviceKind device, DType compute);
+
+  // Collective: one whole step at full batch size; returns its tokens over all ranks.
+  int64_t run_step();
+
+  ModelRuntime& runtime() { return runtime_; }
+  const StepOutcome& last() const { return last_; }
+
+ private:
+  Config config_;
+  const ProcessMesh& mesh_;
+  ModelRuntime runtime_;
+  TrainStep step_;
+  StepOutcome last_;
+  int64_t steps_ = 0;
+};
+
+// The options of a training runtime, the same for trainer and rehearsal.
+RuntimeOptions training_options(const Config& config, DeviceKind device, DType compute);
+DType moments_dtype(const PrecisionConfig& precision);
+
+// What a run would take, found by running one step on the simulated device.
+struct DryRun {
+  int64_t parameters = 0;
+  int64_t active_parameters = 0;
+  double flops_per_token = 0;         // closed form, causal, without MTP
+  double stated_flops_per_token = 0;  // Σ of what the ops stated
+  int64_t tokens_per_step = 0;
+  MemoryUse memory;  // this rank
+};
+DryRun dry_run(const Config& config, const ProcessMesh& mesh, DType compute);
+// The report `shoal train --dry-run` prints.
+std::string describe(const DryRun& run);
+
+}  // namespace shoal

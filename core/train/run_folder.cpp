@@ -1,0 +1,102 @@
+// core/train/run_folder.cpp: refuse first, write afterwards.
+#include "core/train/run_folder.h"
+
+#include <system_error>
+
+#include "core/base/check.h"
+#include "core/checkpoint/atomic_file.h"
+#include "core/train/progress.h"
+
+namespace shoal {
+namespace {
+
+namespace fs = std::filesystem;
+
+// run.dir.1, run.dir.2, …: the first name that is free.
+fs::path free_name_beside(const fs::path& folder) {
+  for (int number = 1;; ++number) {
+    const fs::path name = fmt::format("{}.{}", folder.string(), number);
+    std::error_code ignored;
+    if (!fs::exists(fs::symlink_status(name, ignored))) return name;
+  }
+}
+
+// The nearest folder above (or at) `path` that exists: the file system that will hold it.
+fs::path existing_ancestor(fs::path path) {
+  std::error_code ignored;
+  while (!fs::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
+  return path;
+}
+
+void check_space(const fs::path& folder, int64_t needed_bytes) {
+  std::error_code error;
+  const fs::path on = existing_ancestor(folder);
+  const fs::space_info space = fs::space(on, error);
+  if (error) fail("run.dir {}: the free space of {} cannot be read: {}", folder.string(), on.string(), error.message());
+  if (needed_bytes > 0 && space.available < static_cast<uintmax_t>(needed_bytes)) {
+    fail("run.dir {}: no space left for the run folder: it needs {} ({} bytes), {} ({} bytes) are available on its file "
+         "system; free some, or set run.dir to another disk",
+         folder.string(), format_bytes(needed_bytes), needed_bytes, format_bytes(static_cast<int64_t>(space.available)),
+         space.available);
+  }
+}
+
+// Writes and removes a small file: permissions, quotas and read-only disks show here, not after an hour of training.
+void check_writable(const fs::path& folder) {
+  try {
+    const fs::path probe = folder / ".write-probe";
+    write_text_file(probe, std::string(4096, 'x'));
+    std::error_code ignored;
+    fs::remove(probe, ignored);
+  } catch (const Error& error) {
+    fail("run.dir {}: cannot be written in: {}; set run.dir to a folder of yours", folder.string(), error.what());
+  }
+}
+
+}  // namespace
+
+bool holds_run(const fs::path& folder) {
+  for (const char* name : {"metrics.jsonl", "config.textproto", "environment.json", "tensorboard", "final"}) {
+    std::error_code ignored;
+    if (fs::exists(folder / name, ignored)) return true;
+  }
+  return false;
+}
+
+fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
+  if (config.dir().empty()) fail("run.dir is empty; set it to the folder the run shall write, such as runs/first");
+  // Without a trailing slash, and absolute, so that its parent and its neighbours have names.
+  fs::path folder = fs::absolute(config.dir()).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();
+
+  std::error_code error;
+  const fs::file_status status = fs::status(folder, error);
+  if (fs::exists(status) && !fs::is_directory(status)) {
+    fail("run.dir {}: is not a folder; set run.dir to another name", folder.string());
+  }
+  const bool occupied = fs::exists(status) && holds_run(folder);
+  if (occupied && !config.overwrite()) {
+    fail("run.dir {}: already holds a run; set run.dir to another folder, or run.overwrite=true to move the old run "
+         "aside to {}",
+         folder.string(), free_name_beside(folder).string());
+  }
+  check_space(folder, needed_bytes);
+  if (occupied) {
+    const fs::path aside = free_name_beside(folder);
+    fs::rename(folder, aside, error);
+    if (error) {
+      fail("run.dir {}: the old run cannot be moved aside to {}: {}", folder.string(), aside.string(), error.message());
+    }
+  }
+  fs::create_directories(folder, error);
+  if (error) fail("run.dir {}: cannot be created: {}", folder.string(), error.message());
+  check_writable(folder);
+  return folder;
+}
+
+void describe_run(const fs::path& folder, const std::string& config_text, const std::string& environment_json) {
+  write_text_file(folder / "config.textproto", config_text);
+  write_text_file(folder / "environment.json", environment_json + "\n");
+}
+
+}  // namespace shoal

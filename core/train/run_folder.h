@@ -1,0 +1,29 @@
+// core/train/run_folder.h: the folder of one run: created, checked, and described, before anything expensive starts.
+//
+//   RUN/config.textproto   the resolved config          RUN/metrics.jsonl, RUN/tensorboard/   metrics.h
+//   RUN/environment.json   machine, build, command      RUN/final/                            final_model.h
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "core/config/config.pb.h"
+
+namespace shoal {
+
+// Makes run.dir ready for a new run. Called by one rank. Throws Error, before anything is written, when the folder
+//   - holds a run already and run.overwrite is off; with it on, the old folder is moved aside, whole, to run.dir.1 (.2, …),
+//   - is no folder, or cannot be created or written in,
+//   - has less than needed_bytes of free space; both numbers are in the message.
+// Returns the folder.
+std::filesystem::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes);
+
+// True when the folder holds the files of a run.
+bool holds_run(const std::filesystem::path& folder);
+
+// Writes config.textproto and environment.json.
+void describe_run(const std::filesystem::path& folder, const std::string& config_text,
+                  const std::string& environment_json);
+
+}  // namespace shoal

@@ -1,0 +1,55 @@
+// core/train/train_step.h: one optimizer step, from microbatches to new weights. Every call is Collective.
+//
+//   forwards and backwards by the schedule → gradients reduce-scattered → global norm, clip → AdamW on the shards →
+//   weights gathered (awaited by the next reader of each) → router biases moved
+#pragma once
+
+#include <vector>
+
+#include "core/config/config.pb.h"
+#include "core/train/model_runtime.h"
+#include "optim/adamw_optimizer.h"
+
+namespace shoal {
+
+struct StepInput {
+  int64_t step = 1;  // 1-based
+  double lr = 0;
+  int64_t scored_tokens = 0;  // unmasked targets in this rank's microbatches
+  std::vector<Microbatch> microbatches;
+};
+
+struct StepOutcome {
+  double loss = 0;      // mean over the step's unmasked tokens, all ranks
+  double aux_loss = 0;  // balance losses as they enter the gradient
+  int64_t scored_tokens = 0;  // all ranks
+  double grad_norm = 0;
+  double clip_factor = 1;
+  bool update_skipped = false;  // gradients were not finite: weights, moments and biases are as before
+  double max_violation = 0;     // worst MoE layer
+  double exposed_comm_s = 0;    // this rank, since the last step's end
+};
+
+class TrainStep {
+ public:
+  // `group`: ranks that see different tokens. Draws the initial weights and masters from `seed`.
+  TrainStep(ModelRuntime& runtime, Communicator& group, const OptimConfig& config, DType moments, uint64_t seed);
+
+  StepOutcome run(StepInput input);
+
+ private:
+  void set_loss_scales(StepInput& input, StepOutcome& outcome);
+  void run_schedule(const StepInput& input, StepOutcome& outcome);
+  Task<void> forward(const Microbatch& batch, TransformerSaved& saved, double& loss_sum);
+  Task<void> await_reductions();
+  void update_weights(const StepInput& input, StepOutcome& outcome);
+  void balance(StepOutcome& outcome);
+  void reduce_losses(double loss_sum, StepOutcome& outcome);
+
+  ModelRuntime& runtime_;
+  Communicator& group_;
+  OptimConfig config_;
+  AdamwOptimizer optimizer_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,55 @@
+// data/dataset_note.cpp: the note as a small JSON object.
+#include "data/dataset_note.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/base/check.h"
+#include "data/file.h"
+
+namespace shoal {
+
+using nlohmann::json;
+
+std::string note_path(const std::string& prefix) { return prefix + ".note.json"; }
+
+std::string to_json(const DatasetNote& note) {
+  return json{{"tokenizer", note.tokenizer},      {"fingerprint", note.fingerprint},
+              {"vocab_size", note.vocab_size},    {"eod_id", note.eod_id},
+              {"documents", note.num_documents},  {"tokens", note.num_tokens},
+              {"text_bytes", note.num_text_bytes}}
+             .dump(2) +
+         "\n";
+}
+
+std::optional<DatasetNote> read_dataset_note(const std::string& prefix) {
+  constexpr int64_t kMaxBytes = 64 << 10;
+  const std::string path = note_path(prefix);
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  const std::string text = read_small_file(path, "the note about the tokens", kMaxBytes);
+  try {
+    const json fields = json::parse(text);
+    DatasetNote note;
+    fields.at("tokenizer").get_to(note.tokenizer);
+    fields.at("fingerprint").get_to(note.fingerprint);
+    fields.at("vocab_size").get_to(note.vocab_size);
+    fields.at("eod_id").get_to(note.eod_id);
+    fields.at("documents").get_to(note.num_documents);
+    fields.at("tokens").get_to(note.num_tokens);
+    fields.at("text_bytes").get_to(note.num_text_bytes);
+    return note;
+  } catch (const json::exception& error) {
+    fail("{} is damaged ({}); run `shoal tokenize` again, or remove it to go without", path, error.what());
+  }
+}
+
+void check_same_tokenizer(const std::string& prefix, const Tokenizer& tokenizer) {
+  const auto note = read_dataset_note(prefix);
+  if (!note || note->fingerprint == tokenizer.fingerprint()) return;
+  fail("{} was made with another tokenizer: expected {} ({} tokens, {}), found {} ({} tokens, {}); tokenize the text "
+       "again with the tokenizer of data.tokenizer, or name the one that made it",
+       prefix, tokenizer.name(), tokenizer.vocab_size(), tokenizer.fingerprint(), note->tokenizer, note->vocab_size,
+       note->fingerprint);
+}
+
+}  // namespace shoal

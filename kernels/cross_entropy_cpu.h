@@ -1,0 +1,11 @@
+// kernels/cross_entropy_cpu.h: the loss's CPU loops. Both throw naming row and target when a target is outside the logits.
+#pragma once
+
+#include "core/base/tensor.h"
+
+namespace shoal {
+
+// An undefined `d_logits` asks for the losses alone.
+void cross_entropy_cpu(Tensor losses, Tensor d_logits, const Tensor& logits, const Tensor& targets, double scale);
+
+}  // namespace shoal

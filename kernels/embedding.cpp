@@ -1,0 +1,45 @@
+// kernels/embedding.cpp: table look-up's public door: checks, work, dispatch.
+#include "kernels/embedding.h"
+
+#include "kernels/embedding_cpu.h"
+#include "kernels/operands.h"
+
+namespace shoal {
+
+namespace {
+
+void check_operands(const Tensor& rows, const Tensor& table, const Tensor& tokens) {
+  SHOAL_CHECK(table.dims() == 2, "table is {}, expected [vocab, hidden]", table.shape());
+  SHOAL_CHECK(tokens.dims() == 1, "tokens is {}, expected [rows]", tokens.shape());
+  check_dtype(tokens, DType::kI32);
+  SHOAL_CHECK_EQ(rows.shape(), (Shape{tokens.size(0), table.size(1)}));
+  check_dense(rows, table, tokens);
+}
+
+}  // namespace
+
+void embedding_forward(Tensor out, const Tensor& table, const Tensor& tokens, Stream& stream) {
+  check_on(stream, out, table, tokens);
+  check_operands(out, table, tokens);
+  check_dtype(out, table.dtype());
+  const Work work{.op = "embedding.forward",
+                  .kind = WorkKind::kMove,
+                  .bytes = operand_bytes(out, out, tokens),
+                  .precision = table.dtype()};
+  stream.launch(work, [&] { embedding_forward_cpu(out, table, tokens); });
+}
+
+void embedding_backward(Tensor d_table, const Tensor& d_out, const Tensor& tokens, Stream& stream) {
+  check_on(stream, d_table, d_out, tokens);
+  check_operands(d_out, d_table, tokens);
+  check_dtype(d_table, arithmetic_dtype(d_out.dtype()));
+  // Of the table only the rows of the tokens are visited: read and written, at most one per row of d_out.
+  const double table_bytes = 2.0 * static_cast<double>(d_out.numel() * size_of(d_table.dtype()));
+  const Work work{.op = "embedding.backward",
+                  .executed_flops = static_cast<double>(d_out.numel()),
+                  .bytes = operand_bytes(d_out, tokens) + table_bytes,
+                  .precision = d_out.dtype()};
+  stream.launch(work, [&] { embedding_backward_cpu(d_table, d_out, tokens); });
+}
+
+}  // namespace shoal

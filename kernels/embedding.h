@@ -1,0 +1,18 @@
+// kernels/embedding.h: rows of a table by token id.
+//
+//   tokens  [rows] i32      every id in [0, vocab); an id outside throws, naming row and id
+//   table   [vocab, hidden]
+//   out     [rows, hidden]  dtype of the table
+#pragma once
+
+#include "core/base/stream.h"
+
+namespace shoal {
+
+void embedding_forward(Tensor out, const Tensor& table, const Tensor& tokens, Stream& stream);
+
+// d_table [vocab, hidden] f32 (f64) Accumulates; the rows of one token are added in ascending row order (sorted, no
+// atomics), so the sum is the same on every run and thread count.
+void embedding_backward(Tensor d_table, const Tensor& d_out, const Tensor& tokens, Stream& stream);
+
+}  // namespace shoal

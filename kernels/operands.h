@@ -1,0 +1,40 @@
+// kernels/operands.h: what the public doors of the ops share: device checks and operand bytes.
+#pragma once
+
+#include "core/base/stream.h"
+
+namespace shoal {
+
+// Elements below which a parallel region costs more than it saves.
+constexpr int64_t kMinParallelElements = 1 << 14;
+
+// Bytes of the operands, each once. Undefined (optional) tensors count nothing.
+template <class... Tensors>
+double operand_bytes(const Tensors&... tensors) {
+  return (0.0 + ... + (tensors.defined() ? static_cast<double>(tensors.bytes()) : 0.0));
+}
+
+// Every defined operand lives where the stream computes.
+template <class... Tensors>
+void check_on(const Stream& stream, const Tensors&... tensors) {
+  const auto check = [&](const Tensor& tensor) {
+    SHOAL_CHECK(!tensor.defined() || tensor.device() == stream.device(), "the tensor is on {}, the stream on {}",
+                name_of(tensor.device()), name_of(stream.device()));
+  };
+  (check(tensors), ...);
+}
+
+template <class... Tensors>
+void check_dense(const Tensors&... tensors) {
+  const auto check = [](const Tensor& tensor) {
+    SHOAL_CHECK(!tensor.defined() || tensor.contiguous(), "{} has rows {} elements apart, expected dense rows",
+                tensor.shape(), tensor.row_stride());
+  };
+  (check(tensors), ...);
+}
+
+inline void check_dtype(const Tensor& tensor, DType expected) {
+  SHOAL_CHECK(tensor.dtype() == expected, "found {}, expected {}", name_of(tensor.dtype()), name_of(expected));
+}
+
+}  // namespace shoal

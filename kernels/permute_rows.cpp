@@ -1,0 +1,47 @@
+// kernels/permute_rows.cpp: public doors of moved and summed rows: checks, work, dispatch.
+#include "kernels/permute_rows.h"
+
+#include "kernels/operands.h"
+#include "kernels/permute_rows_cpu.h"
+
+namespace shoal {
+
+void gather_rows(Tensor out, const Tensor& x, const Tensor& index, Stream& stream) {
+  check_on(stream, out, x, index);
+  SHOAL_CHECK(x.dims() == 2, "x is {}, expected [m, width]", x.shape());
+  SHOAL_CHECK(index.dims() == 1, "index is {}, expected [n]", index.shape());
+  SHOAL_CHECK_EQ(out.shape(), (Shape{index.size(0), x.size(1)}));
+  check_dtype(index, DType::kI32);
+  check_dtype(out, x.dtype());
+  check_dense(out, x, index);
+  const Work work{.op = "permute_rows.gather",
+                  .kind = WorkKind::kMove,
+                  .bytes = operand_bytes(out, out, index),
+                  .precision = x.dtype()};
+  stream.launch(work, [&] { gather_rows_cpu(out, x, index); });
+}
+
+void sum_rows(Tensor out, const Tensor& base, const Tensor& x, const Tensor& first, const Tensor& index,
+              Stream& stream) {
+  check_on(stream, out, base, x, first, index);
+  SHOAL_CHECK(x.dims() == 2 && out.dims() == 2, "x is {}, out is {}", x.shape(), out.shape());
+  SHOAL_CHECK_EQ(out.size(1), x.size(1));
+  check_dtype(out, x.dtype());
+  if (base.defined()) {
+    SHOAL_CHECK_EQ(base.shape(), out.shape());
+    check_dtype(base, x.dtype());
+  }
+  SHOAL_CHECK_EQ(first.shape(), (Shape{out.size(0) + 1}));
+  SHOAL_CHECK(index.dims() == 1, "index is {}", index.shape());
+  check_dtype(first, DType::kI32);
+  check_dtype(index, DType::kI32);
+  check_dense(out, base, x, first, index);
+  const double row_bytes = static_cast<double>(x.size(1) * size_of(x.dtype()));
+  const Work work{.op = "permute_rows.sum",
+                  .executed_flops = static_cast<double>(index.size(0) * x.size(1)),
+                  .bytes = operand_bytes(out, base, first, index) + static_cast<double>(index.size(0)) * row_bytes,
+                  .precision = x.dtype()};
+  stream.launch(work, [&] { sum_rows_cpu(out, base, x, first, index); });
+}
+
+}  // namespace shoal

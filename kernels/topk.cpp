@@ -1,0 +1,126 @@
+// kernels/topk.cpp: the router's public doors: checks, work, dispatch.
+#include "kernels/topk.h"
+
+#include "kernels/operands.h"
+#include "kernels/topk_cpu.h"
+
+namespace shoal {
+
+namespace {
+
+void check_shape(const RouterShape& s) {
+  SHOAL_CHECK(s.num_experts > 0 && s.topk > 0, "num_experts {}, topk {}", s.num_experts, s.topk);
+  SHOAL_CHECK(s.num_groups > 0 && s.num_experts % s.num_groups == 0, "{} experts in {} groups", s.num_experts,
+              s.num_groups);
+  SHOAL_CHECK(s.topk_groups > 0 && s.topk_groups <= s.num_groups, "the best {} of {} groups", s.topk_groups,
+              s.num_groups);
+  const int64_t eligible = s.topk_groups * (s.num_experts / s.num_groups);
+  SHOAL_CHECK(s.topk <= eligible, "a token chooses {} experts among the {} of its groups", s.topk, eligible);
+}
+
+// [tokens, num_experts] in f32 or f64.
+void check_scores(const Tensor& scores, const RouterShape& s) {
+  SHOAL_CHECK(scores.dims() == 2, "found {}, expected [tokens, num_experts]", scores.shape());
+  SHOAL_CHECK_EQ(scores.size(1), s.num_experts);
+  SHOAL_CHECK(scores.dtype() == DType::kF32 || scores.dtype() == DType::kF64, "router scores are {}, expected f32 or f64",
+              name_of(scores.dtype()));
+  check_dense(scores);
+}
+
+void check_choices(const Tensor& experts, const Tensor& scores, const RouterShape& s) {
+  SHOAL_CHECK_EQ(experts.shape(), (Shape{scores.size(0), s.topk}));
+  check_dtype(experts, DType::kI32);
+  check_dense(experts);
+}
+
+Work router_work(const char* op, double flops_per_score, const Tensor& scores, double bytes) {
+  return {.op = op,
+          .executed_flops = flops_per_score * static_cast<double>(scores.numel()),
+          .bytes = bytes,
+          .precision = scores.dtype()};
+}
+
+}  // namespace
+
+void router_scores(Tensor scores, const Tensor& logits, const RouterShape& shape, Stream& stream) {
+  check_on(stream, scores, logits);
+  check_shape(shape);
+  check_scores(logits, shape);
+  SHOAL_CHECK_EQ(scores.shape(), logits.shape());
+  check_dtype(scores, logits.dtype());
+  check_dense(scores);
+  const Work work = router_work("router.scores", 20, scores, operand_bytes(scores, logits));
+  stream.launch(work, [&] { router_scores_cpu(scores, logits, shape); });
+}
+
+void router_choose(Tensor experts, const Tensor& scores, const Tensor& bias, const RouterShape& shape, Stream& stream) {
+  check_on(stream, experts, scores, bias);
+  check_shape(shape);
+  check_scores(scores, shape);
+  check_choices(experts, scores, shape);
+  if (bias.defined()) {
+    SHOAL_CHECK_EQ(bias.shape(), (Shape{shape.num_experts}));
+    check_dtype(bias, DType::kF32);
+  }
+  const Work work = router_work("router.choose", 4, scores, operand_bytes(experts, scores, bias));
+  stream.launch(work, [&] { router_choose_cpu(experts, scores, bias, shape); });
+}
+
+void router_weights(Tensor weights, const Tensor& scores, const Tensor& experts, const RouterShape& shape,
+                    Stream& stream) {
+  check_on(stream, weights, scores, experts);
+  check_shape(shape);
+  check_scores(scores, shape);
+  check_choices(experts, scores, shape);
+  SHOAL_CHECK_EQ(weights.shape(), experts.shape());
+  check_dtype(weights, scores.dtype());
+  check_dense(weights);
+  const Work work = router_work("router.weights", 0, scores, operand_bytes(weights, weights, experts));
+  stream.launch(work, [&] { router_weights_cpu(weights, scores, experts, shape); });
+}
+
+void router_backward(Tensor d_logits, const Tensor& d_weights, const Tensor& d_scores, const Tensor& scores,
+                     const Tensor& experts, const RouterShape& shape, Stream& stream) {
+  check_on(stream, d_logits, d_weights, d_scores, scores, experts);
+  check_shape(shape);
+  check_scores(scores, shape);
+  check_choices(experts, scores, shape);
+  SHOAL_CHECK_EQ(d_logits.shape(), scores.shape());
+  check_dtype(d_logits, scores.dtype());
+  SHOAL_CHECK_EQ(d_weights.shape(), experts.shape());
+  check_dtype(d_weights, scores.dtype());
+  if (d_scores.defined()) {
+    SHOAL_CHECK_EQ(d_scores.shape(), scores.shape());
+    check_dtype(d_scores, scores.dtype());
+  }
+  check_dense(d_logits, d_weights, d_scores);
+  const Work work =
+      router_work("router.backward", 5, scores, operand_bytes(d_logits, d_weights, d_scores, scores, experts));
+  stream.launch(work, [&] { router_backward_cpu(d_logits, d_weights, d_scores, scores, experts, shape); });
+}
+
+void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tensor& experts,
+                  const std::vector<int64_t>& offsets, double coefficient, const RouterShape& shape, Stream& stream) {
+  check_on(stream, loss, d_scores, scores, experts);
+  check_shape(shape);
+  check_scores(scores, shape);
+  check_choices(experts, scores, shape);
+  SHOAL_CHECK_EQ(loss.shape(), (Shape{1}));
+  check_dtype(loss, scores.dtype());
+  SHOAL_CHECK_EQ(d_scores.shape(), scores.shape());
+  check_dtype(d_scores, scores.dtype());
+  check_dense(d_scores);
+  SHOAL_CHECK(!offsets.empty() && offsets.front() == 0 && offsets.back() == scores.size(0),
+              "runs must cover the {} tokens", scores.size(0));
+  for (size_t run = 1; run < offsets.size(); ++run) {
+    SHOAL_CHECK(offsets[run - 1] <= offsets[run], "run {} is [{}, {})", run - 1, offsets[run - 1], offsets[run]);
+  }
+  Tensor token_losses = stream.workspace(Shape{scores.size(0)}, DType::kF64);
+  const Work work =
+      router_work("router.balance_loss", 7, scores, operand_bytes(loss, d_scores, d_scores, scores, experts));
+  stream.launch(work, [&] {
+    balance_loss_cpu(loss, d_scores, token_losses, scores, experts, offsets, coefficient, shape);
+  });
+}
+
+}  // namespace shoal

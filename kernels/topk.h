@@ -1,0 +1,51 @@
+// kernels/topk.h: the router: from logits to the experts of each token and their weights, and back.
+//
+//   logits   [tokens, num_experts] f32 (f64)
+//   scores   [tokens, num_experts] f32 (f64)  sigmoid or softmax of the logits, kept for backward
+//   experts  [tokens, topk] i32               chosen experts, ascending by id within a token
+//   weights  [tokens, topk] f32 (f64)         in the order of `experts`
+//   bias     [num_experts] f32, or undefined  added to the scores for the choice only, never in the weights
+//
+// Choice (formats of DeepSeek-V3): groups are ranked (sum of their two best, or best, biased scores), experts outside the
+// best topk_groups are out (-inf), then the topk best biased scores win; ties take the lower id, for groups too.
+// Weight: score / (sum of chosen scores + 1e-20) if normalize, times route_scale.
+#pragma once
+
+#include <vector>
+
+#include "core/base/stream.h"
+
+namespace shoal {
+
+enum class RouterScore { kSigmoid, kSoftmax };
+enum class GroupScore { kTop2Sum, kMax };
+
+struct RouterShape {
+  int64_t num_experts = 0;
+  int64_t topk = 0;
+  RouterScore score = RouterScore::kSigmoid;
+  int64_t num_groups = 1;
+  int64_t topk_groups = 1;
+  GroupScore group_score = GroupScore::kTop2Sum;
+  bool normalize = true;
+  double route_scale = 1;
+};
+
+void router_scores(Tensor scores, const Tensor& logits, const RouterShape& shape, Stream& stream);
+void router_choose(Tensor experts, const Tensor& scores, const Tensor& bias, const RouterShape& shape, Stream& stream);
+// Weights of choices already made (chosen, replayed or balanced).
+void router_weights(Tensor weights, const Tensor& scores, const Tensor& experts, const RouterShape& shape, Stream& stream);
+
+// Overwrites d_logits: through the weights of the chosen experts, plus `d_scores` [tokens, num_experts] (undefined: 0),
+// the balance loss's gradient with respect to the scores. The choice itself has no gradient.
+void router_backward(Tensor d_logits, const Tensor& d_weights, const Tensor& d_scores, const Tensor& scores,
+                     const Tensor& experts, const RouterShape& shape, Stream& stream);
+
+// Balance loss over runs of tokens (sequences, or one run for the whole batch):
+//   L = coefficient * Σ_runs Σ_e f_e P_e,  f_e = num_experts * count_e / (topk * tokens of the run),
+//   P_e = mean over the run's tokens of score_e / Σ scores (softmax scores sum to 1 already).
+// Adds L to `loss` [1] and dL/dscores to `d_scores`. Counts have no gradient. Empty runs add nothing.
+void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tensor& experts,
+                  const std::vector<int64_t>& offsets, double coefficient, const RouterShape& shape, Stream& stream);
+
+}  // namespace shoal

@@ -1,0 +1,64 @@
+// parallel/exchange_communicator.h: every verb of Communicator, written once over Exchange.
+//
+// A back end says who it is, which link leads to a peer, and how an Exchange travels. What is summed, in which order, and
+// what counts as sent is decided here, so that back ends agree bitwise and to the byte.
+#pragma once
+
+#include "parallel/communicator.h"
+#include "parallel/exchange.h"
+
+namespace shoal {
+
+// Longer messages are cut.
+constexpr int64_t kMaxMessageBytes = int64_t{256} << 20;
+
+// Up to this size all_reduce sends its whole tensor to every rank and sums there: one trip instead of two. Either way an
+// element is the sum over ranks in ascending order, so the result is bitwise the same.
+constexpr int64_t kAllReduceInOneRoundBytes = 16 << 10;
+
+class ExchangeCommunicator : public Communicator {
+ public:
+  OperationPtr all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,
+                               std::vector<int64_t> in_rows) final;
+  OperationPtr all_gather(Tensor out, Tensor piece) final;
+  OperationPtr reduce_scatter(Tensor out, Tensor in) final;
+  OperationPtr all_reduce(Tensor x) final;
+  OperationPtr broadcast(Tensor x, int root) final;
+  OperationPtr barrier() final;
+  WireBytes bytes() const final { return bytes_; }
+
+ protected:
+  // Received pieces await their sum in memory from `scratch`, which must outlive the operations; a group of one needs
+  // none (null).
+  ExchangeCommunicator(Allocator* scratch, int64_t max_message_bytes)
+      : scratch_(scratch), max_message_bytes_(max_message_bytes) {}
+
+  virtual LinkClass link(int peer) const = 0;
+  // Starts an exchange whose tensors have storage.
+  virtual void start(std::shared_ptr<Exchange> exchange) = 0;
+
+  Allocator* scratch() const { return scratch_; }
+  int64_t max_message_bytes() const { return max_message_bytes_; }
+  // Threads blocked in wait() on an operation of this communicator.
+  const std::shared_ptr<std::atomic<int>>& num_waiting() const { return num_waiting_; }
+
+ private:
+  Round new_round();
+  void add_send(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count);
+  void add_receive(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count) const;
+  void count_own(const Tensor& x, int64_t count);
+  Tensor scratch_for(int64_t pieces, int64_t count, const Tensor& like) const;
+  Round gather_round(const Tensor& out, const std::vector<int64_t>& begins, const std::vector<int64_t>& counts);
+  Round reduce_round(Tensor out, const Tensor& in, const std::vector<int64_t>& begins,
+                     const std::vector<int64_t>& counts, std::vector<Tensor>& buffers);
+  OperationPtr all_reduce_in_one_round(Tensor x);
+  OperationPtr post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device);
+
+  Allocator* scratch_;
+  int64_t max_message_bytes_;
+  std::shared_ptr<std::atomic<int>> num_waiting_ = std::make_shared<std::atomic<int>>(0);
+  int64_t next_tag_ = 0;
+  WireBytes bytes_;
+};
+
+}  // namespace shoal

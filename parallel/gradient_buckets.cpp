@@ -1,0 +1,204 @@
+// parallel/gradient_buckets.cpp: layout, storage, and the two trips of a step.
+#include "parallel/gradient_buckets.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "kernels/elementwise.h"
+#include "kernels/reduce.h"
+#include "parallel/parameter_init.h"
+
+namespace shoal {
+
+namespace {
+
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+DType weight_dtype(const ParameterSpec& spec, DType compute) {
+  return spec.always_f32 ? arithmetic_dtype(compute) : compute;
+}
+
+// Several reduce-scatters, then the sum of their results in order of use, once all have arrived.
+class ReductionOfUses : public Operation {
+ public:
+  ReductionOfUses(std::vector<OperationPtr> parts, std::vector<Tensor> shards, Stream& stream)
+      : parts_(std::move(parts)), shards_(std::move(shards)), stream_(stream) {}
+
+  bool done() override {
+    if (!std::ranges::all_of(parts_, [](const OperationPtr& part) { return part->done(); })) return false;
+    finish();
+    return true;
+  }
+  void wait() override {
+    finish();
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  void finish() {
+    if (finished_) return;
+    finished_ = true;
+    try {
+      for (const OperationPtr& part : parts_) part->wait();
+      for (size_t use = 1; use < shards_.size(); ++use) accumulate(shards_[0], shards_[use], stream_);
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    shards_.clear();
+  }
+
+  std::vector<OperationPtr> parts_;
+  std::vector<Tensor> shards_;
+  Stream& stream_;
+  bool finished_ = false;
+  std::exception_ptr error_;
+};
+
+}  // namespace
+
+GradientBuckets::GradientBuckets(ParameterStore& store, Communicator& dense_group, Communicator& expert_group,
+                                 DType compute, int64_t bucket_bytes, bool train, Allocator& allocator) {
+  SHOAL_CHECK(is_floating(compute), "weights in {}", name_of(compute));
+  SHOAL_CHECK(bucket_bytes > 0, "buckets of {} bytes", bucket_bytes);
+  lay_out(store, dense_group, expert_group, compute, bucket_bytes);
+  for (Bucket& bucket : buckets_) allocate(bucket, compute, train, allocator);
+}
+
+void GradientBuckets::lay_out(ParameterStore& store, Communicator& dense_group, Communicator& expert_group,
+                              DType compute, int64_t bucket_bytes) {
+  // The bucket that still takes parameters, by group and by "computed in f32 though the rest is not".
+  std::array<std::array<std::optional<size_t>, 2>, 2> open;
+  const int64_t capacity = bucket_bytes / size_of(DType::kF32);
+  for (Parameter& parameter : store.parameters()) {
+    const ParameterSpec& spec = parameter.spec();
+    SHOAL_CHECK(!parameter.weight().defined(), "{} already has storage", spec.name);
+    const bool expert = spec.group == ParameterGroup::kExpert;
+    const int64_t numel = round_up(spec.shape.numel(), kEntryAlignment);
+    const bool alone = spec.num_uses > 1 || numel > capacity;
+    auto& current = open[expert][weight_dtype(spec, compute) != compute];
+    const bool fits = !alone && current && buckets_[*current].padded + numel <= capacity;
+    if (!fits) {
+      Bucket& fresh = buckets_.emplace_back();
+      fresh.group = expert ? &expert_group : &dense_group;
+      if (!alone) current = buckets_.size() - 1;
+    }
+    Bucket& bucket = fits ? buckets_[*current] : buckets_.back();
+    bucket.entries.push_back({&parameter, bucket.padded});
+    bucket.padded += numel;
+  }
+}
+
+void GradientBuckets::allocate(Bucket& bucket, DType compute, bool train, Allocator& allocator) {
+  const ParameterSpec& first = bucket.entries.front().parameter->spec();
+  bucket.padded = round_up(std::max<int64_t>(bucket.padded, 1), bucket.group->size() * kSumChunk);
+  bucket.shard = bucket.padded / bucket.group->size();
+  bucket.weights =
+      Tensor::zeros({bucket.padded}, weight_dtype(first, compute), allocator, MemoryKind::kWeights);
+  if (train) {
+    const auto gradient = [&] {
+      return Tensor::zeros({bucket.padded}, arithmetic_dtype(compute), allocator, MemoryKind::kGradients);
+    };
+    bucket.grads = gradient();
+    for (int use = 1; use < first.num_uses; ++use) bucket.further_uses.push_back(gradient());
+  }
+  for (const BucketEntry& entry : bucket.entries) {
+    Parameter& parameter = *entry.parameter;
+    const ParameterSpec& spec = parameter.spec_;
+    const auto view = [&](const Tensor& flat) {
+      return flat.rows(entry.offset, spec.shape.numel()).reshape(spec.shape);
+    };
+    parameter.weight_ = view(bucket.weights);
+    parameter.pack_for_ = train ? PackFor::kForwardAndBackward : PackFor::kForward;
+    if (!train) continue;
+    parameter.grads_.push_back(view(bucket.grads));
+    for (const Tensor& grads : bucket.further_uses) parameter.grads_.push_back(view(grads));
+    parameter.grad_written_.assign(parameter.grads_.size(), false);
+    parameter.grad_written_[0] = spec.use == ParameterUse::kPlain;  // fresh gradients are zero
+  }
+}
+
+void GradientBuckets::initialize(uint64_t seed, Stream& stream) {
+  for (Bucket& bucket : buckets_) {
+    for (const BucketEntry& entry : bucket.entries) {
+      Parameter& parameter = *entry.parameter;
+      parameter.check_settled();
+      const int64_t numel = parameter.spec_.shape.numel();
+      const Work work{.op = "initialize", .kind = WorkKind::kMove, .bytes = static_cast<double>(parameter.weight_.bytes())};
+      stream.launch(work, [&] { draw_initial_values(parameter.weight_.reshape({numel}), parameter.spec_, 0, seed); });
+      ++parameter.version_;
+    }
+  }
+}
+
+void GradientBuckets::initial_shard(const Bucket& bucket, uint64_t seed, Tensor master) const {
+  SHOAL_CHECK_EQ(master.shape(), Shape{bucket.shard});
+  if (master.device() == DeviceKind::kSimulated) return;
+  std::fill_n(master.raw(), master.bytes(), std::byte{0});
+  const int64_t shard_begin = bucket.shard_begin();
+  for (const BucketEntry& entry : bucket.entries) {
+    const ParameterSpec& spec = entry.parameter->spec();
+    const int64_t begin = std::max(shard_begin, entry.offset);
+    const int64_t end = std::min(shard_begin + bucket.shard, entry.offset + spec.shape.numel());
+    if (begin < end) draw_initial_values(master.rows(begin - shard_begin, end - begin), spec, begin - entry.offset, seed);
+  }
+}
+
+void GradientBuckets::begin_step(Stream& stream) {
+  for (Bucket& bucket : buckets_) {
+    SHOAL_CHECK(bucket.grads.defined(), "these buckets were built without gradients");
+    SHOAL_CHECK(bucket.reduction == nullptr || bucket.reduction->done(), "the last step's gradients still travel");
+    bucket.reduction = nullptr;
+    for (const BucketEntry& entry : bucket.entries) {
+      Parameter& parameter = *entry.parameter;
+      parameter.grad_written_.assign(parameter.grads_.size(), false);
+      if (parameter.spec_.use != ParameterUse::kPlain) continue;
+      fill_zero(parameter.grads_[0], stream);
+      parameter.grad_written_[0] = true;
+    }
+  }
+}
+
+void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
+  SHOAL_CHECK(bucket.grads.defined(), "these buckets were built without gradients");
+  SHOAL_CHECK(bucket.reduction == nullptr, "the gradients of this bucket already travel");
+  for (const BucketEntry& entry : bucket.entries) {
+    const Parameter& parameter = *entry.parameter;
+    for (size_t use = 0; use < parameter.grads_.size(); ++use) {
+      if (!parameter.grad_written_[use]) fill_zero(parameter.grads_[use], stream);
+    }
+  }
+  std::vector<Tensor> uses = bucket.further_uses;
+  uses.insert(uses.begin(), bucket.grads);
+  if (bucket.group->size() == 1) {
+    for (size_t use = 1; use < uses.size(); ++use) accumulate(uses[0], uses[use], stream);
+    return;
+  }
+  std::vector<OperationPtr> reductions;
+  for (Tensor& grads : uses) {
+    const Tensor whole = grads;
+    grads = whole.rows(bucket.shard_begin(), bucket.shard);
+    reductions.push_back(bucket.group->reduce_scatter(grads, whole));
+  }
+  bucket.reduction = reductions.size() == 1
+                         ? reductions[0]
+                         : std::make_shared<ReductionOfUses>(std::move(reductions), std::move(uses), stream);
+}
+
+void GradientBuckets::post_gather(Bucket& bucket) {
+  OperationPtr gather;
+  if (bucket.group->size() > 1) gather = bucket.group->all_gather(bucket.weights, bucket.weight_shard());
+  for (const BucketEntry& entry : bucket.entries) {
+    entry.parameter->gather_ = gather;
+    ++entry.parameter->version_;
+  }
+}
+
+void GradientBuckets::wait_for_weights() {
+  for (Bucket& bucket : buckets_) {
+    Parameter& first = *bucket.entries.front().parameter;
+    if (first.gather_ != nullptr) first.gather_->wait();
+  }
+}
+
+}  // namespace shoal

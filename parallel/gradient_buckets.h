@@ -1,0 +1,82 @@
+// parallel/gradient_buckets.h: parameters laid out in flat buckets, so that gradients are reduce-scattered and weights
+// gathered in few large messages (ZeRO-1, arXiv:1910.02054).
+//
+// A bucket holds consecutive parameters of one group and compute dtype, in forward order, each at a multiple of
+// kEntryAlignment elements, up to about `bucket_bytes` of gradients. A larger parameter, or one with several uses, has
+// a bucket of its own.
+//   grads    [padded] f32 (f64)      this rank's sum over its microbatches, then (its shard of) the sum over ranks
+//   weights  [padded] compute dtype
+// padded = a multiple of group size * kSumChunk; rank r of the group owns elements [r * shard, (r + 1) * shard). Offsets
+// do not depend on the group's size, and everything between and behind the entries stays zero. So sums over a bucket add
+// the same numbers in the same order on any number of ranks, and with equal microbatches 1 rank × 2 microbatches and
+// 2 ranks × 1 are bitwise equal.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "parallel/communicator.h"
+#include "parallel/parameter_store.h"
+
+namespace shoal {
+
+// Every entry begins at a multiple of 64 bytes, in bf16 too.
+constexpr int64_t kEntryAlignment = 32;
+
+struct BucketEntry {
+  Parameter* parameter = nullptr;
+  int64_t offset = 0;  // elements from the bucket's start
+};
+
+struct Bucket {
+  std::vector<BucketEntry> entries;
+  Communicator* group = nullptr;  // ranks that share these parameters
+  int64_t padded = 0;
+  int64_t shard = 0;  // padded / group size
+  Tensor grads;       // undefined when nothing is trained; so are the next
+  std::vector<Tensor> further_uses;  // [padded] each: gradients of uses 1, 2, … of a shared parameter
+  Tensor weights;
+  OperationPtr reduction;  // in flight, or null
+
+  int64_t shard_begin() const { return shard * group->rank(); }
+  Tensor grad_shard() const { return grads.rows(shard_begin(), shard); }
+  Tensor weight_shard() const { return weights.rows(shard_begin(), shard); }
+};
+
+class GradientBuckets {
+ public:
+  // Gives every parameter of the store its views; the store and both groups must outlive this. `train` false: no
+  // gradients, and weights packed for forward only (generation, evaluation).
+  GradientBuckets(ParameterStore& store, Communicator& dense_group, Communicator& expert_group, DType compute,
+                  int64_t bucket_bytes, bool train, Allocator& allocator);
+  GradientBuckets(const GradientBuckets&) = delete;
+  GradientBuckets& operator=(const GradientBuckets&) = delete;
+
+  std::vector<Bucket>& buckets() { return buckets_; }
+  const std::vector<Bucket>& buckets() const { return buckets_; }
+
+  // Fills the weights from (seed, name, element), see parameter_init.h. No communication: every rank draws them all.
+  void initialize(uint64_t seed, Stream& stream);
+  // The f32 (f64) initial values of this rank's shard, for the optimizer's master copy: never read back from bf16.
+  //   master [shard]
+  void initial_shard(const Bucket& bucket, uint64_t seed, Tensor master) const;
+
+  // Start of a step: first uses of kPlain parameters are zeroed, the others marked "first GEMM overwrites".
+  void begin_step(Stream& stream);
+  // Collective. Posts the sum of a bucket's gradients over its ranks; when bucket.reduction is complete (or null: a group
+  // of one), grad_shard() holds it, uses of a shared parameter added in order. A gradient nobody wrote counts as zero.
+  void post_reduction(Bucket& bucket, Stream& stream);
+  // Collective. Posts the gather of a bucket's updated weights; every parameter's ready() awaits it. Versions grow.
+  void post_gather(Bucket& bucket);
+  // Blocks until no weights are travelling: before they are read outside a lane (saving, comparing).
+  void wait_for_weights();
+
+ private:
+  void lay_out(ParameterStore& store, Communicator& dense_group, Communicator& expert_group, DType compute,
+               int64_t bucket_bytes);
+  void allocate(Bucket& bucket, DType compute, bool train, Allocator& allocator);
+
+  std::vector<Bucket> buckets_;
+};
+
+}  // namespace shoal

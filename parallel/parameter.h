@@ -1,0 +1,82 @@
+// parallel/parameter.h: one weight: its global name, what this rank holds of it, and how to get it.
+//
+// Storage belongs to a bucket (gradient_buckets.h): `weight` is a view of the bucket's gathered weights in the compute
+// dtype, `grad` a view of the bucket's f32 gradients. The f32 master and the moments live in the optimizer, sharded.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/lane.h"
+#include "core/base/tensor.h"
+#include "kernels/gemm.h"
+
+namespace shoal {
+
+// Over which ranks a parameter is replicated, and so where its gradient is summed (process_mesh.h).
+enum class ParameterGroup { kDense, kExpert };
+
+enum class ParameterUse {
+  kMatrix,   // [out, in], read by GEMMs: packed once per version
+  kExperts,  // [local_experts, out, in], read by grouped GEMMs: packed once per version
+  kPlain,    // read as it is: norms, embedding tables. With num_uses > 1 a GEMM reads it too (tied head): packed as well
+};
+
+struct ParameterSpec {
+  std::string name;  // "layers.3.attention.q": global, the same on every rank and layout
+  Shape shape;
+  ParameterUse use = ParameterUse::kMatrix;
+  ParameterGroup group = ParameterGroup::kDense;
+  double init_std = 0;      // normal with this deviation; 0: all ones (norm weights)
+  bool decay = true;        // weight decay: off for norms
+  bool always_f32 = false;  // computed in f32 whatever the compute dtype (the router)
+  int num_uses = 1;         // places that produce a gradient for it (tied head: 2)
+  int64_t first_row = 0;    // global index of row 0: the first expert that this rank holds
+};
+
+class Parameter {
+ public:
+  const ParameterSpec& spec() const { return spec_; }
+
+  // Awaits the gather of its bucket, then packs once per version. Every reader calls it first.
+  Task<void> ready(Lane& lane);
+
+  const Tensor& weight() const { return weight_; }
+  const PackedMatrix& packed() const;                    // kMatrix, or kPlain used by a GEMM too
+  std::span<const PackedMatrix> packed_experts() const;  // kExperts
+
+  // The f32 (f64) gradient of one use: every use writes its own. They are summed in order of use after the sum over
+  // ranks, so that any split of the microbatches over ranks adds the same numbers in the same order.
+  const Tensor& grad(int use = 0) const;
+  // kOverwrites for the first GEMM of a step into this use's gradient, kAccumulates afterwards. The first use of a
+  // kPlain parameter is zeroed at the start of a step and always accumulates.
+  Write next_grad_write(int use = 0);
+
+  // Replaces the weights by `values` (as many elements, f64, f32 or bf16), rounded to the compute dtype. Every rank of
+  // the group loads the same values. An f32 master, if there is one, is not touched. No gather may be in flight.
+  void load(const Tensor& values, Stream& stream);
+  // The weights in f32, whatever the compute dtype: exact but for f64. No gather may be in flight.
+  std::vector<float> to_f32() const;
+  // To be called after writing to weight() by hand: the next ready() packs again.
+  void weight_changed() { ++version_; }
+
+ private:
+  friend class ParameterStore;
+  friend class GradientBuckets;
+  bool is_packed_as_matrix() const;
+  void check_settled() const;
+
+  ParameterSpec spec_;
+  Tensor weight_;
+  std::vector<Tensor> grads_;       // one a use; empty when nothing is trained
+  std::vector<bool> grad_written_;  // in this step
+  std::vector<PackedMatrix> packed_;
+  int64_t version_ = 0;         // of the weights; grows with every update; 0: never filled
+  int64_t packed_version_ = 0;  // of the packed copies
+  OperationPtr gather_;         // in flight, or null
+  PackFor pack_for_ = PackFor::kForwardAndBackward;
+};
+
+}  // namespace shoal

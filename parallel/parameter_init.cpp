@@ -1,0 +1,57 @@
+// parallel/parameter_init.cpp: Box-Muller over counter-based words, two normals a counter.
+#include "parallel/parameter_init.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/base/random.h"
+
+namespace shoal {
+
+namespace {
+
+// Normals 2 * pair and 2 * pair + 1 of the stream: radius from 53 bits, angle from 32.
+std::array<double, 2> normal_pair(const CounterRandom& random, int64_t pair) {
+  const auto w = random.words(static_cast<uint64_t>(pair));
+  const double uniform = (static_cast<double>(uint64_t{w[0]} << 21 | w[1] >> 11) + 1.0) * 0x1p-53;  // (0, 1]
+  const double radius = std::sqrt(-2.0 * std::log(uniform));
+  const double angle = 6.283185307179586 * (static_cast<double>(w[2]) * 0x1p-32);
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
+
+template <class T>
+void draw_normals(T* out, int64_t first, int64_t count, double deviation, const CounterRandom& random) {
+  const int64_t last_pair = (first + count - 1) / 2;
+#pragma omp parallel for schedule(static)
+  for (int64_t pair = first / 2; pair <= last_pair; ++pair) {
+    const auto normals = normal_pair(random, pair);
+    for (int64_t half = 0; half < 2; ++half) {
+      const int64_t i = 2 * pair + half - first;
+      if (i >= 0 && i < count) {
+        out[i] = static_cast<T>(static_cast<float>(normals[static_cast<size_t>(half)] * deviation));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void draw_initial_values(Tensor out, const ParameterSpec& spec, int64_t begin, uint64_t seed) {
+  const int64_t count = out.numel();
+  SHOAL_CHECK(begin >= 0 && begin + count <= spec.shape.numel(), "elements [{}, {}) of {} {}", begin, begin + count,
+              spec.name, spec.shape);
+  SHOAL_CHECK(out.contiguous(), "a dense tensor is needed");
+  if (out.device() == DeviceKind::kSimulated || count == 0) return;
+  const int64_t first = spec.first_row * spec.shape.row_numel() + begin;
+  const CounterRandom random(seed, stream_of("init/" + spec.name));
+  dispatch_floating(out.dtype(), [&]<class T>(T) {
+    if (spec.init_std == 0) {
+      std::fill_n(out.data<T>(), count, static_cast<T>(1.0f));
+    } else {
+      draw_normals(out.data<T>(), first, count, spec.init_std, random);
+    }
+  });
+}
+
+}  // namespace shoal

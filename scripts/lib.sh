@@ -1,0 +1,45 @@
+# scripts/lib.sh: what every script here starts with. Sourced, never run: `source "$(dirname "$0")/lib.sh"`.
+#
+# Leaves the shell in the repository root with strict error handling.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Open MPI refuses to start as root (containers, CI) unless told twice.
+if [ "$(id -u)" -eq 0 ]; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+
+say() { printf '%s\n' "$*"; }
+step() { printf '\n== %s\n' "$*"; }
+die() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+# The comment block at the top of a script is its help text.
+show_help() { awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"; }
+
+# Runs a command as root: directly, or through sudo.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    die "needs root for '$*', and sudo is not here; run scripts/setup.sh as root first"
+  fi
+}
+
+is_debian_12() {
+  command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || return 1
+  (. /etc/os-release && [ "${ID:-}" = debian ] && [ "${VERSION_ID:-}" = 12 ]) 2>/dev/null
+}
+
+# One compiler per CPU that this process may use, but no more than one per GiB of free memory.
+num_jobs() {
+  local cpus gib
+  cpus=$(nproc)
+  gib=$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo 2>/dev/null || true)
+  [ -n "$gib" ] && [ "$gib" -lt "$cpus" ] && cpus=$gib
+  say $((cpus > 0 ? cpus : 1))
+}

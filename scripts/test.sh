@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# scripts/test.sh: set-up, build and the whole test suite.
+#
+# usage: scripts/test.sh [--sanitize] [--no-install]
+#
+#   --sanitize     build and test with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
+#   --no-install   skip the set-up (elsewhere than on Debian 12, or without root)
+source "$(dirname "$0")/lib.sh"
+
+folder=build build_options=() install=1
+for argument in "$@"; do
+  case "$argument" in
+    --sanitize) folder=build-asan build_options=(--sanitize) ;;
+    --no-install) install=0 ;;
+    -h | --help) show_help; exit 0 ;;
+    *) die "unknown argument '$argument' (see --help)" ;;
+  esac
+done
+
+if [ "$install" -eq 1 ]; then
+  step "Set-up"
+  scripts/setup.sh
+fi
+step "Build"
+scripts/build.sh "${build_options[@]}"
+
+step "Tests"
+# Sanitizers are inert in a plain build. An error ends the test at once. Leaks count, except in processes that load
+# MPI: Open MPI unloads its plug-ins before the leak check, which then cannot name (or suppress) them; those tests set
+# detect_leaks=0 themselves.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
+ctest --test-dir "$folder" --output-on-failure --parallel "$(nproc)"

@@ -1,0 +1,41 @@
+// tests/test_main.cpp: Catch2's runner, with MPI started when mpirun started us.
+//
+// A rank that fails before a collective would leave the others waiting: the first failed assertion aborts the job.
+#define CATCH_CONFIG_RUNNER
+#include <catch2/catch.hpp>
+#include <mpi.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace {
+
+bool under_mpirun() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr; }
+
+struct AbortOnFailure : Catch::TestEventListenerBase {
+  using TestEventListenerBase::TestEventListenerBase;
+  bool assertionEnded(const Catch::AssertionStats& stats) override {
+    if (!stats.assertionResult.isOk() && under_mpirun()) {
+      std::fprintf(stderr, "%s:%zu: %s\n", stats.assertionResult.getSourceInfo().file,
+                   stats.assertionResult.getSourceInfo().line, stats.assertionResult.getExpression().c_str());
+      MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    return true;
+  }
+};
+CATCH_REGISTER_LISTENER(AbortOnFailure)
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (!under_mpirun()) return Catch::Session().run(argc, argv);
+  int provided = 0;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  // Every rank would print the same report.
+  if (rank > 0 && std::freopen("/dev/null", "w", stdout) == nullptr) return 1;
+  const int failures = Catch::Session().run(argc, argv);
+  MPI_Finalize();
+  return failures;
+}
