@@ -1,8 +1,9 @@
 // data/dataset_note.cpp: the note as a small JSON object.
 #include "data/dataset_note.h"
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
+
+#include <filesystem>
 
 #include "core/base/check.h"
 #include "data/file.h"
@@ -46,10 +47,11 @@ std::optional<DatasetNote> read_dataset_note(const std::string& prefix) {
 void check_same_tokenizer(const std::string& prefix, const Tokenizer& tokenizer) {
   const auto note = read_dataset_note(prefix);
   if (!note || note->fingerprint == tokenizer.fingerprint()) return;
-  fail("{} was made with another tokenizer: expected {} ({} tokens, {}), found {} ({} tokens, {}); tokenize the text "
-       "again with the tokenizer of data.tokenizer, or name the one that made it",
-       prefix, tokenizer.name(), tokenizer.vocab_size(), tokenizer.fingerprint(), note->tokenizer, note->vocab_size,
-       note->fingerprint);
+  fail(
+      "{} was made with another tokenizer: expected {} ({} tokens, {}), found {} ({} tokens, {}); tokenize the text "
+      "again with the tokenizer of data.tokenizer, or name the one that made it",
+      prefix, tokenizer.name(), tokenizer.vocab_size(), tokenizer.fingerprint(), note->tokenizer, note->vocab_size,
+      note->fingerprint);
 }
 
 }  // namespace shoal

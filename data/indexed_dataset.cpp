@@ -94,10 +94,10 @@ Index read_header(const InputFile& idx) {
   index.num_entries = static_cast<int64_t>(num_entries);
   const int64_t expected = kHeaderBytes + 12 * index.num_sequences + 8 * index.num_entries;
   if (idx.size_bytes() != expected && idx.size_bytes() != expected + index.num_sequences) {
-    fail("{} has the wrong size: expected {} bytes for {} sequences and {} document index entries (or {} with modes), "
-         "found {}; it is damaged or cut short",
-         idx.path(), expected, index.num_sequences, index.num_entries, expected + index.num_sequences,
-         idx.size_bytes());
+    fail(
+        "{} has the wrong size: expected {} bytes for {} sequences and {} document index entries (or {} with modes), "
+        "found {}; it is damaged or cut short",
+        idx.path(), expected, index.num_sequences, index.num_entries, expected + index.num_sequences, idx.size_bytes());
   }
   return index;
 }
@@ -113,9 +113,10 @@ std::vector<int64_t> read_sequence_starts(const InputFile& idx, const Index& ind
     }
     const int64_t end = starts[static_cast<size_t>(i)] + length;
     if (end > tokens_in_bin) {
-      fail("{} at byte {}: sequences 0 to {} need {} bytes, but {} has {}; one of the two is damaged or cut short, or "
-           "they do not belong together",
-           idx.path(), kHeaderBytes + 4 * i, i, end * token_bytes, bin.path(), bin.size_bytes());
+      fail(
+          "{} at byte {}: sequences 0 to {} need {} bytes, but {} has {}; one of the two is damaged or cut short, or "
+          "they do not belong together",
+          idx.path(), kHeaderBytes + 4 * i, i, end * token_bytes, bin.path(), bin.size_bytes());
     }
     starts[static_cast<size_t>(i) + 1] = end;
   });
@@ -139,11 +140,13 @@ std::vector<int64_t> read_document_starts(const InputFile& idx, const Index& ind
   int64_t previous = 0;
   for_each_item<int64_t>(idx, documents_at, index.num_entries, [&](int64_t d, int64_t sequence) {
     const int64_t at = documents_at + 8 * d;
-    if (d == 0 && sequence != 0) fail("{} at byte {}: document 0 should start at sequence 0, found {}", idx.path(), at, sequence);
+    if (d == 0 && sequence != 0)
+      fail("{} at byte {}: document 0 should start at sequence 0, found {}", idx.path(), at, sequence);
     if (sequence < previous || sequence > index.num_sequences) {
-      fail("{} at byte {}: document index entry {} should be between {} (the one before it) and {} (all sequences), "
-           "found {}",
-           idx.path(), at, d, previous, index.num_sequences, sequence);
+      fail(
+          "{} at byte {}: document index entry {} should be between {} (the one before it) and {} (all sequences), "
+          "found {}",
+          idx.path(), at, d, previous, index.num_sequences, sequence);
     }
     previous = sequence;
     starts.push_back(sequence_starts[static_cast<size_t>(sequence)]);
@@ -197,9 +200,10 @@ void IndexedDataset::read(int64_t first, std::span<int32_t> tokens, int64_t voca
   bin_.read(first * token_bytes, raw.data(), count * token_bytes);
   const int64_t bad = widen(dtype_code_, raw.data(), tokens, vocab_size);
   if (bad < 0) return;
-  fail("{}: token {} is outside the vocabulary: expected 0 to {}, found {}; the data was made with another tokenizer, "
-       "or model.vocab is too small",
-       bin_.path(), first + bad, vocab_size - 1, tokens[static_cast<size_t>(bad)]);
+  fail(
+      "{}: token {} is outside the vocabulary: expected 0 to {}, found {}; the data was made with another tokenizer, "
+      "or model.vocab is too small",
+      bin_.path(), first + bad, vocab_size - 1, tokens[static_cast<size_t>(bad)]);
 }
 
 }  // namespace shoal

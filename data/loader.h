@@ -27,9 +27,9 @@ struct SampleRange {
 struct Batch {
   SampleRange range;
   int64_t seq_len = 0;
-  std::vector<int32_t> tokens;     // [rows]
-  std::vector<int32_t> targets;    // [rows], -1: masked
-  std::vector<int32_t> positions;  // [rows]
+  std::vector<int32_t> tokens;            // [rows]
+  std::vector<int32_t> targets;           // [rows], -1: masked
+  std::vector<int32_t> positions;         // [rows]
   std::vector<int64_t> document_offsets;  // attention never crosses these; first 0, back() == rows
 
   int64_t rows() const { return range.count * seq_len; }

@@ -73,9 +73,10 @@ TrainingStream::TrainingStream(std::vector<TrainingSource> sources, const Packin
   check_options(options);
   for (const auto& source : sources_) {
     if (source.dataset->num_tokens() <= options.seq_len) {
-      fail("{} is too short to train on: a sequence of {} tokens needs {} (one more is the last target), found {}; "
-           "lower data.seq_len or add data",
-           source.dataset->prefix(), options.seq_len, options.seq_len + 1, source.dataset->num_tokens());
+      fail(
+          "{} is too short to train on: a sequence of {} tokens needs {} (one more is the last target), found {}; "
+          "lower data.seq_len or add data",
+          source.dataset->prefix(), options.seq_len, options.seq_len + 1, source.dataset->num_tokens());
     }
   }
 }
@@ -86,7 +87,8 @@ void TrainingStream::read(int64_t index, Sample& sample) const {
   const int64_t per_epoch = whole_sequences(dataset.num_tokens(), options_.seq_len);
   int64_t sequence = draw.count % per_epoch;
   if (shuffle_) {
-    const uint64_t stream = stream_of(fmt::format("data/shuffle/source{}/epoch{}", draw.source, draw.count / per_epoch));
+    const uint64_t stream =
+        stream_of(fmt::format("data/shuffle/source{}/epoch{}", draw.source, draw.count / per_epoch));
     sequence = Permutation(seed_, stream, per_epoch)(sequence);
   }
   read_window(dataset, sequence * options_.seq_len, options_, sample);

@@ -9,8 +9,8 @@ namespace shoal {
 // One sequence of a batch. All vectors but `document_starts` have seq_len elements.
 struct Sample {
   std::vector<int32_t> tokens;
-  std::vector<int32_t> targets;    // the token that follows; -1: masked (padding)
-  std::vector<int32_t> positions;  // from 0; restarting at each document when documents are masked
+  std::vector<int32_t> targets;          // the token that follows; -1: masked (padding)
+  std::vector<int32_t> positions;        // from 0; restarting at each document when documents are masked
   std::vector<int32_t> document_starts;  // ascending, first 0: where attention may not look further back
 };
 

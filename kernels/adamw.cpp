@@ -13,7 +13,7 @@ void adamw(Tensor master, Tensor m, Tensor v, Tensor weight, const Tensor& grad,
   SHOAL_CHECK(master.dtype() == DType::kF32 || master.dtype() == DType::kF64, "master is {}, expected f32 or f64",
               name_of(master.dtype()));
   check_dtype(grad, master.dtype());
-  for (const Tensor* tensor : {&m, &v, &grad}) SHOAL_CHECK_EQ(tensor->shape(), master.shape());
+  for (const Tensor& tensor : {m, v, grad}) SHOAL_CHECK_EQ(tensor.shape(), master.shape());
   SHOAL_CHECK(m.dtype() == v.dtype(), "m is {}, v is {}", name_of(m.dtype()), name_of(v.dtype()));
   SHOAL_CHECK(m.dtype() == master.dtype() || (m.dtype() == DType::kBF16 && master.dtype() == DType::kF32),
               "moments are {}, master is {}", name_of(m.dtype()), name_of(master.dtype()));

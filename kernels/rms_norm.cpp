@@ -35,9 +35,9 @@ void rms_norm_backward(Tensor d_x, Tensor d_weight, const Tensor& d_out, const T
                        const Tensor& inv_rms, Write d_x_mode, Stream& stream) {
   check_on(stream, d_x, d_weight, d_out, x, weight, inv_rms);
   check_operands(x, weight, inv_rms);
-  for (const Tensor* tensor : {&d_x, &d_out}) {
-    SHOAL_CHECK_EQ(tensor->shape(), x.shape());
-    check_dtype(*tensor, x.dtype());
+  for (const Tensor& tensor : {d_x, d_out}) {
+    SHOAL_CHECK_EQ(tensor.shape(), x.shape());
+    check_dtype(tensor, x.dtype());
   }
   SHOAL_CHECK_EQ(d_weight.shape(), weight.shape());
   check_dtype(d_weight, arithmetic_dtype(x.dtype()));

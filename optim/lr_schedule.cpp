@@ -23,19 +23,22 @@ double linear_decay(double at, double begin, double end) {
   return (end - at) / (end - begin);
 }
 
+// A border between two parts of the schedule, on a whole step.
+double border(double fraction, double total) { return std::round(fraction * total); }
+
 double mix(double low, double share) { return low + (1 - low) * share; }
 
 // The rate behind the warm-up, relative to the peak.
 double ratio_after_warmup(const ScheduleConfig& schedule, double step, double warmup, double total) {
   const double low = schedule.min_lr_ratio();
   // A warm-up longer than the constant part delays the decay, it does not enter it midway.
-  const double decay_begin = std::max(warmup, schedule.constant_fraction() * total);
+  const double decay_begin = std::max(warmup, border(schedule.constant_fraction(), total));
   switch (schedule.kind()) {
     case ScheduleConfig::CONSTANT: return 1;
     case ScheduleConfig::COSINE: return mix(low, cosine_decay(step, warmup, total));
     case ScheduleConfig::CONSTANT_COSINE:
-      if (step > schedule.final_fraction() * total) return schedule.final_lr_ratio();
-      return mix(low, cosine_decay(step, decay_begin, schedule.cosine_end_fraction() * total));
+      if (step > border(schedule.final_fraction(), total)) return schedule.final_lr_ratio();
+      return mix(low, cosine_decay(step, decay_begin, border(schedule.cosine_end_fraction(), total)));
     case ScheduleConfig::WSD: return mix(low, linear_decay(step, decay_begin, total));
   }
   fail("optim.schedule.kind {} is unknown", static_cast<int>(schedule.kind()));

@@ -3,17 +3,16 @@
 
 namespace shoal {
 
-Exchange::Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers,
-                   std::shared_ptr<std::atomic<int>> num_waiting)
-    : rounds_(std::move(rounds)), buffers_(std::move(buffers)), num_waiting_(std::move(num_waiting)) {
+Exchange::Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers)
+    : rounds_(std::move(rounds)), buffers_(std::move(buffers)) {
   SHOAL_CHECK(!rounds_.empty());
 }
 
 void Exchange::wait() {
   if (!done()) {
-    num_waiting_->fetch_add(1, std::memory_order_relaxed);
+    num_waiting_.fetch_add(1, std::memory_order_relaxed);
     state_.wait(0, std::memory_order_acquire);
-    num_waiting_->fetch_sub(1, std::memory_order_relaxed);
+    num_waiting_.fetch_sub(1, std::memory_order_relaxed);
   }
   if (error_) std::rethrow_exception(error_);
 }
@@ -38,8 +37,10 @@ bool Exchange::arrived() {
 }
 
 void Exchange::complete(std::exception_ptr error) {
-  rounds_.clear();
-  buffers_.clear();
+  if (error == nullptr) {
+    rounds_.clear();
+    buffers_.clear();
+  }
   error_ = std::move(error);
   state_.store(1, std::memory_order_release);
   state_.notify_all();

@@ -33,8 +33,8 @@ struct Round {
 
 class Exchange : public Operation {
  public:
-  // `buffers` are held until complete. `num_waiting` counts the threads that block in wait(), for the transport.
-  Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, std::shared_ptr<std::atomic<int>> num_waiting);
+  // `buffers` are held until complete.
+  Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers);
 
   bool done() override { return state_.load(std::memory_order_acquire) != 0; }
   void wait() override;
@@ -44,16 +44,19 @@ class Exchange : public Operation {
   const Round& round() const { return rounds_[current_]; }
   void posted();
   bool arrived();
-  // Completes it; wait() rethrows `error` unless null. Buffers are released first.
+  // Completes it; wait() rethrows `error` unless null. Buffers are released first, but held after an error: the
+  // transport may still write into them.
   void complete(std::exception_ptr error);
+  // Someone blocks in wait(): nothing is gained by leaving the core to the computation.
+  bool awaited() const { return num_waiting_.load(std::memory_order_relaxed) > 0; }
 
  private:
   std::vector<Round> rounds_;
   size_t current_ = 0;
   std::vector<Tensor> buffers_;
-  std::shared_ptr<std::atomic<int>> num_waiting_;
   std::exception_ptr error_;
   std::atomic<int> state_ = 0;  // 1: complete
+  std::atomic<int> num_waiting_ = 0;
 };
 
 }  // namespace shoal

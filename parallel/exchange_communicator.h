@@ -39,8 +39,6 @@ class ExchangeCommunicator : public Communicator {
 
   Allocator* scratch() const { return scratch_; }
   int64_t max_message_bytes() const { return max_message_bytes_; }
-  // Threads blocked in wait() on an operation of this communicator.
-  const std::shared_ptr<std::atomic<int>>& num_waiting() const { return num_waiting_; }
 
  private:
   Round new_round();
@@ -56,7 +54,6 @@ class ExchangeCommunicator : public Communicator {
 
   Allocator* scratch_;
   int64_t max_message_bytes_;
-  std::shared_ptr<std::atomic<int>> num_waiting_ = std::make_shared<std::atomic<int>>(0);
   int64_t next_tag_ = 0;
   WireBytes bytes_;
 };

@@ -43,3 +43,16 @@ num_jobs() {
   [ -n "$gib" ] && [ "$gib" -lt "$cpus" ] && cpus=$gib
   say $((cpus > 0 ? cpus : 1))
 }
+
+# Fills `mpirun` with the command and the flags that start this many ranks here. Nobody is bound to a core: Shoal divides
+# the CPUs among the ranks and pins its threads itself.
+set_mpirun() {
+  local ranks=$1 cores
+  command -v mpirun >/dev/null || die "mpirun is not here; run scripts/setup.sh"
+  cores=$(lscpu --parse=core,socket 2>/dev/null | grep -v '^#' | sort -u | wc -l)
+  [ "$cores" -ge 1 ] && [ "$cores" -le "$(nproc)" ] || cores=$(nproc)
+  mpirun=(mpirun --bind-to none -np "$ranks")
+  if [ "$ranks" -gt "$cores" ]; then
+    mpirun+=(--oversubscribe)
+  fi
+}

@@ -56,7 +56,13 @@ void apply_cpu_threads(CpuThreads& threads) {
 
 std::string describe(const CpuThreads& threads) {
   std::string cpus;
-  for (size_t i = 0; i < threads.cpus.size(); ++i) cpus += (i ? "," : "") + std::to_string(threads.cpus[i]);
+  for (size_t i = 0; i < threads.cpus.size();) {
+    size_t last = i;
+    while (last + 1 < threads.cpus.size() && threads.cpus[last + 1] == threads.cpus[last] + 1) ++last;
+    cpus += (i > 0 ? "," : "") + std::to_string(threads.cpus[i]);
+    if (last > i) cpus += "-" + std::to_string(threads.cpus[last]);
+    i = last + 1;
+  }
   return fmt::format("{} thread{} on CPU{} {}{}", threads.num_threads, threads.num_threads == 1 ? "" : "s",
                      threads.cpus.size() == 1 ? "" : "s", cpus, threads.pinned ? " (pinned)" : " (not pinned)");
 }

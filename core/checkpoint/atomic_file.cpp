@@ -37,9 +37,10 @@ void write_fully(int fd, const void* data, size_t bytes, const std::filesystem::
       if (error == ENOSPC || error == EDQUOT) {
         std::error_code ignored;
         const auto space = std::filesystem::space(folder_of(path), ignored);
-        fail("{}: disk full: {} of {} bytes could not be written, {} are available; free space there or choose another "
-             "folder",
-             path.string(), left, bytes, ignored ? 0 : space.available);
+        fail(
+            "{}: disk full: {} of {} bytes could not be written, {} are available; free space there or choose another "
+            "folder",
+            path.string(), left, bytes, ignored ? 0 : space.available);
       }
       fail("{}: cannot be written: {}", path.string(), reason(error));
     }

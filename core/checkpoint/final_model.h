@@ -18,8 +18,8 @@ namespace shoal {
 struct FinalModelParts {
   std::vector<NamedTensor> tensors;
   std::string config_text;
-  std::filesystem::path tokenizer_file;          // empty: the tokenizer has no file
-  std::map<std::string, std::string> metadata;   // own provenance beside {"format": "pt"}: "step", "producer"
+  std::filesystem::path tokenizer_file;         // empty: the tokenizer has no file
+  std::map<std::string, std::string> metadata;  // own provenance beside {"format": "pt"}: "step", "producer"
 };
 
 // Writes RUN/final/. Called by one rank. Everything is written and synced in RUN/.tmp-final-*, which is then renamed: a

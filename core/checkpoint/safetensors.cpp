@@ -157,7 +157,8 @@ void SafetensorsFile::read_bytes(int64_t offset, std::span<std::byte> out) const
     const ssize_t got = ::pread(fd_, out.data() + done, out.size() - done, offset + static_cast<int64_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail("{}: cannot be read: {}", path_.string(), std::generic_category().message(errno));
-    if (got == 0) fail("{}: ends at byte {}; it was cut while being read", path_.string(), offset + static_cast<int64_t>(done));
+    if (got == 0)
+      fail("{}: ends at byte {}; it was cut while being read", path_.string(), offset + static_cast<int64_t>(done));
     done += static_cast<size_t>(got);
   }
 }

@@ -1,10 +1,11 @@
 // core/checkpoint/safetensors_header.cpp: a strict event parser, because a tree would lose duplicate keys.
 #include "core/checkpoint/safetensors_header.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <tuple>
 #include <unordered_set>
@@ -19,9 +20,9 @@ constexpr std::string_view kMetadataKey = "__metadata__";
 
 // The reference's enum order: data is laid out by it, descending.
 constexpr std::array<std::pair<std::string_view, int>, 22> kDtypes = {{
-    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},           {"I8", 8},
+    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
     {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-    {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},         {"F32", 32},
+    {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
     {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64},
 }};
 
@@ -151,14 +152,17 @@ class HeaderReader : public nlohmann::json_sax<Json> {
  private:
   enum class Place { kStart, kTop, kMetadata, kTensor, kShape, kOffsets, kEnd };
 
-  [[noreturn]] void refuse(const std::string& what) const { fail("{}: tensor \"{}\": {}", file_, shown(tensor_.name), what); }
+  [[noreturn]] void refuse(const std::string& what) const {
+    fail("{}: tensor \"{}\": {}", file_, shown(tensor_.name), what);
+  }
 
   bool unexpected(const std::string& found) const {
     switch (place_) {
       case Place::kStart:
       case Place::kEnd: fail("{}: header: expected one object, found {}", file_, found);
       case Place::kTop: fail("{}: header: \"{}\": expected an object, found {}", file_, shown(key_), found);
-      case Place::kMetadata: fail("{}: {}: \"{}\": expected a string, found {}", file_, kMetadataKey, shown(key_), found);
+      case Place::kMetadata:
+        fail("{}: {}: \"{}\": expected a string, found {}", file_, kMetadataKey, shown(key_), found);
       case Place::kShape: refuse(fmt::format("shape: expected whole numbers of 0 to 2^63 - 1, found {}", found));
       case Place::kOffsets: refuse(fmt::format("data_offsets: expected two whole numbers, found {}", found));
       case Place::kTensor: refuse(fmt::format("{}: found {}", key_, found));
@@ -266,9 +270,9 @@ std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
     std::string shape;
     for (int dim = 0; dim < tensor.shape.dims(); ++dim) shape += fmt::format("{}{}", dim ? "," : "", tensor.shape[dim]);
     const int64_t end = begin + tensor.shape.numel() * size_of(tensor.dtype);
-    header += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-                          header.size() > 1 ? "," : "", quoted(tensor.name), stored_name(tensor.dtype), shape, begin,
-                          end);
+    header +=
+        fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "",
+                    quoted(tensor.name), stored_name(tensor.dtype), shape, begin, end);
     begin = end;
   }
   header += "}";

@@ -14,15 +14,15 @@ namespace shoal {
 
 // Shared by the console, metrics.jsonl and TensorBoard. Everything is over all ranks.
 struct StepMetrics {
-  int64_t step = 0;                      // 1-based
-  int64_t tokens = 0;                    // trained on so far, this step included
-  int64_t sequences = 0;                 // of this step
-  double loss = 0;                       // mean next-token cross-entropy alone, nats
-  double aux_loss = 0;                   // weighted balance losses (and others beside the main loss)
+  int64_t step = 0;       // 1-based
+  int64_t tokens = 0;     // trained on so far, this step included
+  int64_t sequences = 0;  // of this step
+  double loss = 0;        // mean next-token cross-entropy alone, nats
+  double aux_loss = 0;    // weighted balance losses (and others beside the main loss)
   double lr = 0;
-  double grad_norm = 0;                  // before clipping
+  double grad_norm = 0;  // before clipping
   double clip_factor = 1;
-  bool update_skipped = false;           // the gradients were not finite
+  bool update_skipped = false;  // the gradients were not finite
   double step_ms = 0;
   double tokens_per_s = 0;
   double tflops = 0;                     // model FLOPs per second / 1e12
@@ -34,11 +34,11 @@ struct StepMetrics {
 };
 
 struct ValidationMetrics {
-  int64_t step = 0;  // updates done: 0 before the first
-  int64_t tokens = 0;            // trained on so far
-  int64_t val_tokens = 0;        // predicted
-  double val_loss = 0;           // nats per token
-  double val_perplexity = 0;     // exp(val_loss)
+  int64_t step = 0;                                                     // updates done: 0 before the first
+  int64_t tokens = 0;                                                   // trained on so far
+  int64_t val_tokens = 0;                                               // predicted
+  double val_loss = 0;                                                  // nats per token
+  double val_perplexity = 0;                                            // exp(val_loss)
   double val_bits_per_byte = std::numeric_limits<double>::quiet_NaN();  // NaN without a tokenizer: null in JSON
 };
 

@@ -44,6 +44,7 @@ void ModelRuntime::load(const FinalModel& final_model) {
   std::set<std::string> expected;
   for (Parameter& parameter : store_.parameters()) {
     file.read(parameter.spec().name, parameter.weight());
+    parameter.weight_changed();
     expected.insert(parameter.spec().name);
   }
   for (Router* router : model_->routers()) {

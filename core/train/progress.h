@@ -10,10 +10,10 @@ namespace shoal {
 
 // What MFU is a share of, and which FLOPs it counts: never printed apart.
 struct MfuConvention {
-  bool causal = true;         // attention counted over the causal half
-  bool with_mtp = false;      // multi-token-prediction blocks counted
-  double peak_tflops = 0;     // over all ranks
-  std::string peak_source;    // "packed bf16 GEMM measured at start"
+  bool causal = true;       // attention counted over the causal half
+  bool with_mtp = false;    // multi-token-prediction blocks counted
+  double peak_tflops = 0;   // over all ranks
+  std::string peak_source;  // "packed bf16 GEMM measured at start"
 };
 
 // "MFU: model FLOPs (causal attention, without MTP) / 0.43 TFLOP/s (packed bf16 GEMM measured at start)"

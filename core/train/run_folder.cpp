@@ -34,10 +34,11 @@ void check_space(const fs::path& folder, int64_t needed_bytes) {
   const fs::space_info space = fs::space(on, error);
   if (error) fail("run.dir {}: the free space of {} cannot be read: {}", folder.string(), on.string(), error.message());
   if (needed_bytes > 0 && space.available < static_cast<uintmax_t>(needed_bytes)) {
-    fail("run.dir {}: no space left for the run folder: it needs {} ({} bytes), {} ({} bytes) are available on its file "
-         "system; free some, or set run.dir to another disk",
-         folder.string(), format_bytes(needed_bytes), needed_bytes, format_bytes(static_cast<int64_t>(space.available)),
-         space.available);
+    fail(
+        "run.dir {}: no space left for the run folder: it needs {} ({} bytes), {} ({} bytes) are available on its file "
+        "system; free some, or set run.dir to another disk",
+        folder.string(), format_bytes(needed_bytes), needed_bytes, format_bytes(static_cast<int64_t>(space.available)),
+        space.available);
   }
 }
 
@@ -76,9 +77,10 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
   }
   const bool occupied = fs::exists(status) && holds_run(folder);
   if (occupied && !config.overwrite()) {
-    fail("run.dir {}: already holds a run; set run.dir to another folder, or run.overwrite=true to move the old run "
-         "aside to {}",
-         folder.string(), free_name_beside(folder).string());
+    fail(
+        "run.dir {}: already holds a run; set run.dir to another folder, or run.overwrite=true to move the old run "
+        "aside to {}",
+        folder.string(), free_name_beside(folder).string());
   }
   check_space(folder, needed_bytes);
   if (occupied) {

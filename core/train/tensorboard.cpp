@@ -38,7 +38,9 @@ void put_varint(std::string& out, uint64_t value) {
   }
   out += static_cast<char>(value);
 }
-void put_key(std::string& out, int field, int wire_type) { put_varint(out, static_cast<uint64_t>(field << 3 | wire_type)); }
+void put_key(std::string& out, int field, int wire_type) {
+  put_varint(out, static_cast<uint64_t>(field << 3 | wire_type));
+}
 void put_int(std::string& out, int field, uint64_t value) {
   put_key(out, field, 0);
   put_varint(out, value);
@@ -66,9 +68,7 @@ std::string event(double wall_time, int64_t step, int field, std::string_view co
   return out;
 }
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 

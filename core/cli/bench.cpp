@@ -1,0 +1,107 @@
+// core/cli/bench.cpp: `shoal bench`: how fast this machine is, and how much of that a training step uses.
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/cli/commands.h"
+#include "core/cli/job.h"
+#include "core/config/load.h"
+#include "core/config/validate.h"
+#include "core/train/bench_train.h"
+#include "core/train/gemm_peak.h"
+#include "kernels/gemm_bench.h"
+
+namespace shoal {
+
+namespace {
+
+struct Options {
+  std::vector<std::string> arguments;
+  int steps = 8;
+  bool json = false;
+};
+
+constexpr const char* kTrainDescription = R"(Time training steps on random tokens, beside the packed 1024^3 GEMM rate.
+
+  shoal bench train configs/dense_124m.textproto
+  mpirun -np 2 shoal bench train configs/quickstart.textproto --json
+
+The numerator is the closed form of the model's FLOPs (causal), the denominator is measured between the steps on the
+same ranks and threads; both are medians. A profile by op follows, from one more step.)";
+
+void run_train(const Options& options, MpiSession& session) {
+  const ConfigArguments arguments = split_config_arguments(options.arguments);
+  const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
+  validate(loaded, ConfigUse::kStep);
+  const Job job(session, loaded.config.parallel(), loaded.config.run().threads());
+  const BenchTrain bench =
+      bench_train(loaded.config, job.mesh(), resolve_compute(loaded.config.precision()), options.steps);
+  if (job.speaks()) fmt::print("{}\n", options.json ? to_json(bench) : describe(bench));
+}
+
+struct GemmShape {
+  const char* what;
+  int64_t m, n, k;
+};
+
+// Square, a 124M model's layers and head, the quickstart's experts.
+constexpr GemmShape kGemmShapes[] = {{"ceiling", 1024, 1024, 1024},    {"qkv 124M", 1024, 2304, 768},
+                                     {"ffn up 124M", 1024, 4096, 768}, {"ffn down 124M", 1024, 768, 2048},
+                                     {"head 124M", 512, 50257, 768},   {"expert up", 256, 512, 256},
+                                     {"expert down", 256, 256, 256},   {"expert, few rows", 32, 512, 256}};
+
+void run_gemm(const Options& options, MpiSession& session) {
+  const Job job(session, ParallelConfig{});
+  Allocator allocator(DeviceKind::kCpu);
+  Stream stream(allocator);
+  std::vector<DType> dtypes{DType::kF32};
+  if (cpu_has_fast_bf16()) dtypes.insert(dtypes.begin(), DType::kBF16);
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  if (!options.json && job.speaks()) {
+    fmt::print("packed GEMM, y = x W^T, {} thread(s)\n{:<18} {:>5} {:>6} {:>6} {:>5} {:>10}\n",
+               job.threads().num_threads, "what", "rows", "out", "in", "dtype", "GFLOP/s");
+  }
+  for (const GemmShape& shape : kGemmShapes) {
+    for (const DType dtype : dtypes) {
+      const double rate = measure_gemm_flops_per_s(dtype, shape.m, shape.n, shape.k, stream, 0.3) * 1e-9;
+      if (!job.speaks()) continue;
+      if (!options.json) {
+        fmt::print("{:<18} {:>5} {:>6} {:>6} {:>5} {:>10.1f}\n", shape.what, shape.m, shape.n, shape.k, name_of(dtype),
+                   rate);
+      }
+      rows.push_back({{"what", shape.what},
+                      {"rows", shape.m},
+                      {"out", shape.n},
+                      {"in", shape.k},
+                      {"dtype", std::string(name_of(dtype))},
+                      {"gflops", rate}});
+    }
+  }
+  if (options.json && job.speaks()) fmt::print("{}\n", rows.dump());
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, MpiSession& session) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure this machine: GEMMs, or whole training steps.");
+  bench->require_subcommand(1);
+
+  auto train_options = std::make_shared<Options>();
+  CLI::App* train = bench->add_subcommand("train", kTrainDescription);
+  train->add_option("config", train_options->arguments, "CONFIG... [key=value...]")->required();
+  train->add_option("--steps", train_options->steps, "Timed steps, after two to warm up")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  train->add_flag("--json", train_options->json, "One JSON object");
+  train->callback([train_options, &session] { run_train(*train_options, session); });
+
+  auto gemm_options = std::make_shared<Options>();
+  CLI::App* gemm = bench->add_subcommand("gemm", "Time packed GEMMs of typical shapes on this rank's threads.");
+  gemm->add_flag("--json", gemm_options->json, "A JSON array");
+  gemm->callback([gemm_options, &session] { run_gemm(*gemm_options, session); });
+}
+
+}  // namespace shoal

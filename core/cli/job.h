@@ -1,0 +1,35 @@
+// core/cli/job.h: what a command that runs on all ranks starts with: the world, this rank's threads, the mesh.
+//
+// The MPI session is main's and outlives the job: an exception that leaves a job is told by main before MPI ends.
+#pragma once
+
+#include <memory>
+
+#include "core/config/config.pb.h"
+#include "core/train/rank_setup.h"
+#include "parallel/mpi_session.h"
+#include "parallel/process_mesh.h"
+
+namespace shoal {
+
+class Job {
+ public:
+  // Collective.
+  Job(MpiSession& session, const ParallelConfig& parallel, int forced_threads = 0);
+
+  const ProcessMesh& mesh() const { return *mesh_; }
+  Communicator& world() const { return *world_; }
+  const CpuThreads& threads() const { return threads_; }
+  bool speaks() const { return world_->rank() == 0; }
+
+ private:
+  Allocator scratch_{DeviceKind::kCpu};
+  std::unique_ptr<Communicator> world_;
+  std::unique_ptr<ProcessMesh> mesh_;
+  CpuThreads threads_;
+};
+
+// parallel.* as the mesh wants it.
+MeshSizes mesh_sizes(const ParallelConfig& parallel);
+
+}  // namespace shoal

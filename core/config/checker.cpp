@@ -1,0 +1,62 @@
+// core/config/checker.cpp: the wording of refusals, and the check that no number is NaN or infinite.
+#include "core/config/checker.h"
+
+#include <google/protobuf/descriptor.h>
+
+#include <cmath>
+
+namespace shoal {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+void check_finite_fields(const Checker& checker, const Message& message, const std::string& path) {
+  const auto* reflection = message.GetReflection();
+  std::vector<const FieldDescriptor*> given;
+  reflection->ListFields(message, &given);
+  for (const FieldDescriptor* field : given) {
+    const std::string field_path = path.empty() ? field->name() : path + "." + field->name();
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {
+      const double value = reflection->GetDouble(message, field);
+      if (!std::isfinite(value)) checker.refuse(field_path, "{} is {}; expected a finite number", field_path, value);
+    }
+    if (field->message_type() == nullptr) continue;
+    if (!field->is_repeated()) check_finite_fields(checker, reflection->GetMessage(message, field), field_path);
+    for (int i = 0; field->is_repeated() && i < reflection->FieldSize(message, field); ++i) {
+      check_finite_fields(checker, reflection->GetRepeatedMessage(message, field, i),
+                          fmt::format("{}[{}]", field_path, i));
+    }
+  }
+}
+
+}  // namespace
+
+void Checker::refuse_text(const std::string& path, const std::string& message) const {
+  const std::string origin = loaded_.nearest_origin(path);
+  throw Error(origin.empty() ? message : origin + ": " + message);
+}
+
+void Checker::in_range(const std::string& path, int64_t value, int64_t low, int64_t high,
+                       const std::string& why) const {
+  if (value < low) refuse(path, "{} is {}; it must be at least {}: {}", path, value, low, why);
+  if (value > high) refuse(path, "{} is {}; it must be at most {}: {}", path, value, high, why);
+}
+
+void Checker::in_range(const std::string& path, double value, double low, double high, const std::string& why) const {
+  if (!(value >= low)) refuse(path, "{} is {}; it must be at least {}: {}", path, value, low, why);
+  if (!(value <= high)) refuse(path, "{} is {}; it must be at most {}: {}", path, value, high, why);
+}
+
+void Checker::positive(const std::string& path, double value, const std::string& why) const {
+  if (!(value > 0)) refuse(path, "{} is {}; it must be above 0: {}", path, value, why);
+}
+
+void Checker::size(const std::string& path, bool is_set, int64_t value, int64_t high, const std::string& what) const {
+  if (!is_set) refuse(path, "{} is not set; it has no default: {}", path, what);
+  in_range(path, value, 1, high, what);
+}
+
+void check_finite(const Checker& checker, const Config& config) { check_finite_fields(checker, config, ""); }
+
+}  // namespace shoal

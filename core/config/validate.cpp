@@ -1,0 +1,191 @@
+// core/config/validate.cpp: everything but the network: data, batches, schedule, optimizer, mesh, run.
+#include "core/config/validate.h"
+
+#include <limits>
+
+#include "core/config/checker.h"
+
+namespace shoal {
+namespace {
+
+constexpr int64_t kMaxCount = int64_t{1} << 40;
+constexpr int32_t kMaxRanks = 1 << 20;
+constexpr double kMax = 1e30;
+// Rows of a microbatch are counted by int32.
+constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
+// Beyond it a step of a bf16 second moment is smaller than half of bf16's last place, and rounds away.
+constexpr double kMaxBf16Beta2 = 0.98;
+
+void check_data(const Checker& checker, const DataConfig& data) {
+  checker.in_range("data.seq_len", data.seq_len(), int64_t{1}, int64_t{1} << 30, "tokens per sequence");
+  checker.in_range("data.prefetch_steps", int64_t{data.prefetch_steps()}, int64_t{1}, int64_t{1024},
+                   "steps of tokens that are read ahead");
+  int num_weighted = 0;
+  for (int i = 0; i < data.train_size() + data.validation_size(); ++i) {
+    const bool training = i < data.train_size();
+    const int index = training ? i : i - data.train_size();
+    const DataSource& source = training ? data.train(index) : data.validation(index);
+    const std::string path = fmt::format("data.{}[{}]", training ? "train" : "validation", index);
+    if (source.prefix().empty())
+      checker.refuse(path, "{}.prefix is not set; name a token file, without .bin/.idx", path);
+    checker.in_range(path + ".weight", source.weight(), 0.0, kMax, "its share of the sequences");
+    if (training && source.weight() > 0) ++num_weighted;
+  }
+  if (num_weighted != 0 && num_weighted != data.train_size()) {
+    checker.refuse(
+        "data.train",
+        "{} of {} training sources have a weight; give every source one, or none to draw in proportion to tokens",
+        num_weighted, data.train_size());
+  }
+}
+
+void check_train(const Checker& checker, const Config& config) {
+  const TrainConfig& train = config.train();
+  checker.in_range("train.steps", train.steps(), int64_t{1}, kMaxCount, "optimizer steps");
+  checker.in_range("train.global_batch", train.global_batch(), int64_t{1}, kMaxCount,
+                   "sequences per step over all ranks");
+  checker.in_range("train.microbatch", train.microbatch(), int64_t{1}, kMaxCount, "sequences a rank computes at once");
+  checker.in_range("train.ramp_from_batch", train.ramp_from_batch(), int64_t{0}, kMaxCount, "0 is no ramp");
+  if (train.ramp_from_batch() > train.global_batch()) {
+    checker.refuse("train.ramp_from_batch",
+                   "train.ramp_from_batch ({}) exceeds train.global_batch ({}); a batch only grows",
+                   train.ramp_from_batch(), train.global_batch());
+  }
+  checker.in_range("train.ramp_fraction", train.ramp_fraction(), 0.0, 1.0, "a share of the steps");
+  checker.in_range("train.validate_every", train.validate_every(), int64_t{0}, kMaxCount, "0 is at start and end only");
+  checker.in_range("train.validation_sequences", train.validation_sequences(), int64_t{0}, kMaxCount,
+                   "0 is all of them");
+  checker.in_range("train.sample_every", train.sample_every(), int64_t{0}, kMaxCount, "0 is no samples");
+  checker.in_range("train.log_every", train.log_every(), int64_t{1}, kMaxCount,
+                   "steps from one console line to the next");
+  if (train.sample_every() > 0 && config.data().tokenizer().empty()) {
+    checker.refuse(
+        "train.sample_every",
+        "train.sample_every is {}, but data.tokenizer is not set; name the tokenizer, or set sample_every to 0",
+        train.sample_every());
+  }
+  const double tokens = static_cast<double>(train.steps()) * static_cast<double>(train.global_batch()) *
+                        static_cast<double>(config.data().seq_len());
+  if (tokens > 1e18) {
+    checker.refuse("train",
+                   "train.steps ({}) * train.global_batch ({}) * data.seq_len ({}) = {:.2g} tokens; at most 1e18",
+                   train.steps(), train.global_batch(), config.data().seq_len(), tokens);
+  }
+}
+
+// Rows of one microbatch, and of its routed copies, have 32-bit indices.
+void check_rows(const Checker& checker, const Config& config) {
+  const int64_t sequences = std::min(config.train().microbatch(), config.train().global_batch());
+  const int64_t copies = config.model().has_moe() ? config.model().moe().topk() : 1;
+  const double rows = static_cast<double>(sequences) * static_cast<double>(config.data().seq_len());
+  if (rows * static_cast<double>(copies) > kMaxRows) {
+    checker.refuse("train.microbatch",
+                   "a microbatch of {} sequences * data.seq_len ({}){} = {:.3g} rows; at most {:.0f}:\n"
+                   "  lower train.microbatch or data.seq_len",
+                   sequences, config.data().seq_len(), copies > 1 ? fmt::format(" * model.moe.topk ({})", copies) : "",
+                   rows * static_cast<double>(copies), kMaxRows);
+  }
+}
+
+void check_schedule(const Checker& checker, const ScheduleConfig& schedule) {
+  const std::string path = "optim.schedule.";
+  const auto fraction = [&](const char* name, double value, const char* what) {
+    checker.in_range(path + name, value, 0.0, 1.0, what);
+  };
+  fraction("warmup_fraction", schedule.warmup_fraction(), "a share of the steps");
+  checker.in_range(path + "warmup_steps", schedule.warmup_steps(), int64_t{0}, kMaxCount, "0 is by warmup_fraction");
+  fraction("min_lr_ratio", schedule.min_lr_ratio(), "a share of the peak rate");
+  fraction("constant_fraction", schedule.constant_fraction(), "a share of the steps");
+  fraction("cosine_end_fraction", schedule.cosine_end_fraction(), "a share of the steps");
+  fraction("final_fraction", schedule.final_fraction(), "a share of the steps");
+  fraction("final_lr_ratio", schedule.final_lr_ratio(), "a share of the peak rate");
+  if (schedule.kind() != ScheduleConfig::CONSTANT_COSINE) return;
+  if (schedule.constant_fraction() > schedule.cosine_end_fraction()) {
+    checker.refuse(path + "cosine_end_fraction",
+                   "{0}constant_fraction ({1}) exceeds {0}cosine_end_fraction ({2}); the "
+                   "cosine begins before it ends",
+                   path, schedule.constant_fraction(), schedule.cosine_end_fraction());
+  }
+  if (schedule.cosine_end_fraction() > schedule.final_fraction()) {
+    checker.refuse(path + "final_fraction",
+                   "{0}cosine_end_fraction ({1}) exceeds {0}final_fraction ({2}); the last rate "
+                   "comes after the cosine",
+                   path, schedule.cosine_end_fraction(), schedule.final_fraction());
+  }
+}
+
+void check_optim(const Checker& checker, const Config& config) {
+  const OptimConfig& optim = config.optim();
+  checker.positive("optim.lr", optim.lr(), "the peak learning rate");
+  for (const auto& [path, beta] : {std::pair{"optim.beta1", optim.beta1()}, std::pair{"optim.beta2", optim.beta2()}}) {
+    checker.in_range(path, beta, 0.0, 1.0, "a moment's share of its past");
+    if (beta == 1) checker.refuse(path, "{} is 1, so the moment never learns; it must be below 1", path);
+  }
+  checker.positive("optim.eps", optim.eps(), "it keeps the update from dividing by 0");
+  checker.in_range("optim.weight_decay", optim.weight_decay(), 0.0, kMax, "0 is none");
+  checker.in_range("optim.clip_norm", optim.clip_norm(), 0.0, kMax, "0 is no clipping");
+  if (config.precision().moments() == PrecisionConfig::MOMENTS_BF16 && optim.beta2() > kMaxBf16Beta2) {
+    checker.refuse(
+        "optim.beta2",
+        "optim.beta2 ({}) exceeds {} with precision.moments MOMENTS_BF16: a step of 1 - beta2 = {:.3g} rounds "
+        "away in bf16;\n  lower beta2 or use MOMENTS_F32",
+        optim.beta2(), kMaxBf16Beta2, 1 - optim.beta2());
+  }
+  check_schedule(checker, optim.schedule());
+}
+
+void check_parallel(const Checker& checker, const ParallelConfig& parallel) {
+  checker.in_range("parallel.data", int64_t{parallel.data()}, int64_t{0}, kMaxRanks, "0 is the ranks left over");
+  const std::pair<const char*, int32_t> axes[] = {
+      {"tensor", parallel.tensor()},     {"expert", parallel.expert()},   {"expert_tensor", parallel.expert_tensor()},
+      {"pipeline", parallel.pipeline()}, {"context", parallel.context()}, {"island", parallel.island()}};
+  for (const auto& [name, size] : axes) {
+    checker.in_range(std::string("parallel.") + name, int64_t{size}, int64_t{1}, int64_t{kMaxRanks},
+                     "the size of a mesh axis, and 1 is no split");
+  }
+  checker.in_range("parallel.bucket_mib", parallel.bucket_mib(), int64_t{1}, int64_t{1} << 20,
+                   "MiB of gradients a message");
+  checker.in_range("parallel.ranks_per_node", int64_t{parallel.ranks_per_node()}, int64_t{0}, int64_t{kMaxRanks},
+                   "0 is as MPI finds them");
+}
+
+void check_run(const Checker& checker, const Config& config) {
+  checker.in_range("run.threads", int64_t{config.run().threads()}, int64_t{0}, int64_t{4096},
+                   "0 is by the CPUs at hand");
+  if (config.run().dir().empty()) checker.refuse("run.dir", "run.dir is empty; name the folder of the run");
+  const GenerateConfig& generate = config.generate();
+  checker.in_range("generate.max_new_tokens", generate.max_new_tokens(), int64_t{0}, kMaxCount, "tokens to write");
+  checker.in_range("generate.temperature", generate.temperature(), 0.0, kMax, "0 is always the likeliest token");
+  checker.in_range("generate.top_k", generate.top_k(), int64_t{0}, kMaxCount, "0 is all of them");
+}
+
+}  // namespace
+
+void validate(const LoadedConfig& loaded, ConfigUse use) {
+  const Checker checker(loaded);
+  const Config& config = loaded.config;
+  if (!config.has_model()) {
+    fail("the config has no model; add a file that has one, such as configs/models/llama_124m.textproto");
+  }
+  check_finite(checker, config);
+  check_model(checker, config.model());
+  check_data(checker, config.data());
+  check_train(checker, config);
+  check_rows(checker, config);
+  check_optim(checker, config);
+  check_parallel(checker, config.parallel());
+  check_run(checker, config);
+  if (use == ConfigUse::kCount) return;
+
+  if (config.model().mtp().depth() > 0) {
+    checker.refuse("model.mtp.depth",
+                   "model.mtp.depth is {}: this version counts multi-token prediction but does not run it;\n"
+                   "  set model.mtp.depth=0",
+                   config.model().mtp().depth());
+  }
+  if (use == ConfigUse::kTrain && config.data().train_size() == 0) {
+    checker.refuse("data", "data.train is empty; name the token files to train on, as `shoal tokenize` writes them");
+  }
+}
+
+}  // namespace shoal

@@ -1,0 +1,249 @@
+// core/train/trainer.cpp: the loop and its bookkeeping.
+#include "core/train/trainer.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+
+#include "core/checkpoint/final_model.h"
+#include "core/model/flops.h"
+#include "core/train/environment.h"
+#include "core/train/gemm_peak.h"
+#include "core/train/generator.h"
+#include "core/train/microbatches.h"
+#include "core/train/rank_setup.h"
+#include "core/train/rehearsal.h"
+#include "core/train/run_folder.h"
+#include "data/open_data.h"
+#include "optim/lr_schedule.h"
+
+namespace shoal {
+
+namespace {
+
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void say(const std::string& line) {
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
+  if (!config.data().has_tokenizer()) return nullptr;
+  auto tokenizer = open_tokenizer(config.data().tokenizer());
+  if (tokenizer->vocab_size() > config.model().vocab()) {
+    fail("model.vocab ({}) is smaller than the {} tokens of the tokenizer '{}': raise model.vocab to at least {}",
+         config.model().vocab(), tokenizer->vocab_size(), config.data().tokenizer(), tokenizer->vocab_size());
+  }
+  return tokenizer;
+}
+
+// Weights once more for final/, and room for metrics, events and samples.
+int64_t run_folder_bytes(const Config& config, DType compute) {
+  const int64_t weights = count_parameters(config.model()).total * size_of(compute);
+  return weights + weights / 20 + config.train().steps() * 2048 + (int64_t{16} << 20);
+}
+
+}  // namespace
+
+Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads& threads, TrainerOptions options)
+    : config_(config),
+      mesh_(mesh),
+      options_(std::move(options)),
+      threads_(threads),
+      compute_(resolve_compute(config.precision())),
+      run_dir_(config.run().dir()),
+      tokenizer_(open_model_tokenizer(config)),
+      training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
+      batches_(config.train()),
+      runtime_(config_.model(), mesh.data(), mesh.expert_data(),
+               training_options(config_, DeviceKind::kCpu, compute_)),
+      step_(runtime_, mesh.data(), config_.optim(), moments_dtype(config_.precision()), config_.run().seed()) {
+  if (config_.data().validation_size() > 0) {
+    evaluator_.emplace(open_validation_stream(config_.data(), config_.model().vocab(), tokenizer_.get()),
+                       tokenizer_ ? tokenizer_->byte_lengths() : std::vector<int32_t>(),
+                       config_.train().validation_sequences(), config_.train().microbatch());
+  }
+  if (speaks()) {
+    prepare_run_folder(config_.run(), run_folder_bytes(config_, compute_));
+    describe_run(run_dir_, options_.config_text,
+                 environment_json({.command_line = options_.command_line,
+                                   .num_ranks = mesh_.world().size(),
+                                   .threads_per_rank = threads_.num_threads,
+                                   .compute = std::string(name_of(compute_))}));
+    log_.emplace(run_dir_);
+    log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
+  }
+  wait(mesh_.world().barrier());
+  check_shared_folder(run_dir_, mesh_.world());
+  set_up_routing_record();
+  start_prefetch();
+}
+
+void Trainer::set_up_routing_record() {
+  const MoeConfig& moe = config_.model().moe();
+  const std::vector<Router*> routers = runtime_.model().routers();
+  const bool replay = moe.routing() == MoeConfig::REPLAY;
+  if (routers.empty() || !moe.has_replay_file() || moe.routing() == MoeConfig::BALANCED) return;
+  const RouteRecordShape shape{.moe_layers = static_cast<int64_t>(routers.size()),
+                               .topk = moe.topk(),
+                               .num_experts = moe.num_experts(),
+                               .rows_per_step = config_.train().global_batch() * config_.data().seq_len()};
+  if (speaks() && !replay) RouteRecord::create(moe.replay_file(), shape);
+  wait(mesh_.world().barrier());
+  auto record = std::make_shared<RouteRecord>(moe.replay_file(), shape, !replay);
+  for (Router* router : routers) router->set_record(record);
+}
+
+void Trainer::start_prefetch() {
+  const int rank = mesh_.data().rank();
+  const int size = mesh_.data().size();
+  auto ranges = [batches = batches_, rank, size](int64_t k) -> std::optional<SampleRange> {
+    const int64_t step = k + 1;
+    if (step > batches.steps()) return std::nullopt;
+    SampleRange mine = share_of(batches.sequences(step), rank, size);
+    mine.first += batches.first_sequence(step);
+    return mine;
+  };
+  prefetcher_ = std::make_unique<Prefetcher>(training_, std::move(ranges), std::max(1, config_.data().prefetch_steps()));
+}
+
+void Trainer::announce() {
+  const double peak = measure_gemm_peak(compute_, mesh_.world(), 0.5);
+  convention_ = {.causal = true,
+                 .with_mtp = false,
+                 .peak_tflops = peak * 1e-12,
+                 .peak_source = fmt::format("packed {} GEMM measured at start", name_of(compute_))};
+  flops_per_token_ = flops_per_token(config_.model(), config_.data().seq_len(), FlopConvention{});
+  if (!speaks()) return;
+  const ParameterCounts counts = count_parameters(config_.model());
+  say(fmt::format("model '{}': {} parameters, {} active per token, {:.3f} GFLOP per token", config_.model().name(),
+                  format_count(counts.total), format_count(counts.active), flops_per_token_ * 1e-9));
+  say(fmt::format("{} rank(s), each {}; computing in {}", mesh_.world().size(), shoal::describe(threads_),
+                  name_of(compute_)));
+  say(shoal::describe(convention_));
+  say(fmt::format("run folder: {}", run_dir_.string()));
+}
+
+void Trainer::run() {
+  announce();
+  validate(0);
+  if (speaks()) say(progress_header(convention_));
+  for (int64_t step = 1; step <= batches_.steps(); ++step) {
+    train_one_step(step);
+    const TrainConfig& train = config_.train();
+    const bool last = step == batches_.steps();
+    if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
+    if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
+  }
+  if (config_.train().save_final()) write_final();
+}
+
+void Trainer::train_one_step(int64_t step) {
+  const double begin = now_s();
+  const int64_t sequences = batches_.sequences(step);
+  std::optional<Batch> batch = prefetcher_->next();
+  SHOAL_CHECK(batch.has_value(), "no batch for step {}", step);
+  const int64_t count = num_microbatches(sequences, mesh_.data().size(), config_.train().microbatch());
+  StepInput input{.step = step,
+                  .lr = learning_rate(config_.optim(), step, batches_.steps()),
+                  .scored_tokens = batch->num_scored(),
+                  .microbatches = {}};
+  input.microbatches =
+      make_microbatches(*batch, count, step, batches_.first_sequence(step), sequences, runtime_.stream());
+  const StepOutcome outcome = step_.run(std::move(input));
+  const double step_s = now_s() - begin;
+  training_s_ += step_s;
+  const StepMetrics metrics = metrics_of(step, outcome, step_s);
+  if (!speaks()) return;
+  log_->write(metrics);
+  if (outcome.update_skipped) {
+    spdlog::warn("step {}: gradients were not finite; the update was skipped ({} so far)", step, ++skipped_updates_);
+  }
+  const int64_t every = std::max<int64_t>(1, config_.train().log_every());
+  if (step == 1 || step % every == 0 || step == batches_.steps()) {
+    say(progress_line(metrics, batches_.steps(),
+                      eta_s(training_s_, batches_.first_sequence(step + 1), batches_.total_sequences())));
+  }
+}
+
+StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double step_s) {
+  StepMetrics metrics;
+  metrics.step = step;
+  metrics.sequences = batches_.sequences(step);
+  metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();
+  metrics.loss = outcome.loss;
+  metrics.aux_loss = outcome.aux_loss;
+  metrics.lr = learning_rate(config_.optim(), step, batches_.steps());
+  metrics.grad_norm = outcome.grad_norm;
+  metrics.clip_factor = outcome.clip_factor;
+  metrics.update_skipped = outcome.update_skipped;
+  metrics.step_ms = step_s * 1e3;
+  metrics.tokens_per_s = static_cast<double>(metrics.sequences * config_.data().seq_len()) / step_s;
+  metrics.tflops = metrics.tokens_per_s * flops_per_token_ * 1e-12;
+  metrics.mfu = metrics.tflops / convention_.peak_tflops;
+  metrics.expert_load_max_violation = outcome.max_violation;
+  add_rank_totals(metrics, outcome.exposed_comm_s);
+  return metrics;
+}
+
+void Trainer::add_rank_totals(StepMetrics& metrics, double exposed_comm_s) {
+  Communicator& world = mesh_.world();
+  const int64_t sent = mesh_.data().bytes().total() + mesh_.expert_data().bytes().total();
+  const Tensor all = runtime_.stream().workspace({world.size() * 3}, DType::kF64);
+  const Tensor mine = all.rows(world.rank() * 3, 3);
+  mine.copy_from<double>({static_cast<double>(sent - sent_bytes_), exposed_comm_s,
+                          static_cast<double>(runtime_.allocator().use().total_peak_bytes)});
+  sent_bytes_ = sent;
+  wait(world.all_gather(all, mine));
+  const std::vector<double> values = all.to_vector<double>();
+  double bytes = 0;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    const double* theirs = values.data() + rank * 3;
+    bytes += theirs[0];
+    metrics.exposed_comm_ms = std::max(metrics.exposed_comm_ms, theirs[1] * 1e3);
+    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[2]));
+  }
+  metrics.comm_bytes = static_cast<int64_t>(bytes);
+}
+
+void Trainer::validate(int64_t step) {
+  if (!evaluator_) return;
+  ValidationMetrics metrics = evaluator_->run(runtime_, mesh_.data());
+  metrics.step = step;
+  metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();
+  if (!speaks()) return;
+  log_->write(metrics);
+  say(validation_line(metrics));
+}
+
+void Trainer::sample(int64_t step) {
+  if (!tokenizer_) return;
+  // Every rank writes the same text, so that no rank waits for weights that another never asks for.
+  const std::string text =
+      generate_text(runtime_, *tokenizer_, config_.generate(), config_.run().seed(), [](std::string_view) {});
+  if (!speaks()) return;
+  log_->write_text(step, "sample", "```\n" + text + "\n```");
+  say(fmt::format("sample after step {}: {}", step, text));
+}
+
+void Trainer::write_final() {
+  const std::vector<NamedTensor> tensors = runtime_.named_tensors();
+  if (speaks()) {
+    const bool has_file = tokenizer_ && tokenizer_->name() != "bytes";
+    write_final_model(run_dir_, {.tensors = tensors,
+                                 .config_text = options_.config_text,
+                                 .tokenizer_file = has_file ? config_.data().tokenizer() : "",
+                                 .metadata = {{"producer", "shoal"}, {"step", std::to_string(batches_.steps())}}});
+    say(fmt::format("wrote {}", (run_dir_ / "final").string()));
+  }
+  wait(mesh_.world().barrier());
+}
+
+}  // namespace shoal

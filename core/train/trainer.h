@@ -1,0 +1,71 @@
+// core/train/trainer.h: a whole training run: data in, steps, validation, samples, metrics, RUN/final/ out.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/cpu_threads.h"
+#include "core/train/evaluator.h"
+#include "core/train/metrics.h"
+#include "core/train/progress.h"
+#include "core/train/train_step.h"
+#include "data/loader.h"
+#include "data/tokenizer.h"
+#include "optim/batch_schedule.h"
+#include "parallel/process_mesh.h"
+
+namespace shoal {
+
+struct TrainerOptions {
+  std::string config_text;                // the resolved config, saved in the run folder
+  std::vector<std::string> command_line;  // for environment.json
+};
+
+// One rank of a run. Every public call is Collective; rank 0 writes the run folder and speaks.
+class Trainer {
+ public:
+  // `config` must be validated. Opens the data, makes the run folder, draws the weights.
+  Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads& threads, TrainerOptions options);
+
+  // Trains to the end and writes RUN/final/.
+  void run();
+
+ private:
+  void announce();
+  void set_up_routing_record();
+  void start_prefetch();
+  void train_one_step(int64_t step);
+  StepMetrics metrics_of(int64_t step, const StepOutcome& outcome, double step_s);
+  void add_rank_totals(StepMetrics& metrics, double exposed_comm_s);
+  void validate(int64_t step);
+  void sample(int64_t step);
+  void write_final();
+  bool speaks() const { return mesh_.world().rank() == 0; }
+
+  Config config_;
+  const ProcessMesh& mesh_;
+  TrainerOptions options_;
+  CpuThreads threads_;
+  DType compute_;
+  std::filesystem::path run_dir_;
+
+  std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
+  std::shared_ptr<const SampleStream> training_;
+  std::optional<Evaluator> evaluator_;  // absent without validation data
+  std::unique_ptr<Prefetcher> prefetcher_;
+  BatchSchedule batches_;
+
+  ModelRuntime runtime_;
+  TrainStep step_;
+  std::optional<MetricsLog> log_;  // rank 0
+  MfuConvention convention_;
+  double flops_per_token_ = 0;
+  int64_t sent_bytes_ = 0;  // by this rank, when last looked
+  double training_s_ = 0;   // in steps, for the time left
+  int64_t skipped_updates_ = 0;
+};
+
+}  // namespace shoal

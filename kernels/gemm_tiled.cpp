@@ -1,0 +1,301 @@
+// kernels/gemm_tiled.cpp: the register tile, the cache tile around it, and the tiles of all products dealt to threads.
+#include "kernels/gemm_tiled.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace shoal {
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int kLanes = 16, kTileRows = 12;
+#else
+constexpr int kLanes = 8, kTileRows = 6;
+#endif
+constexpr int kPanel = 2 * kLanes;  // columns of a register tile: kTileRows * 2 sums, 2 of B and 1 of A fill the registers
+// A cache tile: kMaxRows x kDepth of A and the partial sums stay in the second-level cache, a panel of B in the first.
+constexpr int64_t kMaxRows = 144, kMaxColumns = 256, kDepth = 256;
+static_assert(kMaxRows % kTileRows == 0 && kMaxColumns % kPanel == 0);
+constexpr int64_t kScratchPerThread = kMaxRows * kDepth + kDepth * kPanel + kMaxRows * kMaxColumns;
+// Products below this many multiply-adds are not worth a parallel region.
+constexpr int64_t kMinParallel = 1 << 16;
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+// Where a register tile's sums come from and go to.
+struct Target {
+  float* partial = nullptr;  // rows kMaxColumns apart
+  bool first = true;         // no partial sums yet
+  bool last = true;          // leaves for C
+  std::byte* c = nullptr;
+  DType dtype = DType::kF32;
+  int64_t c_stride = 0;
+  int64_t columns = kPanel;  // of C in this panel
+  Write mode = Write::kOverwrites;
+};
+
+template <class T>
+void leave_edge(const Vec* sums, T* c, int64_t columns, Write mode) {
+  float values[kPanel];
+  *reinterpret_cast<Vec*>(values) = sums[0];
+  *reinterpret_cast<Vec*>(values + kLanes) = sums[1];
+  for (int64_t j = 0; j < columns; ++j) {
+    c[j] = store<T>(mode == Write::kAccumulates ? load(c[j]) + values[j] : values[j]);
+  }
+}
+
+void leave_row(const Vec* sums, const Target& to, int64_t row) {
+  const int64_t at = row * to.c_stride;
+  if (to.dtype == DType::kBF16) {
+    leave_edge(sums, reinterpret_cast<bfloat16*>(to.c) + at, to.columns, to.mode);
+  } else if (to.columns < kPanel) {
+    leave_edge(sums, reinterpret_cast<float*>(to.c) + at, to.columns, to.mode);
+  } else {
+    Vec* c = reinterpret_cast<Vec*>(reinterpret_cast<float*>(to.c) + at);
+    const bool adds = to.mode == Write::kAccumulates;
+    c[0] = adds ? c[0] + sums[0] : sums[0];
+    c[1] = adds ? c[1] + sums[1] : sums[1];
+  }
+}
+
+// rows x kPanel sums over `depth` steps. A's element (i, k) is a[i * a_stride + k], or a[k * kTileRows + i] interleaved.
+template <int rows, bool interleaved>
+void multiply(const float* a, int64_t a_stride, const float* b, int64_t depth, const Target& to) {
+  Vec sums[rows][2];
+#pragma GCC unroll 12
+  for (int i = 0; i < rows; ++i) {
+    const Vec* partial = reinterpret_cast<const Vec*>(to.partial + i * kMaxColumns);
+    sums[i][0] = to.first ? Vec{} : partial[0];
+    sums[i][1] = to.first ? Vec{} : partial[1];
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    const Vec b0 = *reinterpret_cast<const Vec*>(b + k * kPanel);
+    const Vec b1 = *reinterpret_cast<const Vec*>(b + k * kPanel + kLanes);
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; ++i) {
+      const float x = interleaved ? a[k * kTileRows + i] : a[i * a_stride + k];
+      sums[i][0] += x * b0;
+      sums[i][1] += x * b1;
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < rows; ++i) {
+    if (to.last) {
+      leave_row(sums[i], to, i);
+    } else {
+      Vec* partial = reinterpret_cast<Vec*>(to.partial + i * kMaxColumns);
+      partial[0] = sums[i][0];
+      partial[1] = sums[i][1];
+    }
+  }
+}
+
+template <bool interleaved, int rows = kTileRows>
+void multiply_rows(int64_t wanted, const float* a, int64_t a_stride, const float* b, int64_t depth, const Target& to) {
+  if (wanted == rows) {
+    multiply<rows, interleaved>(a, a_stride, b, depth, to);
+  } else if constexpr (rows > 1) {
+    multiply_rows<interleaved, rows - 1>(wanted, a, a_stride, b, depth, to);
+  }
+}
+
+// A [rows, depth] widened to dense rows.
+void widen_rows(float* to, const bfloat16* from, int64_t stride, int64_t rows, int64_t depth) {
+  for (int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (int64_t k = 0; k < depth; ++k) to[i * kDepth + k] = load(from[i * stride + k]);
+  }
+}
+
+// Columns [0, rows) of `depth` rows, as register tiles of kTileRows: tile t holds [depth, kTileRows].
+template <class T>
+void interleave(float* to, const T* from, int64_t stride, int64_t rows, int64_t depth) {
+  for (int64_t begin = 0; begin < rows; begin += kTileRows, to += depth * kTileRows) {
+    const int64_t count = std::min<int64_t>(kTileRows, rows - begin);
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t i = 0; i < count; ++i) to[k * kTileRows + i] = load(from[k * stride + begin + i]);
+    }
+  }
+}
+
+// Columns [0, columns) of `depth` rows of B, as one panel with zeros behind.
+template <class T>
+void take_panel(float* to, const T* from, int64_t stride, int64_t columns, int64_t depth) {
+  for (int64_t k = 0; k < depth; ++k, to += kPanel, from += stride) {
+    if (columns == kPanel) {
+#pragma omp simd
+      for (int j = 0; j < kPanel; ++j) to[j] = load(from[j]);
+    } else {
+      for (int64_t j = 0; j < kPanel; ++j) to[j] = j < columns ? load(from[j]) : 0.0f;
+    }
+  }
+}
+
+// One product and how it is cut into cache tiles.
+struct Cut {
+  const TiledProduct* product = nullptr;
+  int64_t m = 0, n = 0, k = 0;
+  int64_t tile_rows = kMaxRows, tile_columns = kMaxColumns;
+  int64_t first_tile = 0;
+
+  int64_t num_row_tiles() const { return (m + tile_rows - 1) / tile_rows; }
+  int64_t num_tiles() const { return num_row_tiles() * ((n + tile_columns - 1) / tile_columns); }
+};
+
+class TileRun {
+ public:
+  TileRun(const Cut& cut, int64_t tile, float* scratch)
+      : p_(*cut.product), k_(cut.k), a_block_(scratch), b_panel_(a_block_ + kMaxRows * kDepth),
+        partial_(b_panel_ + kDepth * kPanel) {
+    row_ = tile % cut.num_row_tiles() * cut.tile_rows;
+    column_ = tile / cut.num_row_tiles() * cut.tile_columns;
+    rows_ = std::min(cut.tile_rows, cut.m - row_);
+    columns_ = std::min(cut.tile_columns, cut.n - column_);
+  }
+
+  void run() {
+    for (int64_t k = 0; k < k_; k += kDepth) run_depth(k, std::min(kDepth, k_ - k));
+  }
+
+ private:
+  void run_depth(int64_t k, int64_t depth) {
+    const bool sums_rows = p_.b.defined();
+    const float* a = a_block_;
+    int64_t a_stride = kDepth;
+    if (sums_rows) {
+      dispatch(p_.a, [&](const auto* from) {
+        interleave(a_block_, from + k * p_.a.row_stride() + row_, p_.a.row_stride(), rows_, depth);
+      });
+    } else if (p_.a.dtype() == DType::kF32) {
+      a_stride = p_.a.row_stride();
+      a = p_.a.data<float>() + row_ * a_stride + k;
+    } else {
+      widen_rows(a_block_, p_.a.data<bfloat16>() + row_ * p_.a.row_stride() + k, p_.a.row_stride(), rows_, depth);
+    }
+    Target to{.first = k == 0, .last = k + depth == k_, .dtype = p_.c.dtype(), .c_stride = p_.c.row_stride(),
+              .mode = p_.mode};
+    for (int64_t j = 0; j < columns_; j += kPanel) {
+      to.columns = std::min<int64_t>(kPanel, columns_ - j);
+      const float* b = panel(k, depth, column_ + j, to.columns);
+      for (int64_t i = 0; i < rows_; i += kTileRows) {
+        to.partial = partial_ + i * kMaxColumns + j;
+        to.c = p_.c.raw() + ((row_ + i) * p_.c.row_stride() + column_ + j) * size_of(p_.c.dtype());
+        const int64_t rows = std::min<int64_t>(kTileRows, rows_ - i);
+        if (sums_rows) {
+          multiply_rows<true>(rows, a + i * depth, 0, b, depth, to);
+        } else {
+          multiply_rows<false>(rows, a + i * a_stride, a_stride, b, depth, to);
+        }
+      }
+    }
+  }
+
+  const float* panel(int64_t k, int64_t depth, int64_t column, int64_t columns) {
+    if (!p_.b.defined()) return p_.packed_b + column * k_ + k * kPanel;
+    dispatch(p_.b, [&](const auto* from) {
+      take_panel(b_panel_, from + k * p_.b.row_stride() + column, p_.b.row_stride(), columns, depth);
+    });
+    return b_panel_;
+  }
+
+  template <class F>
+  static void dispatch(const Tensor& tensor, F&& f) {
+    if (tensor.dtype() == DType::kBF16) {
+      f(tensor.data<bfloat16>());
+    } else {
+      f(tensor.data<float>());
+    }
+  }
+
+  const TiledProduct& p_;
+  int64_t k_;
+  float* a_block_;
+  float* b_panel_;
+  float* partial_;
+  int64_t row_, column_, rows_, columns_;
+};
+
+// Smaller tiles until every thread has a few; never so small that packing shows.
+void cut_for_threads(std::vector<Cut>& cuts, int threads) {
+  const auto total = [&] {
+    int64_t tiles = 0;
+    for (Cut& cut : cuts) {
+      cut.first_tile = tiles;
+      tiles += cut.num_tiles();
+    }
+    return tiles;
+  };
+  const int64_t wanted = threads == 1 ? 1 : 6 * threads;
+  for (int64_t columns = kMaxColumns / 2; total() < wanted && columns >= 2 * kPanel; columns /= 2) {
+    for (Cut& cut : cuts) cut.tile_columns = columns;
+  }
+  for (const int64_t rows : {int64_t{72}, int64_t{36}}) {
+    if (total() >= wanted) break;
+    for (Cut& cut : cuts) cut.tile_rows = rows;
+  }
+  total();
+}
+
+}  // namespace
+
+int64_t tiled_packed_numel(int64_t k, int64_t n) { return (n + kPanel - 1) / kPanel * kPanel * k; }
+
+void tiled_pack(float* packed, const Tensor& weight, PackedSide side) {
+  const bool transposed = side == PackedSide::kTransposed;
+  const int64_t k = weight.size(transposed ? 1 : 0), n = weight.size(transposed ? 0 : 1), stride = weight.row_stride();
+  dispatch_floating(weight.dtype(), [&]<class T>(T) {
+    const T* from = weight.data<T>();
+#pragma omp parallel for schedule(static) if (k * n > kMinParallel)
+    for (int64_t column = 0; column < n; column += kPanel) {
+      const int64_t columns = std::min<int64_t>(kPanel, n - column);
+      float* to = packed + column * k;
+      if (!transposed) {
+        take_panel(to, from + column, stride, columns, k);
+        continue;
+      }
+      if (columns < kPanel) std::fill_n(to, k * kPanel, 0.0f);
+      // Short runs of k, so that a run of the panel stays in the first-level cache while the columns visit it.
+      constexpr int64_t kRun = 64;
+      for (int64_t begin = 0; begin < k; begin += kRun) {
+        const int64_t end = std::min(k, begin + kRun);
+        for (int64_t j = 0; j < columns; ++j) {
+          const T* row = from + (column + j) * stride;
+          for (int64_t i = begin; i < end; ++i) to[i * kPanel + j] = static_cast<float>(load(row[i]));
+        }
+      }
+    }
+  });
+}
+
+int64_t tiled_scratch_numel() { return omp_get_max_threads() * kScratchPerThread; }
+
+void tiled_gemm(std::span<const TiledProduct> products, float* scratch) {
+  std::vector<Cut> cuts;
+  int64_t multiply_adds = 0;
+  for (const TiledProduct& product : products) {
+    Cut cut{.product = &product, .m = product.c.size(0), .n = product.c.size(1)};
+    cut.k = product.a.size(product.b.defined() ? 0 : 1);
+    multiply_adds += cut.m * cut.n * cut.k;
+    cuts.push_back(cut);
+  }
+  if (cuts.empty()) return;
+  const int threads = multiply_adds < kMinParallel ? 1 : omp_get_max_threads();
+  cut_for_threads(cuts, threads);
+  const int64_t num_tiles = cuts.back().first_tile + cuts.back().num_tiles();
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    float* own = scratch + omp_get_thread_num() * kScratchPerThread;
+#pragma omp for schedule(dynamic)
+    for (int64_t tile = 0; tile < num_tiles; ++tile) {
+      const auto after = std::upper_bound(cuts.begin(), cuts.end(), tile,
+                                          [](int64_t t, const Cut& cut) { return t < cut.first_tile; });
+      const Cut& cut = *(after - 1);
+      TileRun(cut, tile - cut.first_tile, own).run();
+    }
+  }
+}
+
+}  // namespace shoal

@@ -1,0 +1,258 @@
+// parallel/exchange_communicator.cpp: which bytes go where, and what is summed when they are there.
+#include "parallel/exchange_communicator.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "parallel/ordered_sum.h"
+
+namespace shoal {
+
+namespace {
+
+Tensor flat(const Tensor& x) {
+  SHOAL_CHECK(x.defined() && x.contiguous(), "a dense tensor is needed, got {}", x.shape());
+  return x.reshape({x.numel()});
+}
+
+// The address of an element; null on kSimulated, where no address may be computed.
+std::byte* address(const Tensor& x, int64_t element) {
+  return x.raw() == nullptr ? nullptr : x.raw() + element * size_of(x.dtype());
+}
+
+bool overlap(const Tensor& a, const Tensor& b) {
+  return a.raw() != nullptr && a.raw() < b.raw() + b.bytes() && b.raw() < a.raw() + a.bytes();
+}
+
+void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) {
+  if (to != from && bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
+bool is_summed(DType dtype) {
+  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kI64 || dtype == DType::kI32;
+}
+
+std::vector<int64_t> begins_of(const std::vector<int64_t>& counts) {
+  std::vector<int64_t> begins(counts.size());
+  std::exclusive_scan(counts.begin(), counts.end(), begins.begin(), int64_t{0});
+  return begins;
+}
+
+// Elements of each rank's rows, and the check that the rows are all there.
+std::vector<int64_t> element_counts(const Tensor& x, const std::vector<int64_t>& rows, int size, const char* name) {
+  SHOAL_CHECK(static_cast<int>(rows.size()) == size, "{} row counts of {} for {} ranks", rows.size(), name, size);
+  SHOAL_CHECK(x.dims() >= 1 && std::ranges::none_of(rows, [](int64_t n) { return n < 0; }), "{} {}", name, x.shape());
+  const int64_t total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+  SHOAL_CHECK(total == x.size(0), "{} is {}, its row counts add up to {}", name, x.shape(), total);
+  std::vector<int64_t> counts = rows;
+  for (int64_t& count : counts) count *= x.shape().row_numel();
+  return counts;
+}
+
+}  // namespace
+
+Round ExchangeCommunicator::new_round() {
+  Round round;
+  round.tag = next_tag_++;
+  return round;
+}
+
+void ExchangeCommunicator::add_send(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count) {
+  const int64_t bytes = count * size_of(x.dtype());
+  const bool metadata = x.dtype() == DType::kI64 || x.dtype() == DType::kI32;
+  (metadata ? bytes_.metadata : bytes_.payload)[static_cast<size_t>(link(peer))] += bytes;
+  if (x.raw() == nullptr) return;
+  for (int64_t at = 0; at < bytes; at += max_message_bytes_) {
+    round.sends.push_back({peer, address(x, begin) + at, std::min(max_message_bytes_, bytes - at)});
+  }
+}
+
+void ExchangeCommunicator::add_receive(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count) const {
+  if (x.raw() == nullptr) return;
+  const int64_t bytes = count * size_of(x.dtype());
+  for (int64_t at = 0; at < bytes; at += max_message_bytes_) {
+    round.receives.push_back({peer, address(x, begin) + at, std::min(max_message_bytes_, bytes - at)});
+  }
+}
+
+void ExchangeCommunicator::count_own(const Tensor& x, int64_t count) {
+  const bool metadata = x.dtype() == DType::kI64 || x.dtype() == DType::kI32;
+  (metadata ? bytes_.metadata : bytes_.payload)[static_cast<size_t>(LinkClass::kSelf)] += count * size_of(x.dtype());
+}
+
+Tensor ExchangeCommunicator::scratch_for(int64_t pieces, int64_t count, const Tensor& like) const {
+  if (pieces == 0) return {};
+  SHOAL_CHECK(scratch_ != nullptr && scratch_->device() == like.device(), "no scratch memory on the tensor's device");
+  return Tensor::empty({pieces, count}, like.dtype(), *scratch_, MemoryKind::kWorkspace);
+}
+
+OperationPtr ExchangeCommunicator::post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device) {
+  const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers));
+  if (device == DeviceKind::kSimulated) {
+    exchange->complete(nullptr);
+  } else {
+    start(exchange);
+  }
+  return exchange;
+}
+
+OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,
+                                                   std::vector<int64_t> in_rows) {
+  SHOAL_CHECK(out.dtype() == in.dtype() && out.device() == in.device(), "rows of {} to rows of {}",
+              name_of(in.dtype()), name_of(out.dtype()));
+  const std::vector<int64_t> out_counts = element_counts(out, out_rows, size(), "out");
+  const std::vector<int64_t> in_counts = element_counts(in, in_rows, size(), "in");
+  SHOAL_CHECK_EQ(out.shape().row_numel(), in.shape().row_numel());
+  const size_t me = static_cast<size_t>(rank());
+  SHOAL_CHECK(out_rows[me] == in_rows[me], "a rank sends itself {} rows and expects {}", in_rows[me], out_rows[me]);
+  const Tensor to = flat(out);
+  const Tensor from = flat(in);
+  SHOAL_CHECK(!overlap(to, from), "out overlaps in");
+
+  const std::vector<int64_t> out_begins = begins_of(out_counts);
+  const std::vector<int64_t> in_begins = begins_of(in_counts);
+  Round round = new_round();
+  for (int step = 1; step < size(); ++step) {
+    const int peer = (rank() + step) % size();
+    const size_t p = static_cast<size_t>(peer);
+    add_send(round, peer, from, in_begins[p], in_counts[p]);
+    add_receive(round, peer, to, out_begins[p], out_counts[p]);
+  }
+  count_own(from, in_counts[me]);
+  round.when_posted = [to, from, to_begin = out_begins[me], from_begin = in_begins[me], n = in_counts[me]] {
+    copy_bytes(address(to, to_begin), address(from, from_begin), n * size_of(to.dtype()));
+  };
+  return post({std::move(round)}, {out, in}, in.device());
+}
+
+// Every rank's range of the flat `out` goes from that rank to all others.
+Round ExchangeCommunicator::gather_round(const Tensor& out, const std::vector<int64_t>& begins,
+                                         const std::vector<int64_t>& counts) {
+  Round round = new_round();
+  const size_t me = static_cast<size_t>(rank());
+  for (int step = 1; step < size(); ++step) {
+    const int peer = (rank() + step) % size();
+    const size_t p = static_cast<size_t>(peer);
+    add_send(round, peer, out, begins[me], counts[me]);
+    add_receive(round, peer, out, begins[p], counts[p]);
+  }
+  count_own(out, counts[me]);
+  return round;
+}
+
+// Every rank's range of the flat `in` is summed on that rank into `out`, which may be that range.
+Round ExchangeCommunicator::reduce_round(Tensor out, const Tensor& in, const std::vector<int64_t>& begins,
+                                         const std::vector<int64_t>& counts, std::vector<Tensor>& buffers) {
+  Round round = new_round();
+  const size_t me = static_cast<size_t>(rank());
+  const int64_t count = counts[me];
+  const Tensor arrived = scratch_for(size() - 1, count, in);
+  for (int step = 1; step < size(); ++step) {
+    const int peer = (rank() + step) % size();
+    const size_t p = static_cast<size_t>(peer);
+    add_send(round, peer, in, begins[p], counts[p]);
+    add_receive(round, peer, arrived, (peer > rank() ? peer - 1 : peer) * count, count);
+  }
+  count_own(in, count);
+  if (in.raw() != nullptr) {
+    std::vector<const std::byte*> pieces;
+    for (int p = 0; p < size(); ++p) {
+      pieces.push_back(p == rank() ? address(in, begins[me]) : address(arrived, (p > rank() ? p - 1 : p) * count));
+    }
+    round.when_arrived = [to = out.raw(), pieces, count, dtype = in.dtype()] { ordered_sum(to, pieces, count, dtype); };
+  }
+  buffers.push_back(arrived);
+  return round;
+}
+
+OperationPtr ExchangeCommunicator::all_gather(Tensor out, Tensor piece) {
+  SHOAL_CHECK(out.dtype() == piece.dtype() && out.device() == piece.device(), "pieces of {} into {}",
+              name_of(piece.dtype()), name_of(out.dtype()));
+  SHOAL_CHECK(out.numel() == piece.numel() * size(), "{} ranks' pieces of {} do not make {}", size(), piece.shape(),
+              out.shape());
+  const Tensor to = flat(out);
+  const Tensor from = flat(piece);
+  const int64_t count = piece.numel();
+  std::byte* const place = address(to, count * rank());
+  const std::vector<int64_t> counts(static_cast<size_t>(size()), count);
+  if (from.raw() != place) {
+    SHOAL_CHECK(!overlap(to, from), "the piece overlaps out, but is not this rank's place in it");
+    copy_bytes(place, from.raw(), piece.bytes());
+  }
+  return post({gather_round(to, begins_of(counts), counts)}, {out, piece}, out.device());
+}
+
+OperationPtr ExchangeCommunicator::reduce_scatter(Tensor out, Tensor in) {
+  SHOAL_CHECK(out.dtype() == in.dtype() && out.device() == in.device() && is_summed(in.dtype()), "sums of {} into {}",
+              name_of(in.dtype()), name_of(out.dtype()));
+  SHOAL_CHECK(in.numel() == out.numel() * size(), "{} does not fall into {} pieces of {}", in.shape(), size(),
+              out.shape());
+  const Tensor to = flat(out);
+  const Tensor from = flat(in);
+  const int64_t count = out.numel();
+  SHOAL_CHECK(to.raw() == address(from, count * rank()) || !overlap(to, from),
+              "out overlaps in, but is not this rank's piece of it");
+  const std::vector<int64_t> counts(static_cast<size_t>(size()), count);
+  std::vector<Tensor> buffers{out, in};
+  Round round = reduce_round(to, from, begins_of(counts), counts, buffers);
+  return post({std::move(round)}, std::move(buffers), in.device());
+}
+
+OperationPtr ExchangeCommunicator::all_reduce_in_one_round(Tensor x) {
+  Round round = new_round();
+  const int64_t count = x.numel();
+  const Tensor arrived = scratch_for(size() - 1, count, x);
+  std::vector<const std::byte*> pieces(static_cast<size_t>(size()), x.raw());
+  for (int step = 1; step < size(); ++step) {
+    const int peer = (rank() + step) % size();
+    const int64_t slot = peer > rank() ? peer - 1 : peer;
+    add_send(round, peer, x, 0, count);
+    add_receive(round, peer, arrived, slot * count, count);
+    pieces[static_cast<size_t>(peer)] = address(arrived, slot * count);
+  }
+  count_own(x, count);
+  round.when_arrived = [to = x.raw(), pieces, count, dtype = x.dtype()] { ordered_sum(to, pieces, count, dtype); };
+  return post({std::move(round)}, {x, arrived}, x.device());
+}
+
+OperationPtr ExchangeCommunicator::all_reduce(Tensor tensor) {
+  SHOAL_CHECK(is_summed(tensor.dtype()), "sums over ranks are not taken in {}", name_of(tensor.dtype()));
+  const Tensor x = flat(tensor);
+  if (x.bytes() <= kAllReduceInOneRoundBytes) return all_reduce_in_one_round(x);
+  const int64_t share = (x.numel() + size() - 1) / size();
+  std::vector<int64_t> counts;
+  for (int r = 0; r < size(); ++r) counts.push_back(std::clamp<int64_t>(x.numel() - r * share, 0, share));
+  const std::vector<int64_t> begins = begins_of(counts);
+  const size_t me = static_cast<size_t>(rank());
+  std::vector<Tensor> buffers{x};
+  std::vector<Round> rounds;
+  rounds.push_back(reduce_round(x.rows(begins[me], counts[me]), x, begins, counts, buffers));
+  rounds.push_back(gather_round(x, begins, counts));
+  return post(std::move(rounds), std::move(buffers), x.device());
+}
+
+OperationPtr ExchangeCommunicator::broadcast(Tensor tensor, int root) {
+  SHOAL_CHECK(root >= 0 && root < size(), "rank {} of {}", root, size());
+  const Tensor x = flat(tensor);
+  Round round = new_round();
+  if (rank() == root) {
+    for (int step = 1; step < size(); ++step) add_send(round, (rank() + step) % size(), x, 0, x.numel());
+    count_own(x, x.numel());
+  } else {
+    add_receive(round, root, x, 0, x.numel());
+  }
+  return post({std::move(round)}, {x}, x.device());
+}
+
+OperationPtr ExchangeCommunicator::barrier() {
+  Round round = new_round();
+  for (int step = 1; step < size(); ++step) {
+    const int peer = (rank() + step) % size();
+    round.sends.push_back({peer, nullptr, 0});
+    round.receives.push_back({peer, nullptr, 0});
+  }
+  return post({std::move(round)}, {}, DeviceKind::kCpu);
+}
+
+}  // namespace shoal

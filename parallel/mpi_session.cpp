@@ -1,0 +1,92 @@
+// parallel/mpi_session.cpp: start, place, end.
+#include "parallel/mpi_session.h"
+
+#include <fmt/format.h>
+#include <mpi.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <thread>
+
+#include "parallel/mpi_communicator.h"
+#include "parallel/self_communicator.h"
+
+namespace shoal {
+
+bool MpiSession::launched() {
+  // mpirun of Open MPI; of MPICH and its kin; srun through PMIx.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "PMIX_RANK"}) {
+    if (std::getenv(name) != nullptr) return true;
+  }
+  // A shell inside an allocation has SLURM's variables too; only a step of several tasks is a job of several ranks.
+  const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
+  return tasks != nullptr && std::getenv("SLURM_PROCID") != nullptr && std::atoi(tasks) > 1;
+}
+
+MpiSession::MpiSession() : num_exceptions_at_start_(std::uncaught_exceptions()) {
+  if (!launched()) return;
+  int started = 0;
+  MPI_Initialized(&started);
+  int provided = 0;
+  if (started == 0) {
+    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread");
+    ends_mpi_ = true;
+  } else {
+    check_mpi(MPI_Query_thread(&provided), "MPI_Query_thread");
+  }
+  if (provided < MPI_THREAD_MULTIPLE) {
+    fail("MPI was built without thread support (MPI_THREAD_MULTIPLE); use an Open MPI that has it");
+  }
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
+  MPI_Comm machine = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
+            "MPI_Comm_split_type");
+  const MpiGroup group(machine);
+  check_mpi(MPI_Comm_rank(machine, &local_rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(machine, &local_size_), "MPI_Comm_size");
+  node_ = rank_;
+  check_mpi(MPI_Bcast(&node_, 1, MPI_INT, 0, machine), "MPI_Bcast");
+  progress_ = std::make_shared<MpiProgress>();
+}
+
+MpiSession::~MpiSession() {
+  if (!active()) return;
+  if (std::uncaught_exceptions() > num_exceptions_at_start_) {
+    progress_->abandon();
+    MPI_Abort(MPI_COMM_WORLD, 1);
+  }
+  progress_->finish();
+  if (ends_mpi_) MPI_Finalize();
+}
+
+std::unique_ptr<Communicator> MpiSession::world(Allocator& scratch, const WorldOptions& options) {
+  SHOAL_CHECK(options.ranks_per_node >= 0 && options.max_message_bytes > 0);
+  if (size_ == 1) return std::make_unique<SelfCommunicator>();
+  MPI_Comm copy = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &copy), "MPI_Comm_dup");
+  const int node = options.ranks_per_node > 0 ? rank_ / options.ranks_per_node : node_;
+  return std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(copy), node, progress_, scratch,
+                                           options.max_message_bytes);
+}
+
+void MpiSession::abort(int code, std::string_view message) {
+  std::fflush(stdout);
+  if (!active()) {
+    fmt::print(stderr, "error: {}\n", message);
+    std::_Exit(code);
+  }
+  if (rank_ > 0) {
+    // Rank 0, if it fails too, ends us before we repeat it; so does a lower rank of this machine.
+    std::this_thread::sleep_for(std::chrono::milliseconds(300 + 50 * std::min(local_rank_, 8)));
+  }
+  fmt::print(stderr, "error on rank {} of {}: {}\n", rank_, size_, message);
+  std::fflush(stderr);
+  MPI_Abort(MPI_COMM_WORLD, code);
+  std::_Exit(code);
+}
+
+}  // namespace shoal

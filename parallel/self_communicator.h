@@ -1,0 +1,21 @@
+// parallel/self_communicator.h: a group of one: every operation is a local copy, complete when it is posted.
+#pragma once
+
+#include "parallel/exchange_communicator.h"
+
+namespace shoal {
+
+class SelfCommunicator final : public ExchangeCommunicator {
+ public:
+  SelfCommunicator() : ExchangeCommunicator(nullptr, kMaxMessageBytes) {}
+
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  std::unique_ptr<Communicator> split(int color, int key) override;
+
+ protected:
+  LinkClass link(int peer) const override;
+  void start(std::shared_ptr<Exchange> exchange) override;
+};
+
+}  // namespace shoal

@@ -1,0 +1,131 @@
+// tests/kernels/op_test.h: what the tests of ops share: devices, random tensors, errors and numerical gradients.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "core/base/random.h"
+#include "core/base/stream.h"
+
+namespace shoal {
+
+struct TestDevice {
+  explicit TestDevice(DeviceKind kind = DeviceKind::kCpu) : allocator(kind), stream(allocator) {}
+
+  Tensor empty(Shape shape, DType dtype) { return Tensor::empty(shape, dtype, allocator, MemoryKind::kActivations); }
+  Tensor zeros(Shape shape, DType dtype) { return Tensor::zeros(shape, dtype, allocator, MemoryKind::kActivations); }
+
+  // `values` rounded to a floating dtype.
+  Tensor tensor(const std::vector<double>& values, Shape shape, DType dtype) {
+    Tensor result = empty(shape, dtype);
+    dispatch_floating(dtype, [&]<class T>(T) {
+      std::vector<T> rounded;
+      for (const double value : values) rounded.push_back(store<T>(value));
+      result.copy_from(rounded);
+    });
+    return result;
+  }
+  Tensor indices(const std::vector<int32_t>& values, Shape shape) {
+    Tensor result = empty(shape, DType::kI32);
+    result.copy_from(values);
+    return result;
+  }
+
+  Allocator allocator;
+  Stream stream;
+};
+
+// Standard normal numbers; `name` picks the stream.
+inline std::vector<double> normals(int64_t count, std::string_view name, double scale = 1) {
+  const CounterRandom random(7, stream_of(name));
+  std::vector<double> values;
+  for (int64_t i = 0; i < count; ++i) values.push_back(scale * random.normal(static_cast<uint64_t>(i)));
+  return values;
+}
+
+// The elements in row order as double, rows strided or not.
+inline std::vector<double> values_of(const Tensor& tensor) {
+  std::vector<double> values;
+  if (tensor.numel() == 0) return values;
+  const int64_t rows = tensor.size(0), width = tensor.shape().row_numel();
+  dispatch_floating(tensor.dtype(), [&]<class T>(T) {
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t i = 0; i < width; ++i) {
+        values.push_back(static_cast<double>(load(tensor.data<T>()[row * tensor.row_stride() + i])));
+      }
+    }
+  });
+  return values;
+}
+
+// ‖a - reference‖ / ‖reference‖; 0 when both are empty.
+inline double relative_error(const std::vector<double>& a, const std::vector<double>& reference) {
+  SHOAL_CHECK_EQ(a.size(), reference.size());
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference += (a[i] - reference[i]) * (a[i] - reference[i]);
+    norm += reference[i] * reference[i];
+  }
+  if (a.empty() || difference == 0) return 0;
+  return std::sqrt(difference / norm);
+}
+
+// How far an op without long sums may be from a double-precision reference on the same rounded inputs.
+inline double forward_bound(DType dtype) {
+  switch (dtype) {
+    case DType::kF64: return 1e-13;
+    case DType::kF32: return 1e-6;
+    default: return 1e-2;
+  }
+}
+
+// How far a gradient may be from central differences, and the step they take.
+inline double gradient_bound(DType dtype) { return dtype == DType::kF64 ? 1e-6 : 1e-3; }
+inline double gradient_step(DType dtype) { return dtype == DType::kF64 ? 1e-5 : 1e-2; }
+
+// d loss / d at by central differences.
+inline std::vector<double> numerical_gradient(const std::function<double(const std::vector<double>&)>& loss,
+                                              std::vector<double> at, double step) {
+  std::vector<double> gradient;
+  for (double& value : at) {
+    const double middle = value;
+    value = middle + step;
+    const double above = loss(at);
+    value = middle - step;
+    const double below = loss(at);
+    value = middle;
+    gradient.push_back((above - below) / (2 * step));
+  }
+  return gradient;
+}
+
+inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+// Dense tensors, bit by bit.
+inline bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && a.contiguous() && b.contiguous() &&
+         (a.numel() == 0 || std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0);
+}
+
+// Computes with another number of threads for as long as it lives.
+class ThreadCount {
+ public:
+  explicit ThreadCount(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
+  ~ThreadCount() { omp_set_num_threads(before_); }
+  ThreadCount(const ThreadCount&) = delete;
+  ThreadCount& operator=(const ThreadCount&) = delete;
+
+ private:
+  int before_;
+};
+
+}  // namespace shoal

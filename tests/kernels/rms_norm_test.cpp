@@ -1,0 +1,195 @@
+// tests/kernels/rms_norm_test.cpp: RMSNorm against plain loops in double, its gradients, and its bitwise promises.
+#include "kernels/rms_norm.h"
+
+#include <catch2/catch.hpp>
+
+#include "tests/kernels/op_test.h"
+
+namespace shoal {
+namespace {
+
+using Catch::Matchers::Contains;
+constexpr double kEps = 1e-6;
+
+struct Reference {
+  std::vector<double> out, inv_rms, d_x, d_weight;
+};
+
+Reference reference(const std::vector<double>& x, const std::vector<double>& weight, const std::vector<double>& d_out) {
+  Reference r;
+  const size_t width = weight.size();
+  r.d_weight.assign(width, 0);
+  for (size_t begin = 0; begin < x.size(); begin += width) {
+    double squares = 0, pull = 0;
+    for (size_t i = 0; i < width; ++i) squares += x[begin + i] * x[begin + i];
+    const double inv = 1 / std::sqrt(squares / static_cast<double>(width) + kEps);
+    r.inv_rms.push_back(inv);
+    for (size_t i = 0; i < width; ++i) pull += d_out[begin + i] * weight[i] * x[begin + i] * inv;
+    for (size_t i = 0; i < width; ++i) {
+      const double xhat = x[begin + i] * inv;
+      r.out.push_back(xhat * weight[i]);
+      r.d_weight[i] += d_out[begin + i] * xhat;
+      r.d_x.push_back(inv * (d_out[begin + i] * weight[i] - xhat * pull / static_cast<double>(width)));
+    }
+  }
+  return r;
+}
+
+TEST_CASE("rms_norm agrees with plain loops in double") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
+  const bool wide_weight = GENERATE(false, true);
+  const int64_t rows = GENERATE(1, 33, 70), width = GENERATE(1, 7, 129);
+  CAPTURE(name_of(dtype), wide_weight, rows, width);
+  const DType sums = arithmetic_dtype(dtype);
+  Tensor x = cpu.tensor(normals(rows * width, "x", 3), Shape{rows, width}, dtype);
+  Tensor weight = cpu.tensor(normals(width, "weight"), Shape{width}, wide_weight ? DType::kF32 : dtype);
+  Tensor d_out = cpu.tensor(normals(rows * width, "d_out"), Shape{rows, width}, dtype);
+  const Reference r = reference(values_of(x), values_of(weight), values_of(d_out));
+
+  Tensor out = cpu.empty(x.shape(), dtype), inv_rms = cpu.empty(Shape{rows}, sums);
+  rms_norm_forward(out, inv_rms, x, weight, kEps, cpu.stream);
+  CHECK(relative_error(values_of(out), r.out) < forward_bound(dtype));
+  CHECK(relative_error(values_of(inv_rms), r.inv_rms) < forward_bound(sums));
+
+  Tensor d_x = cpu.empty(x.shape(), dtype), d_weight = cpu.zeros(Shape{width}, sums);
+  rms_norm_backward(d_x, d_weight, d_out, x, weight, inv_rms, Write::kOverwrites, cpu.stream);
+  // With one column the gradient is nothing but what rounding leaves of a cancellation.
+  if (width > 1) CHECK(relative_error(values_of(d_x), r.d_x) < forward_bound(dtype));
+  CHECK(relative_error(values_of(d_weight), r.d_weight) < 4 * forward_bound(sums));
+}
+
+TEST_CASE("rms_norm's gradients agree with central differences") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32);
+  constexpr int64_t kRows = 3, kWidth = 11;
+  const std::vector<double> x = normals(kRows * kWidth, "x"), weight = normals(kWidth, "weight");
+  Tensor d_out = cpu.tensor(normals(kRows * kWidth, "d_out"), Shape{kRows, kWidth}, dtype);
+  Tensor out = cpu.empty(Shape{kRows, kWidth}, dtype), inv_rms = cpu.empty(Shape{kRows}, dtype);
+  const auto loss = [&](const std::vector<double>& xs, const std::vector<double>& ws) {
+    rms_norm_forward(out, inv_rms, cpu.tensor(xs, out.shape(), dtype), cpu.tensor(ws, Shape{kWidth}, dtype), kEps,
+                     cpu.stream);
+    return dot(values_of(out), values_of(d_out));
+  };
+  const double step = gradient_step(dtype);
+  const auto d_x = numerical_gradient([&](const std::vector<double>& v) { return loss(v, weight); }, x, step);
+  const auto d_weight = numerical_gradient([&](const std::vector<double>& v) { return loss(x, v); }, weight, step);
+
+  loss(x, weight);
+  Tensor d_x_out = cpu.empty(out.shape(), dtype), d_weight_out = cpu.zeros(Shape{kWidth}, dtype);
+  rms_norm_backward(d_x_out, d_weight_out, d_out, cpu.tensor(x, out.shape(), dtype),
+                    cpu.tensor(weight, Shape{kWidth}, dtype), inv_rms, Write::kOverwrites, cpu.stream);
+  CHECK(relative_error(values_of(d_x_out), d_x) < gradient_bound(dtype));
+  CHECK(relative_error(values_of(d_weight_out), d_weight) < gradient_bound(dtype));
+}
+
+struct Run {
+  Tensor out, inv_rms, d_x, d_weight;
+};
+
+Run run(TestDevice& cpu, const Tensor& x, const Tensor& weight, const Tensor& d_out) {
+  Run r{cpu.empty(x.shape(), x.dtype()), cpu.empty(Shape{x.size(0)}, DType::kF32), cpu.empty(x.shape(), x.dtype()),
+        cpu.zeros(weight.shape(), DType::kF32)};
+  rms_norm_forward(r.out, r.inv_rms, x, weight, kEps, cpu.stream);
+  rms_norm_backward(r.d_x, r.d_weight, d_out, x, weight, r.inv_rms, Write::kOverwrites, cpu.stream);
+  return r;
+}
+
+TEST_CASE("rms_norm gives the same bits for any thread count and any place of a row in memory") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
+  constexpr int64_t kRows = 301, kWidth = 133, kWide = 200;
+  Tensor wide = cpu.tensor(normals(kRows * kWide, "wide"), Shape{kRows, kWide}, dtype);
+  Tensor weight = cpu.tensor(normals(kWidth, "weight"), Shape{kWidth}, DType::kF32);
+  Tensor d_out = cpu.tensor(normals(kRows * kWidth, "d_out"), Shape{kRows, kWidth}, dtype);
+  const Tensor view = wide.columns(13, kWidth);
+  Tensor x = cpu.tensor(values_of(view), Shape{kRows, kWidth}, dtype);
+
+  const Run dense = run(cpu, x, weight, d_out);
+  const Run strided = run(cpu, view, weight, d_out);
+  const ThreadCount one(1);
+  const Run single = run(cpu, x, weight, d_out);
+  for (const Run& other : {strided, single}) {
+    CHECK(same_bits(other.out, dense.out));
+    CHECK(same_bits(other.inv_rms, dense.inv_rms));
+    CHECK(same_bits(other.d_x, dense.d_x));
+    CHECK(same_bits(other.d_weight, dense.d_weight));
+  }
+}
+
+TEST_CASE("rms_norm may write over its input, and backward may add to d_x or write over d_out") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
+  const DType sums = arithmetic_dtype(dtype);
+  constexpr int64_t kRows = 5, kWidth = 21;
+  const Shape shape{kRows, kWidth};
+  const std::vector<double> x_values = normals(kRows * kWidth, "x"), d_values = normals(kRows * kWidth, "d_out");
+  Tensor x = cpu.tensor(x_values, shape, dtype), weight = cpu.tensor(normals(kWidth, "weight"), Shape{kWidth}, dtype);
+  Tensor out = cpu.empty(shape, dtype), inv_rms = cpu.empty(Shape{kRows}, sums);
+  rms_norm_forward(out, inv_rms, x, weight, kEps, cpu.stream);
+  Tensor in_place = cpu.tensor(x_values, shape, dtype);
+  rms_norm_forward(in_place, inv_rms, in_place, weight, kEps, cpu.stream);
+  CHECK(same_bits(in_place, out));
+
+  Tensor d_out = cpu.tensor(d_values, shape, dtype), d_x = cpu.empty(shape, dtype);
+  Tensor d_weight = cpu.zeros(Shape{kWidth}, sums);
+  rms_norm_backward(d_x, d_weight, d_out, x, weight, inv_rms, Write::kOverwrites, cpu.stream);
+
+  const std::vector<double> residual = normals(kRows * kWidth, "residual");
+  Tensor added = cpu.tensor(residual, shape, dtype), d_weight_twice = cpu.tensor(values_of(d_weight), Shape{kWidth}, sums);
+  std::vector<double> expected = values_of(added), twice = values_of(d_weight);
+  for (size_t i = 0; i < expected.size(); ++i) expected[i] += values_of(d_x)[i];
+  for (double& value : twice) value *= 2;
+  rms_norm_backward(added, d_weight_twice, d_out, x, weight, inv_rms, Write::kAccumulates, cpu.stream);
+  CHECK(relative_error(values_of(added), expected) < forward_bound(dtype));
+  CHECK(values_of(d_weight_twice) == twice);  // the same sum, added once more: exact
+
+  Tensor d_weight_alias = cpu.zeros(Shape{kWidth}, sums);
+  rms_norm_backward(d_out, d_weight_alias, d_out, x, weight, inv_rms, Write::kOverwrites, cpu.stream);
+  CHECK(same_bits(d_out, d_x));
+  CHECK(same_bits(d_weight_alias, d_weight));
+}
+
+TEST_CASE("rms_norm accepts no rows, and leaves d_weight alone then") {
+  TestDevice cpu;
+  Tensor x = cpu.empty(Shape{0, 8}, DType::kF32), inv_rms = cpu.empty(Shape{0}, DType::kF32);
+  Tensor weight = cpu.tensor(normals(8, "weight"), Shape{8}, DType::kF32);
+  Tensor d_weight = cpu.tensor(normals(8, "d_weight"), Shape{8}, DType::kF32);
+  const std::vector<double> before = values_of(d_weight);
+  rms_norm_forward(x, inv_rms, x, weight, kEps, cpu.stream);
+  rms_norm_backward(x, d_weight, x, x, weight, inv_rms, Write::kOverwrites, cpu.stream);
+  CHECK(values_of(d_weight) == before);
+}
+
+TEST_CASE("rms_norm refuses shapes and dtypes that do not fit") {
+  TestDevice cpu;
+  Tensor x = cpu.zeros(Shape{2, 8}, DType::kF32), weight = cpu.zeros(Shape{7}, DType::kF32);
+  Tensor inv_rms = cpu.zeros(Shape{2}, DType::kF32);
+  CHECK_THROWS_WITH(rms_norm_forward(x, inv_rms, x, weight, kEps, cpu.stream), Contains("[7] vs [8]"));
+  CHECK_THROWS_WITH(rms_norm_forward(x, inv_rms, x, cpu.zeros(Shape{8}, DType::kBF16), kEps, cpu.stream),
+                    Contains("weight is bf16, x is f32"));
+  CHECK_THROWS_WITH(
+      rms_norm_forward(x, cpu.zeros(Shape{2}, DType::kF64), x, cpu.zeros(Shape{8}, DType::kF32), kEps, cpu.stream),
+      Contains("found f64, expected f32"));
+}
+
+TEST_CASE("rms_norm states the same work on a simulated device") {
+  TestDevice cpu, simulated(DeviceKind::kSimulated);
+  for (TestDevice* device : {&cpu, &simulated}) {
+    Tensor x = device->zeros(Shape{40, 16}, DType::kBF16), weight = device->zeros(Shape{16}, DType::kBF16);
+    Tensor inv_rms = device->zeros(Shape{40}, DType::kF32), d_weight = device->zeros(Shape{16}, DType::kF32);
+    Tensor out = device->zeros(Shape{40, 16}, DType::kBF16);
+    rms_norm_forward(out, inv_rms, x, weight, kEps, device->stream);
+    rms_norm_backward(out, d_weight, x, x, weight, inv_rms, Write::kAccumulates, device->stream);
+  }
+  for (const char* op : {"rms_norm.forward", "rms_norm.backward"}) {
+    CHECK(simulated.stream.work().at(op).bytes > 0);
+    CHECK(simulated.stream.work().at(op).bytes == cpu.stream.work().at(op).bytes);
+    CHECK(simulated.stream.work().at(op).executed_flops == cpu.stream.work().at(op).executed_flops);
+  }
+  CHECK(simulated.stream.model_flops() == 0);
+  CHECK(simulated.allocator.use().total_peak_bytes == cpu.allocator.use().total_peak_bytes);
+}
+
+}  // namespace
+}  // namespace shoal

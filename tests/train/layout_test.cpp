@@ -1,0 +1,123 @@
+// tests/train/layout_test.cpp: one rank or several, the same training: bitwise where it is promised.
+#include <catch2/catch.hpp>
+
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+
+#include "core/train/rehearsal.h"
+#include "parallel/mpi_session.h"
+#include "parallel/self_communicator.h"
+#include "tests/model/tiny_models.h"
+
+using namespace shoal;
+
+namespace {
+
+Config layout_config(int64_t global_batch, int64_t microbatch) {
+  Config config;
+  *config.mutable_model() = tiny::deepseek();
+  config.mutable_data()->set_seq_len(24);
+  config.mutable_train()->set_global_batch(global_batch);
+  config.mutable_train()->set_microbatch(microbatch);
+  config.mutable_optim()->set_lr(3e-3);
+  config.mutable_parallel()->set_bucket_mib(1);
+  return config;
+}
+
+struct Job {
+  MpiSession session;
+  Allocator scratch{DeviceKind::kCpu};
+  std::unique_ptr<Communicator> world = session.world(scratch);
+};
+
+struct Trace {
+  std::vector<double> losses;
+  std::vector<std::vector<float>> weights;
+  std::vector<std::vector<int64_t>> first_counts;  // of each router, this rank, after step 1
+};
+
+Trace train(const Config& config, Communicator& world, int steps, std::shared_ptr<RouteRecord> record = nullptr) {
+  const ProcessMesh mesh(MeshSizes{}, world);
+  Rehearsal rehearsal(config, mesh, DeviceKind::kCpu, DType::kF32);
+  for (Router* router : rehearsal.runtime().model().routers()) router->set_record(record);
+  Trace trace;
+  for (int i = 0; i < steps; ++i) {
+    rehearsal.run_step();
+    trace.losses.push_back(rehearsal.last().loss);
+    if (i > 0) continue;
+    for (Router* router : rehearsal.runtime().model().routers()) trace.first_counts.push_back(router->counts());
+  }
+  for (const NamedTensor& tensor : rehearsal.runtime().named_tensors()) {
+    std::vector<float> values(static_cast<size_t>(tensor.shape.numel()));
+    std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
+    trace.weights.push_back(std::move(values));
+  }
+  return trace;
+}
+
+RouteRecordShape record_shape(const Config& config) {
+  return {.moe_layers = 1,
+          .topk = config.model().moe().topk(),
+          .num_experts = config.model().moe().num_experts(),
+          .rows_per_step = config.train().global_batch() * config.data().seq_len()};
+}
+
+}  // namespace
+
+TEST_CASE("the same run twice is bitwise the same", "[layout]") {
+  SelfCommunicator self;
+  const Trace a = train(layout_config(6, 2), self, 20);
+  const Trace b = train(layout_config(6, 2), self, 20);
+  CHECK(a.losses == b.losses);
+  CHECK(a.weights == b.weights);
+}
+
+TEST_CASE("one rank with two microbatches and two ranks with one are bitwise the same", "[mpi]") {
+  Job job;
+  Communicator& world = *job.world;
+  if (world.size() != 2) return;
+  SelfCommunicator self;
+  const Trace one = train(layout_config(6, 3), self, 20);
+  const Trace two = train(layout_config(6, 3), world, 20);
+  CHECK(one.losses == two.losses);
+  CHECK(one.weights == two.weights);
+}
+
+TEST_CASE("ranks agree to 1e-4 over 50 steps with routing replayed, and choose alike in step 1", "[mpi]") {
+  Job job;
+  Communicator& world = *job.world;
+  SelfCommunicator self;
+  Config config = layout_config(7, 3);  // no rank count divides it
+  const std::string path = (std::filesystem::temp_directory_path() /
+                            ("shoal_routes_" + std::to_string(getuid()) + "_" +
+                             std::to_string(std::atoi(std::getenv("OMPI_COMM_WORLD_RANK"))) + "_" +
+                             std::to_string(getpid())))
+                               .string();
+  RouteRecord::create(path, record_shape(config));
+  auto record = std::make_shared<RouteRecord>(path, record_shape(config), true);
+  const Trace reference = train(config, self, 50, record);
+
+  const Trace free_run = train(config, world, 1);
+  CHECK(std::abs(free_run.losses[0] - reference.losses[0]) <= 1e-6 * reference.losses[0]);
+  Allocator allocator(DeviceKind::kCpu);
+  for (size_t layer = 0; layer < reference.first_counts.size(); ++layer) {
+    const auto n = static_cast<int64_t>(reference.first_counts[layer].size());
+    const Tensor counts = Tensor::empty({n}, DType::kI64, allocator, MemoryKind::kWorkspace);
+    counts.copy_from(free_run.first_counts[layer]);
+    wait(world.all_reduce(counts));
+    CHECK(counts.to_vector<int64_t>() == reference.first_counts[layer]);
+  }
+
+  config.mutable_model()->mutable_moe()->set_routing(MoeConfig::REPLAY);
+  const Trace replayed = train(config, world, 50, record);
+  for (size_t i = 0; i < reference.losses.size(); ++i) {
+    INFO("step " << i + 1);
+    CHECK(std::abs(replayed.losses[i] - reference.losses[i]) <= (i < 20 ? 1e-5 : 1e-4) * reference.losses[i]);
+  }
+  std::filesystem::remove(path);
+}

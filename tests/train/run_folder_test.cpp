@@ -1,0 +1,119 @@
+// tests/train/run_folder_test.cpp: a run folder is made, or refused with the reason and nothing written.
+#include "core/train/run_folder.h"
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include <limits>
+
+#include "core/base/check.h"
+#include "core/train/environment.h"
+#include "tests/temporary_folder.h"
+
+namespace shoal {
+namespace {
+
+namespace fs = std::filesystem;
+using Catch::Matchers::Contains;
+
+RunConfig config_of(const fs::path& dir, bool overwrite = false) {
+  RunConfig config;
+  config.set_dir(dir.string());
+  config.set_overwrite(overwrite);
+  return config;
+}
+
+TEST_CASE("a new run folder is made with its parents, and described") {
+  const TemporaryFolder folder;
+  const fs::path run = prepare_run_folder(config_of(folder / "runs/deep/first/"), 1000);
+  CHECK(run == folder / "runs/deep/first");
+  CHECK(fs::is_empty(run));
+  CHECK_FALSE(holds_run(run));
+  describe_run(run, "model { hidden: 2 }\n", "{}");
+  CHECK(bytes_of_file(run / "config.textproto") == "model { hidden: 2 }\n");
+  CHECK(bytes_of_file(run / "environment.json") == "{}\n");
+  CHECK(holds_run(run));
+}
+
+TEST_CASE("an existing folder without a run is taken as it is") {
+  const TemporaryFolder folder;
+  make_file(folder / "notes.txt", "mine");
+  CHECK(prepare_run_folder(config_of(folder.path()), 0) == folder.path());
+  CHECK(bytes_of_file(folder / "notes.txt") == "mine");
+}
+
+TEST_CASE("a folder that holds a run is refused") {
+  const TemporaryFolder folder;
+  for (const char* name : {"metrics.jsonl", "config.textproto", "environment.json"}) {
+    const fs::path run = folder / name / "run";
+    fs::create_directories(run);
+    make_file(run / name, "old");
+    CHECK_THROWS_WITH(prepare_run_folder(config_of(run), 0),
+                      Contains("already holds a run") && Contains("run.overwrite=true") && Contains("run.1"));
+    CHECK(bytes_of_file(run / name) == "old");
+  }
+}
+
+TEST_CASE("overwrite moves the old run aside, whole") {
+  const TemporaryFolder folder;
+  const fs::path run = folder / "run";
+  for (const std::string text : {"first", "second"}) {
+    prepare_run_folder(config_of(run, true), 0);
+    CHECK(fs::is_empty(run));
+    make_file(run / "metrics.jsonl", text);
+  }
+  prepare_run_folder(config_of(run, true), 0);
+  CHECK(fs::is_empty(run));
+  CHECK(bytes_of_file(folder / "run.1/metrics.jsonl") == "first");
+  CHECK(bytes_of_file(folder / "run.2/metrics.jsonl") == "second");
+}
+
+TEST_CASE("too little space is refused with both numbers, before anything is made or moved") {
+  const TemporaryFolder folder;
+  const fs::path run = folder / "a/run";
+  constexpr int64_t kNeeded = int64_t{1} << 62;
+  CHECK_THROWS_WITH(prepare_run_folder(config_of(run), kNeeded),
+                    Contains("no space left for the run folder") &&
+                        Contains("4096.0 PiB (4611686018427387904 bytes)") && Contains("are available"));
+  CHECK(fs::is_empty(folder.path()));
+  fs::create_directories(run);
+  make_file(run / "metrics.jsonl", "old");
+  CHECK_THROWS_WITH(prepare_run_folder(config_of(run, true), kNeeded), Contains("no space left"));
+  CHECK(bytes_of_file(run / "metrics.jsonl") == "old");
+}
+
+TEST_CASE("impossible places are refused with a reason") {
+  const TemporaryFolder folder;
+  make_file(folder / "file", "");
+  CHECK_THROWS_WITH(prepare_run_folder(config_of(folder / "file"), 0), Contains("is not a folder"));
+  CHECK_THROWS_WITH(prepare_run_folder(config_of(folder / "file/run"), 0), Contains("file/run") && Contains("run.dir"));
+  CHECK_THROWS_WITH(prepare_run_folder(config_of(""), 0), Contains("run.dir is empty"));
+  // /proc is a folder in which nobody, root included, may make files.
+  CHECK_THROWS_WITH(prepare_run_folder(config_of("/proc/shoal-run"), 0), Contains("run.dir /proc/shoal-run"));
+  CHECK_THROWS_WITH(prepare_run_folder(config_of("/proc"), 0), Contains("cannot be written in"));
+}
+
+TEST_CASE("the environment is JSON and says what a rerun needs") {
+  const nlohmann::json json =
+      nlohmann::json::parse(environment_json({.command_line = {"shoal", "train", "a \"b\"", "\xff"},
+                                              .num_ranks = 2,
+                                              .threads_per_rank = 3,
+                                              .compute = "bf16"}));
+  CHECK(json["mpi_ranks"] == 2);
+  CHECK(json["threads_per_rank"] == 3);
+  CHECK(json["compute"] == "bf16");
+  CHECK(json["command_line"][2] == "a \"b\"");
+  std::array<char, 256> host{};
+  REQUIRE(::gethostname(host.data(), host.size() - 1) == 0);
+  CHECK(json["host"] == host.data());
+  CHECK(json["cpus_allowed"].get<int>() >= 1);
+  CHECK(json["compiler"].get<std::string>().starts_with("gcc "));
+  CHECK(json["libraries"]["onednn"].get<std::string>().find('.') != std::string::npos);
+  CHECK(json["date"].get<std::string>().size() == 20);
+  const nlohmann::json commit = json["git_commit"];  // null outside a repository, or before its first commit
+  CHECK((commit.is_null() || commit.get<std::string>().size() == 40));
+}
+
+}  // namespace
+}  // namespace shoal
