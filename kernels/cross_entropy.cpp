@@ -8,8 +8,8 @@ namespace shoal {
 
 namespace {
 
-// Per logit and visit: maximum, polynomial exp, sum.
-constexpr double kVisitFlops = 18;
+// Per logit: maximum, polynomial exp, sum; then the product with 1 / sum.
+constexpr double kForwardFlops = 18, kBackwardFlops = 1;
 
 void check_operands(const Tensor& losses, const Tensor& logits, const Tensor& targets) {
   SHOAL_CHECK(logits.dims() == 2 && logits.size(1) > 0, "logits is {}, expected [rows, vocab]", logits.shape());
@@ -28,7 +28,7 @@ void cross_entropy_forward(Tensor losses, const Tensor& logits, const Tensor& ta
   check_on(stream, losses, logits, targets);
   check_operands(losses, logits, targets);
   const Work work{.op = "cross_entropy.forward",
-                  .executed_flops = kVisitFlops * static_cast<double>(logits.numel()),
+                  .executed_flops = kForwardFlops * static_cast<double>(logits.numel()),
                   .bytes = operand_bytes(losses, logits, targets),
                   .precision = logits.dtype()};
   stream.launch(work, [&] { cross_entropy_cpu(losses, Tensor(), logits, targets, 0); });
@@ -42,7 +42,7 @@ void cross_entropy_forward_backward(Tensor losses, Tensor d_logits, const Tensor
   SHOAL_CHECK(is_floating(d_logits.dtype()), "d_logits is {}", name_of(d_logits.dtype()));
   check_dense(d_logits);
   const Work work{.op = "cross_entropy.forward_backward",
-                  .executed_flops = 2 * kVisitFlops * static_cast<double>(logits.numel()),
+                  .executed_flops = (kForwardFlops + kBackwardFlops) * static_cast<double>(logits.numel()),
                   .bytes = operand_bytes(losses, d_logits, logits, targets),
                   .precision = logits.dtype()};
   stream.launch(work, [&] { cross_entropy_cpu(losses, d_logits, logits, targets, scale); });

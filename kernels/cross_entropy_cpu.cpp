@@ -1,9 +1,10 @@
-// kernels/cross_entropy_cpu.cpp: softmax's statistics block by block (online), so that a row comes from memory once and
-// the gradient finds it in the second-level cache.
+// kernels/cross_entropy_cpu.cpp: softmax's statistics block by block (online), so that a row comes from memory once; the
+// exponentials wait in a scratch row for the sum, so that each is computed once.
 #include "kernels/cross_entropy_cpu.h"
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "kernels/operands.h"
 #include "kernels/vector_math.h"
@@ -15,40 +16,81 @@ namespace {
 // Logits whose maximum and sum are taken together: they fit the first-level cache.
 constexpr int64_t kBlock = 2048;
 
+// One row's softmax: exp(logit - max of its block's prefix) and what turns them into probabilities.
 template <class A>
-struct RowStatistics {
-  A max = std::numeric_limits<A>::lowest();  // not -Inf: -Inf minus -Inf would be NaN
-  double sum = 0;                            // Σ exp(logit - max)
-};
+class RowSoftmax {
+ public:
+  RowSoftmax(int64_t vocab, bool keep) : vocab_(vocab), keep_(keep) {
+    if (!keep) return;
+    exponentials_.resize(static_cast<size_t>(vocab));
+    block_max_.resize(static_cast<size_t>((vocab + kBlock - 1) / kBlock));
+  }
 
-template <class A>
-RowStatistics<A> row_statistics(const A* logits, int64_t vocab) {
-  RowStatistics<A> row;
-  for (int64_t begin = 0; begin < vocab; begin += kBlock) {
-    const int64_t end = std::min(vocab, begin + kBlock);
-    A max = row.max;
+  void read(const A* logits) {
+    max_ = std::numeric_limits<A>::lowest();  // not -Inf: -Inf minus -Inf would be NaN
+    sum_ = 0;
+    for (int64_t begin = 0; begin < vocab_; begin += kBlock) {
+      const int64_t count = std::min(kBlock, vocab_ - begin);
+      const A before = max_;
+      max_ = larger(max_, logits + begin, count);
+      sum_ *= std::exp(static_cast<double>(before - max_));
+      if (keep_) {
+        block_max_[static_cast<size_t>(begin / kBlock)] = max_;
+        sum_ += sum_exponentials<true>(exponentials_.data() + begin, logits + begin, count);
+      } else {
+        sum_ += sum_exponentials<false>(nullptr, logits + begin, count);
+      }
+    }
+  }
+
+  double loss(A logit) const { return std::log(sum_) + static_cast<double>(max_ - logit); }
+
+  // scale * (softmax - onehot), rounded once.
+  template <class D>
+  void gradient(D* d_logits, int32_t target, double scale) const {
+    for (int64_t begin = 0; begin < vocab_; begin += kBlock) {
+      const int64_t end = std::min(vocab_, begin + kBlock);
+      const A factor = block_factor(begin / kBlock, scale);
+      const A* e = exponentials_.data();
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) d_logits[i] = store<D>(e[i] * factor);
+    }
+    const A at_target = exponentials_[static_cast<size_t>(target)] * block_factor(target / kBlock, scale);
+    d_logits[target] = store<D>(at_target - static_cast<A>(scale));
+  }
+
+ private:
+  static A larger(A max, const A* logits, int64_t count) {
 #pragma omp simd reduction(max : max)
-    for (int64_t i = begin; i < end; ++i) max = logits[i] > max ? logits[i] : max;
-    row.sum *= std::exp(static_cast<double>(row.max - max));
-    row.max = max;
+    for (int64_t i = 0; i < count; ++i) max = logits[i] > max ? logits[i] : max;
+    return max;
+  }
+
+  template <bool keep>
+  double sum_exponentials(A* kept, const A* logits, int64_t count) const {
+    const A max = max_;
     A sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = begin; i < end; ++i) sum += vector_exp(logits[i] - max);
-    row.sum += static_cast<double>(sum);
+    for (int64_t i = 0; i < count; ++i) {
+      const A e = vector_exp(logits[i] - max);
+      if constexpr (keep) kept[i] = e;
+      sum += e;
+    }
+    return static_cast<double>(sum);
   }
-  return row;
-}
 
-// scale * (softmax - onehot), computed in A and rounded once. d_logits may be logits.
-template <class D, class A>
-void row_gradient(D* d_logits, const A* logits, int64_t vocab, int32_t target, const RowStatistics<A>& row,
-                  double scale) {
-  const A factor = static_cast<A>(scale / row.sum), max = row.max;
-  const A at_target = vector_exp(logits[target] - max) * factor - static_cast<A>(scale);
-#pragma omp simd
-  for (int64_t i = 0; i < vocab; ++i) d_logits[i] = store<D>(vector_exp(logits[i] - max) * factor);
-  d_logits[target] = store<D>(at_target);
-}
+  A block_factor(int64_t block, double scale) const {
+    const double late = std::exp(static_cast<double>(block_max_[static_cast<size_t>(block)] - max_));
+    return static_cast<A>(scale * late / sum_);
+  }
+
+  int64_t vocab_;
+  bool keep_;
+  A max_ = 0;
+  double sum_ = 0;
+  std::vector<A> exponentials_;
+  std::vector<A> block_max_;
+};
 
 void check_targets(const Tensor& targets, int64_t vocab) {
   const int32_t* target = targets.data<int32_t>();
@@ -66,19 +108,22 @@ void visit_rows(const Tensor& losses, const Tensor& d_logits, const Tensor& logi
                 double scale) {
   const int64_t rows = logits.size(0), vocab = logits.size(1);
   D* gradients = d_logits.defined() ? d_logits.data<D>() : nullptr;
-#pragma omp parallel for schedule(static) if (rows * vocab > kMinParallelElements)
-  for (int64_t r = 0; r < rows; ++r) {
-    const A* from = logits.data<A>() + r * vocab;
-    D* to = gradients ? gradients + r * vocab : nullptr;
-    const int32_t target = targets[r];
-    if (target < 0) {
-      losses.data<A>()[r] = 0;
-      if (to) std::fill_n(to, vocab, D{});
-      continue;
+#pragma omp parallel if (rows * vocab > kMinParallelElements)
+  {
+    RowSoftmax<A> softmax(vocab, gradients != nullptr);
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+      const A* from = logits.data<A>() + row * vocab;
+      const int32_t target = targets[row];
+      if (target < 0) {
+        losses.data<A>()[row] = 0;
+        if (gradients) std::fill_n(gradients + row * vocab, vocab, D{});
+        continue;
+      }
+      softmax.read(from);
+      losses.data<A>()[row] = static_cast<A>(softmax.loss(from[target]));
+      if (gradients) softmax.gradient(gradients + row * vocab, target, scale);
     }
-    const RowStatistics<A> row = row_statistics(from, vocab);
-    losses.data<A>()[r] = static_cast<A>(std::log(row.sum) + static_cast<double>(row.max - from[target]));
-    if (to) row_gradient(to, from, vocab, target, row, scale);
   }
 }
 

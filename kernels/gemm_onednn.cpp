@@ -1,6 +1,7 @@
 // kernels/gemm_onednn.cpp: oneDNN descriptors from products, and the cache.
 #include "kernels/gemm_onednn.h"
 
+#include <omp.h>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include <array>
@@ -46,17 +47,17 @@ Memory::desc columns_of(int64_t rows, int64_t columns, int64_t stride, DType dty
   return {{rows, columns}, type_of(dtype), Memory::dims{1, stride}};
 }
 
-Memory::desc packed_layout(OneDnnKind, DType dtype, int64_t n, int64_t k) {
-  using Key = std::array<int64_t, 3>;
+Memory::desc packed_layout(DType dtype, int64_t n, int64_t k) {
+  using Sizes = std::array<int64_t, 3>;
   struct Hash {
-    size_t operator()(const Key& key) const {
+    size_t operator()(const Sizes& key) const {
       return static_cast<size_t>((key[0] * 1000003 + key[1]) * 1000003 + key[2]);
     }
   };
   static std::mutex mutex;
-  static std::unordered_map<Key, Memory::desc, Hash> layouts;
+  static std::unordered_map<Sizes, Memory::desc, Hash> layouts;
   const std::lock_guard lock(mutex);
-  const Key key{static_cast<int64_t>(dtype), n, k};
+  const Sizes key{static_cast<int64_t>(dtype), n, k};
   if (const auto found = layouts.find(key); found != layouts.end()) return found->second;
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -80,20 +81,28 @@ struct Primitive {
       sum.append_sum(1.0f);
       attributes.set_post_ops(sum);
     }
-    const bool weight = p.kind == OneDnnKind::kBackwardWeight;
+    const bool weight = p.kind == GemmKind::kBackwardWeight;
     const Memory::desc a = weight ? columns_of(p.m, p.k, p.a_stride, p.dtype) : rows_of(p.m, p.k, p.a_stride, p.dtype);
-    const Memory::desc b =
-        weight ? rows_of(p.k, p.n, p.b_stride, p.dtype) : packed_layout(p.kind, p.dtype, p.n, p.k);
+    const Memory::desc b = weight ? rows_of(p.k, p.n, p.b_stride, p.dtype) : packed_layout(p.dtype, p.n, p.k);
     return {dnnl::matmul::desc(a, b, rows_of(p.m, p.n, p.c_stride, p.c_dtype)), attributes, engine()};
   }
 };
 
-struct ProductHash {
-  size_t operator()(const OneDnnProduct& p) const {
+// A primitive is made for a thread count. Inside a parallel region it runs on the calling thread, whatever that was.
+struct Key {
+  OneDnnProduct product;
+  int threads = 1;
+
+  friend bool operator==(const Key&, const Key&) = default;
+};
+
+struct KeyHash {
+  size_t operator()(const Key& key) const {
+    const OneDnnProduct& p = key.product;
     uint64_t hash = 0xcbf29ce484222325u;
-    for (const int64_t value :
-         {static_cast<int64_t>(p.kind), static_cast<int64_t>(p.dtype), static_cast<int64_t>(p.c_dtype),
-          static_cast<int64_t>(p.mode), p.m, p.n, p.k, p.a_stride, p.b_stride, p.c_stride}) {
+    for (const int64_t value : {static_cast<int64_t>(p.kind), static_cast<int64_t>(p.dtype),
+                                static_cast<int64_t>(p.c_dtype), static_cast<int64_t>(p.mode), p.m, p.n, p.k,
+                                p.a_stride, p.b_stride, p.c_stride, static_cast<int64_t>(key.threads)}) {
       hash = (hash ^ static_cast<uint64_t>(value)) * 0x9E3779B97F4A7C15u;
       hash ^= hash >> 29;
     }
@@ -103,7 +112,7 @@ struct ProductHash {
 
 struct Cache {
   std::mutex mutex;
-  std::unordered_map<OneDnnProduct, std::shared_ptr<const Primitive>, ProductHash> primitives;
+  std::unordered_map<Key, std::shared_ptr<const Primitive>, KeyHash> primitives;
   int64_t created = 0;
 };
 
@@ -116,27 +125,28 @@ std::shared_ptr<const Primitive> primitive_for(const OneDnnProduct& product) {
   SHOAL_CHECK(product.m > 0 && product.n > 0 && product.k > 0, "{} x {} x {}", product.m, product.n, product.k);
   Cache& all = cache();
   const std::lock_guard lock(all.mutex);
-  if (const auto found = all.primitives.find(product); found != all.primitives.end()) return found->second;
+  const Key key{product, omp_get_max_threads()};
+  if (const auto found = all.primitives.find(key); found != all.primitives.end()) return found->second;
   auto made = std::make_shared<const Primitive>(product);
   ++all.created;
   if (all.primitives.size() >= kMaxPrimitives) all.primitives.clear();
-  all.primitives.emplace(product, made);
+  all.primitives.emplace(key, made);
   return made;
 }
 
 }  // namespace
 
-int64_t onednn_packed_bytes(OneDnnKind kind, DType dtype, int64_t n, int64_t k) {
-  return static_cast<int64_t>(packed_layout(kind, dtype, n, k).get_size());
+int64_t onednn_packed_bytes(DType dtype, int64_t n, int64_t k) {
+  return static_cast<int64_t>(packed_layout(dtype, n, k).get_size());
 }
 
-void onednn_pack(void* packed, const void* weight, int64_t weight_stride, OneDnnKind kind, DType dtype, int64_t n,
+void onednn_pack(void* packed, const void* weight, int64_t weight_stride, GemmKind kind, DType dtype, int64_t n,
                  int64_t k) {
   // As B [k, n]: forward reads W [n, k] by columns.
-  const Memory::desc plain = kind == OneDnnKind::kForward ? columns_of(k, n, weight_stride, dtype)
-                                                          : rows_of(k, n, weight_stride, dtype);
+  const Memory::desc plain =
+      kind == GemmKind::kForward ? columns_of(k, n, weight_stride, dtype) : rows_of(k, n, weight_stride, dtype);
   Memory from(plain, engine(), const_cast<void*>(weight));
-  Memory to(packed_layout(kind, dtype, n, k), engine(), packed);
+  Memory to(packed_layout(dtype, n, k), engine(), packed);
   dnnl::reorder(from, to).execute(stream(), from, to);
   stream().wait();
 }

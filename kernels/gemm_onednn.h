@@ -9,19 +9,14 @@
 #include <cstdint>
 
 #include "core/base/dtype.h"
+#include "kernels/gemm_kind.h"
 #include "kernels/write_mode.h"
 
 namespace shoal {
 
-enum class OneDnnKind {
-  kForward,         // c [m, n] = a [m, k] · Wᵀ, W [n, k] packed
-  kBackwardInput,   // c [m, n] = a [m, k] · W,  W [k, n] packed
-  kBackwardWeight,  // c [m, n] = aᵀ · b, a [k, m], b [k, n]
-};
-
 // c (+)= a · b. Nothing may be empty: oneDNN 2.6 divides by zero there. Strides are elements between rows.
 struct OneDnnProduct {
-  OneDnnKind kind = OneDnnKind::kForward;
+  GemmKind kind = GemmKind::kForward;
   DType dtype = DType::kBF16;  // of a and b: bf16 or f32
   DType c_dtype = DType::kBF16;
   Write mode = Write::kOverwrites;
@@ -31,10 +26,10 @@ struct OneDnnProduct {
   friend bool operator==(const OneDnnProduct&, const OneDnnProduct&) = default;
 };
 
-// Bytes of a weight matrix packed for kForward or kBackwardInput, `k` and `n` as in the product.
-int64_t onednn_packed_bytes(OneDnnKind kind, DType dtype, int64_t n, int64_t k);
-// `weight`: [out, in] dense rows, weight_stride apart.
-void onednn_pack(void* packed, const void* weight, int64_t weight_stride, OneDnnKind kind, DType dtype, int64_t n,
+// Bytes of a packed weight matrix, `n` and `k` as in the product.
+int64_t onednn_packed_bytes(DType dtype, int64_t n, int64_t k);
+// `weight`: W as stored, rows `weight_stride` elements apart; `kind`: forward or backward input.
+void onednn_pack(void* packed, const void* weight, int64_t weight_stride, GemmKind kind, DType dtype, int64_t n,
                  int64_t k);
 
 // Bytes of scratch the product needs; sizes alone, so the simulated device asks too.

@@ -15,7 +15,8 @@ constexpr int kLanes = 16, kTileRows = 12;
 #else
 constexpr int kLanes = 8, kTileRows = 6;
 #endif
-constexpr int kPanel = 2 * kLanes;  // columns of a register tile: kTileRows * 2 sums, 2 of B and 1 of A fill the registers
+constexpr int kPanel =
+    2 * kLanes;  // columns of a register tile: kTileRows * 2 sums, 2 of B and 1 of A fill the registers
 // A cache tile: kMaxRows x kDepth of A and the partial sums stay in the second-level cache, a panel of B in the first.
 constexpr int64_t kMaxRows = 144, kMaxColumns = 256, kDepth = 256;
 static_assert(kMaxRows % kTileRows == 0 && kMaxColumns % kPanel == 0);
@@ -148,7 +149,10 @@ struct Cut {
 class TileRun {
  public:
   TileRun(const Cut& cut, int64_t tile, float* scratch)
-      : p_(*cut.product), k_(cut.k), a_block_(scratch), b_panel_(a_block_ + kMaxRows * kDepth),
+      : p_(*cut.product),
+        k_(cut.k),
+        a_block_(scratch),
+        b_panel_(a_block_ + kMaxRows * kDepth),
         partial_(b_panel_ + kDepth * kPanel) {
     row_ = tile % cut.num_row_tiles() * cut.tile_rows;
     column_ = tile / cut.num_row_tiles() * cut.tile_columns;
@@ -175,7 +179,10 @@ class TileRun {
     } else {
       widen_rows(a_block_, p_.a.data<bfloat16>() + row_ * p_.a.row_stride() + k, p_.a.row_stride(), rows_, depth);
     }
-    Target to{.first = k == 0, .last = k + depth == k_, .dtype = p_.c.dtype(), .c_stride = p_.c.row_stride(),
+    Target to{.first = k == 0,
+              .last = k + depth == k_,
+              .dtype = p_.c.dtype(),
+              .c_stride = p_.c.row_stride(),
               .mode = p_.mode};
     for (int64_t j = 0; j < columns_; j += kPanel) {
       to.columns = std::min<int64_t>(kPanel, columns_ - j);

@@ -14,8 +14,7 @@ int64_t warmup_steps(const ScheduleConfig& schedule, int64_t total_steps);
 //
 // Warm-up step s of W has lr * s / W: the first step already learns, step W is the first at the peak. Afterwards the
 // schedule's kind decides, by the share of the run that is done once `step` is: the last step ends where the schedule
-// ends. Every border scales with total_steps and falls on a whole step, so a shorter run keeps the
-// shape.
+// ends. Every border scales with total_steps and falls on a whole step, so a shorter run keeps the shape.
 double learning_rate(const OptimConfig& config, int64_t step, int64_t total_steps);
 
 }  // namespace shoal

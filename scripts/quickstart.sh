@@ -70,7 +70,7 @@ made_from="$(digest "$corpus/MANIFEST") vocab $vocab"
 if is_made_from "$tokenizer" "$made_from" && [ -s "$tokenizer" ]; then
   say "$tokenizer is up to date."
 else
-  build/shoal tokenizer train --input "${train_texts[@]}" --vocab "$vocab" --output "$tokenizer"
+  build/shoal tokenizer train --input "${train_texts[@]}" --vocab "$vocab" --output "$tokenizer" --force
   note_made_from "$tokenizer" "$made_from"
 fi
 mkdir -p "$corpus/tokens"
@@ -81,7 +81,7 @@ for tokens in "${train_tokens[@]}" "${validation_tokens[@]}"; do
     say "$tokens is up to date."
   else
     rm -f "$tokens.made-from"
-    build/shoal tokenize --tokenizer "$tokenizer" --input "$text" --output "$tokens"
+    build/shoal tokenize --tokenizer "$tokenizer" --input "$text" --output "$tokens" --force
     note_made_from "$tokens" "$made_from"
   fi
 done

@@ -4,6 +4,7 @@
 #include <google/protobuf/descriptor.h>
 
 #include <cmath>
+#include <vector>
 
 namespace shoal {
 namespace {

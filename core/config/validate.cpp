@@ -1,7 +1,9 @@
 // core/config/validate.cpp: everything but the network: data, batches, schedule, optimizer, mesh, run.
 #include "core/config/validate.h"
 
+#include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/config/checker.h"
 

@@ -1,4 +1,7 @@
 // core/config/validate_model.cpp: shapes, heads, experts: does the network add up?
+#include <initializer_list>
+#include <utility>
+
 #include "core/config/checker.h"
 
 namespace shoal {
@@ -193,7 +196,8 @@ void check_parameter_count(const Checker& checker, const ModelConfig& model) {
   };
   const AttentionConfig& a = model.attention();
   const bool mla = a.kind() == AttentionConfig::MLA;
-  const int64_t head = mla ? a.qk_nope_head_dim() + a.qk_rope_head_dim() + a.v_head_dim() : 4 * a.head_dim();
+  const int64_t gqa_head = a.head_dim() > 0 ? a.head_dim() : model.hidden() / a.heads();
+  const int64_t head = mla ? a.qk_nope_head_dim() + a.qk_rope_head_dim() + a.v_head_dim() : 4 * gqa_head;
   const int64_t rank = mla ? model.hidden() + a.q_lora_rank() + a.kv_lora_rank() : model.hidden();
   const int64_t experts = model.has_moe() ? model.moe().num_experts() + model.moe().num_shared_experts() : 0;
   const double attention = product({model.layers() + model.mtp().depth(), a.heads(), head, rank});

@@ -13,6 +13,11 @@
 
 using Catch::Matchers::Contains;
 
+#if defined(__SANITIZE_ADDRESS__)
+// A refused allocation returns null, as it does without the sanitizer.
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+#endif
+
 namespace shoal {
 
 namespace {

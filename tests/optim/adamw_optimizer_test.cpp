@@ -28,6 +28,11 @@ OptimConfig small_config() {
 double rate_of(int step) { return 0.01 / step; }
 double scale_of(int step) { return step == 2 ? 0.5 : 1.0; }
 
+// As SmallParameters::draw_gradients draws it.
+double gradient_of(int step, uint64_t stream, uint64_t element) {
+  return static_cast<double>(static_cast<float>(CounterRandom(static_cast<uint64_t>(step), stream).normal(element)));
+}
+
 void run_steps(SmallParameters& model, AdamwOptimizer& optimizer, int num_steps, bool here = true) {
   for (int step = 1; step <= num_steps; ++step) {
     model.draw_gradients(static_cast<uint64_t>(step), here);
@@ -57,18 +62,13 @@ std::map<std::string, std::vector<double>> plain_adamw(SmallParameters& model, i
   std::map<std::string, std::vector<double>> weights = weights_of(model);
   const OptimConfig config = small_config();
   for (const Parameter& parameter : model.store.parameters()) {
-    const CounterRandom* draws[8] = {};
-    std::vector<CounterRandom> random;
-    for (int step = 1; step <= num_steps; ++step) {
-      random.emplace_back(static_cast<uint64_t>(step), stream_of(parameter.spec().name));
-    }
-    for (int step = 1; step <= num_steps; ++step) draws[step] = &random[static_cast<size_t>(step - 1)];
+    const uint64_t stream = stream_of(parameter.spec().name);
     std::vector<double>& values = weights[parameter.spec().name];
     const double decay = parameter.spec().decay ? config.weight_decay() : 0;
     for (size_t i = 0; i < values.size(); ++i) {
       double m = 0, v = 0;
       for (int step = 1; step <= num_steps; ++step) {
-        const double g = scale_of(step) * static_cast<double>(static_cast<float>(draws[step]->normal(i)));
+        const double g = scale_of(step) * gradient_of(step, stream, i);
         m = config.beta1() * m + (1 - config.beta1()) * g;
         v = config.beta2() * v + (1 - config.beta2()) * g * g;
         const double m_hat = m / (1 - std::pow(config.beta1(), step));

@@ -1,0 +1,134 @@
+// kernels/gemm_cpu.cpp: packing and products, handed to Eigen, the tiles or oneDNN.
+#include "kernels/gemm_cpu.h"
+
+#include "kernels/gemm_onednn.h"
+#include "kernels/gemm_tiled.h"
+#include "kernels/operands.h"
+
+#include <Eigen/Core>
+
+namespace shoal {
+
+namespace {
+
+using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Rows = Eigen::Map<RowMajor, 0, Eigen::OuterStride<>>;
+
+Rows rows_of(const Tensor& tensor) {
+  return {tensor.data<double>(), tensor.size(0), tensor.size(1), Eigen::OuterStride<>(tensor.row_stride())};
+}
+
+void gemm_eigen(const GemmCall& call) {
+  const RowMajor product = [&]() -> RowMajor {
+    if (call.kind == GemmKind::kBackwardWeight) return rows_of(call.a).transpose() * rows_of(call.b);
+    const PackedMatrix::Impl& weight = *call.weight;
+    const Eigen::Map<const RowMajor> matrix(reinterpret_cast<const double*>(weight.forward.raw()), weight.out,
+                                            weight.in);
+    if (call.kind == GemmKind::kForward) return rows_of(call.a) * matrix.transpose();
+    return rows_of(call.a) * matrix;
+  }();
+  if (call.mode == Write::kAccumulates) {
+    rows_of(call.c) += product;
+  } else {
+    rows_of(call.c) = product;
+  }
+}
+
+const Tensor& packed_for(const GemmCall& call) {
+  return call.kind == GemmKind::kForward ? call.weight->forward : call.weight->backward;
+}
+
+void gemm_tiled(const GemmCall& call, const Tensor& scratch) {
+  TiledProduct product{.c = call.c, .a = call.a, .b = call.b, .mode = call.mode};
+  if (call.kind != GemmKind::kBackwardWeight) {
+    product.packed_b = reinterpret_cast<const float*>(packed_for(call).raw());
+  }
+  tiled_gemm(std::span(&product, 1), scratch.data<float>());
+}
+
+OneDnnProduct onednn_product(const GemmCall& call) {
+  OneDnnProduct product{.kind = call.kind,
+                        .dtype = call.a.dtype(),
+                        .c_dtype = call.c.dtype(),
+                        .mode = call.mode,
+                        .m = call.c.size(0),
+                        .n = call.c.size(1),
+                        .k = call.a.size(call.kind == GemmKind::kBackwardWeight ? 0 : 1),
+                        .a_stride = call.a.row_stride(),
+                        .c_stride = call.c.row_stride()};
+  if (call.b.defined()) product.b_stride = call.b.row_stride();
+  return product;
+}
+
+int64_t packed_bytes(DType dtype, int64_t n, int64_t k) {
+  return gemm_backend(dtype) == GemmBackend::kTiled ? tiled_packed_numel(k, n) * size_of(DType::kF32)
+                                                    : onednn_packed_bytes(dtype, n, k);
+}
+
+}  // namespace
+
+GemmBackend gemm_backend(DType dtype) {
+  static const bool fast_bf16 = onednn_has_fast_bf16(), stable_f32 = onednn_has_stable_f32();
+  if (dtype == DType::kF64) return GemmBackend::kEigen;
+  return (dtype == DType::kBF16 ? fast_bf16 : stable_f32) ? GemmBackend::kOneDnn : GemmBackend::kTiled;
+}
+
+void allocate_packed(PackedMatrix::Impl& packed, Allocator& allocator) {
+  const auto bytes = [&](int64_t count) {
+    return Tensor::empty(Shape{count}, DType::kU8, allocator, MemoryKind::kWeights);
+  };
+  if (packed.dtype == DType::kF64) {
+    packed.forward = bytes(packed.out * packed.in * size_of(DType::kF64));
+    return;
+  }
+  const bool empty = packed.out == 0 || packed.in == 0;
+  packed.forward = bytes(empty ? 0 : packed_bytes(packed.dtype, packed.out, packed.in));
+  if (packed.use == PackFor::kForwardAndBackward) {
+    packed.backward = bytes(empty ? 0 : packed_bytes(packed.dtype, packed.in, packed.out));
+  }
+}
+
+void pack_matrix_cpu(PackedMatrix::Impl& packed, const Tensor& weight) {
+  if (weight.numel() == 0) return;
+  const bool backward = packed.use == PackFor::kForwardAndBackward;
+  switch (gemm_backend(packed.dtype)) {
+    case GemmBackend::kEigen:
+      Eigen::Map<RowMajor>(reinterpret_cast<double*>(packed.forward.raw()), packed.out, packed.in) = rows_of(weight);
+      break;
+    case GemmBackend::kTiled:
+      tiled_pack(reinterpret_cast<float*>(packed.forward.raw()), weight, PackedSide::kTransposed);
+      if (backward) tiled_pack(reinterpret_cast<float*>(packed.backward.raw()), weight, PackedSide::kAsStored);
+      break;
+    case GemmBackend::kOneDnn:
+      onednn_pack(packed.forward.raw(), weight.raw(), weight.row_stride(), GemmKind::kForward, packed.dtype, packed.out,
+                  packed.in);
+      if (backward) {
+        onednn_pack(packed.backward.raw(), weight.raw(), weight.row_stride(), GemmKind::kBackwardInput, packed.dtype,
+                    packed.in, packed.out);
+      }
+      break;
+  }
+}
+
+int64_t gemm_scratch_bytes(const GemmCall& call) {
+  switch (gemm_backend(call.a.dtype())) {
+    case GemmBackend::kEigen: return 0;
+    case GemmBackend::kTiled: return tiled_scratch_numel() * size_of(DType::kF32);
+    case GemmBackend::kOneDnn: return onednn_scratch_bytes(onednn_product(call));
+  }
+  return 0;
+}
+
+void gemm_cpu(const GemmCall& call, Tensor scratch) {
+  switch (gemm_backend(call.a.dtype())) {
+    case GemmBackend::kEigen: gemm_eigen(call); break;
+    case GemmBackend::kTiled: gemm_tiled(call, scratch); break;
+    case GemmBackend::kOneDnn: {
+      const std::byte* b = call.b.defined() ? call.b.raw() : packed_for(call).raw();
+      onednn_gemm(onednn_product(call), call.c.raw(), call.a.raw(), b, scratch.raw());
+      break;
+    }
+  }
+}
+
+}  // namespace shoal

@@ -1,0 +1,41 @@
+// kernels/gemm_cpu.h: which library multiplies what on this CPU, and the packed weights in its layout.
+#pragma once
+
+#include <span>
+
+#include "kernels/gemm.h"
+#include "kernels/gemm_kind.h"
+
+namespace shoal {
+
+enum class GemmBackend {
+  kEigen,   // f64: tests
+  kTiled,   // gemm_tiled.h: f32 below AVX-512; bf16 without bf16 arithmetic, widened to f32
+  kOneDnn,  // gemm_onednn.h
+};
+GemmBackend gemm_backend(DType dtype);
+
+struct PackedMatrix::Impl {
+  int64_t out = 0, in = 0;
+  DType dtype = DType::kF32;
+  PackFor use = PackFor::kForward;
+  Tensor forward, backward;  // [bytes] u8 in the backend's layout
+};
+
+// One product, nothing empty: c (+)= a · W or aᵀ · b, see GemmKind.
+struct GemmCall {
+  GemmKind kind = GemmKind::kForward;
+  Write mode = Write::kOverwrites;
+  Tensor c, a, b;                              // b: kBackwardWeight only
+  const PackedMatrix::Impl* weight = nullptr;  // otherwise
+};
+
+// Empty tensors in the layout of the backend, for pack_matrix_cpu to fill.
+void allocate_packed(PackedMatrix::Impl& packed, Allocator& allocator);
+void pack_matrix_cpu(PackedMatrix::Impl& packed, const Tensor& weight);
+
+// The same on the simulated device, so that peaks agree.
+int64_t gemm_scratch_bytes(const GemmCall& call);
+void gemm_cpu(const GemmCall& call, Tensor scratch);
+
+}  // namespace shoal

@@ -1,0 +1,196 @@
+// tests/base/lane_test.cpp: the rotation of lanes, exactly; values, failures, and stacks that do not grow.
+#include "core/base/lane.h"
+
+#include <catch2/catch.hpp>
+
+#include <chrono>
+#include <string>
+#include <thread>
+
+using Catch::Matchers::Contains;
+
+namespace shoal {
+
+namespace {
+
+// Complete after `looks` calls of done(), or when waited for.
+struct Slow : Operation {
+  explicit Slow(int looks) : looks_left(looks) {}
+  bool done() override { return looks_left-- <= 0; }
+  void wait() override { looks_left = 0; }
+  int looks_left;
+};
+
+struct Broken : Operation {
+  bool done() override { return false; }
+  void wait() override { fail("rank 3 is gone"); }
+};
+
+struct Fixture {
+  Allocator allocator{DeviceKind::kCpu};
+  Stream stream{allocator};
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(Fixture, "lanes rotate at every wire point, whatever completes first", "[lane]") {
+  // Readiness differs from run to run; the order must not.
+  for (const int looks : {0, 1, 5}) {
+    Lane a(stream, 0);
+    Lane b(stream, 1);
+    Lane c(stream, 2);
+    std::string order;
+    const auto walk = [&order, looks](std::string name, int wires, Lane& lane) -> Task<void> {
+      for (int i = 0; i < wires; ++i) {
+        order += name + std::to_string(i) + " ";
+        co_await lane.wire(std::make_shared<Slow>(looks * lane.index()));
+      }
+      order += name + "! ";
+    };
+    Lane* const lanes[] = {&a, &b, &c};
+    std::vector<Task<void>> tasks;
+    tasks.push_back(walk("a", 3, a));
+    tasks.push_back(walk("b", 1, b));
+    tasks.push_back(walk("c", 2, c));
+    run_lanes(lanes, std::move(tasks));
+    REQUIRE(order == "a0 b0 c0 a1 b! c1 a2 c! a! ");
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "a wire inside a nested task rotates too, plain awaits do not", "[lane]") {
+  Lane a(stream, 0);
+  Lane b(stream, 1);
+  std::string order;
+  const auto inner = [&order](std::string name, bool wire, Lane& lane) -> Task<void> {
+    order += name + "< ";
+    if (wire) co_await lane.wire(nullptr);
+    order += name + "> ";
+  };
+  const auto outer = [&](std::string name, Lane& lane) -> Task<void> {
+    co_await inner(name + "1", false, lane);
+    co_await inner(name + "2", true, lane);
+  };
+  Lane* const lanes[] = {&a, &b};
+  std::vector<Task<void>> tasks;
+  tasks.push_back(outer("a", a));
+  tasks.push_back(outer("b", b));
+  run_lanes(lanes, std::move(tasks));
+  REQUIRE(order == "a1< a1> a2< b1< b1> b2< a2> b2> ");
+}
+
+TEST_CASE_METHOD(Fixture, "a million waits on complete operations do not grow the stack", "[lane]") {
+  Lane lane(stream, 0);
+  const auto complete = std::make_shared<Slow>(0);
+  uintptr_t lowest = UINTPTR_MAX;
+  uintptr_t highest = 0;
+  const auto note_depth = [&] {
+    const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+    lowest = std::min(lowest, here);
+    highest = std::max(highest, here);
+  };
+  const auto step = [&](Lane& l) -> Task<int> {
+    co_await l.wire(complete);
+    note_depth();
+    co_return 1;
+  };
+  const auto middle = [&](Lane& l) -> Task<int> { co_return co_await step(l); };
+  const auto loop = [&](Lane& l) -> Task<int> {
+    int sum = 0;
+    for (int i = 0; i < 500000; ++i) sum += co_await middle(l);
+    for (int i = 0; i < 500000; ++i) {
+      co_await l.wire(complete);
+      note_depth();
+      ++sum;
+    }
+    co_return sum;
+  };
+  REQUIRE(run_lane(lane, loop(lane)) == 1000000);
+  REQUIRE(highest - lowest < 4096);
+}
+
+TEST_CASE_METHOD(Fixture, "an exception in one lane leaves after the others were abandoned, and the lanes run again", "[lane]") {
+  Lane a(stream, 0);
+  Lane b(stream, 1);
+  std::string order;
+  const auto fails = [&](Lane& lane) -> Task<void> {
+    co_await lane.wire(std::make_shared<Slow>(1));
+    fail("bad token in lane {}", lane.index());
+  };
+  const auto works = [&](Lane& lane) -> Task<void> {
+    const Tensor kept = lane.compute().activation({8}, DType::kF32);
+    for (int i = 0; i < 5; ++i) {
+      order += std::to_string(i);
+      co_await lane.wire(nullptr);
+    }
+  };
+  Lane* const lanes[] = {&a, &b};
+  std::vector<Task<void>> tasks;
+  tasks.push_back(works(a));
+  tasks.push_back(fails(b));
+  REQUIRE_THROWS_WITH(run_lanes(lanes, std::move(tasks)), Contains("bad token in lane 1"));
+  REQUIRE(order == "01");
+  REQUIRE(allocator.use().total_now_bytes == 0);
+
+  order.clear();
+  run_lane(a, works(a));
+  REQUIRE(order == "01234");
+}
+
+TEST_CASE_METHOD(Fixture, "what went wrong on the wire is thrown where it was awaited", "[lane]") {
+  Lane lane(stream, 0);
+  const auto catches = [](Lane& l) -> Task<std::string> {
+    std::string seen;
+    try {
+      co_await l.wire(std::make_shared<Broken>());
+    } catch (const Error& error) {
+      seen = error.what();
+    }
+    co_await l.wire(nullptr);
+    co_return seen;
+  };
+  REQUIRE(run_lane(lane, catches(lane)) == "rank 3 is gone");
+  const auto throws = [](Lane& l) -> Task<void> { co_await l.wire(std::make_shared<Broken>()); };
+  REQUIRE_THROWS_WITH(run_lane(lane, throws(lane)), Contains("rank 3 is gone"));
+}
+
+TEST_CASE_METHOD(Fixture, "run_lane returns values of any movable type", "[lane]") {
+  Lane lane(stream, 4);
+  REQUIRE(lane.index() == 4);
+  const auto text = [](Lane& l) -> Task<std::unique_ptr<std::string>> {
+    co_await l.wire(nullptr);
+    co_return std::make_unique<std::string>("moved");
+  };
+  REQUIRE(*run_lane(lane, text(lane)) == "moved");
+  const auto at_once = []() -> Task<int> { co_return 7; };
+  REQUIRE(run_lane(lane, at_once()) == 7);
+}
+
+TEST_CASE_METHOD(Fixture, "time blocked on the wire counts as exposed, time behind other lanes does not", "[lane]") {
+  struct Sleeps : Operation {
+    bool complete = false;
+    bool done() override { return complete; }
+    void wait() override {
+      if (!complete) std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      complete = true;
+    }
+  };
+  Lane a(stream, 0);
+  Lane b(stream, 1);
+  const auto waits = [](OperationPtr operation, Lane& lane) -> Task<void> { co_await lane.wire(operation); };
+  Lane* const lanes[] = {&a, &b};
+  std::vector<Task<void>> tasks;
+  tasks.push_back(waits(std::make_shared<Sleeps>(), a));
+  tasks.push_back(waits(std::make_shared<Slow>(0), b));
+  run_lanes(lanes, std::move(tasks));
+  REQUIRE(a.exposed_wire_seconds() >= 0.003);
+  REQUIRE(b.exposed_wire_seconds() == 0);
+}
+
+TEST_CASE_METHOD(Fixture, "lanes and tasks come in equal numbers; none is fine", "[lane]") {
+  run_lanes({}, {});
+  Lane lane(stream, 0);
+  Lane* const lanes[] = {&lane};
+  REQUIRE_THROWS_WITH(run_lanes(lanes, {}), Contains("1 vs 0"));
+}
+
+}  // namespace shoal

@@ -1,0 +1,116 @@
+# tests/cli/bad_input_test.py: wrong files and configs end with one clear message, soon, and leave nothing half-written.
+import json
+import unittest
+
+from shoal_program import ShoalTest
+
+CONFIG = """# tiny.textproto: a model for tests.
+model {
+  vocab: 320
+  hidden: 32
+  layers: 2
+  ffn: 64
+  attention { heads: 4 }
+  moe { num_experts: 8 topk: 2 ffn: 32 }
+}
+data {
+  train { prefix: "tokens/train" }
+  validation { prefix: "tokens/validation" }
+  seq_len: 16
+  tokenizer: "bytes"
+}
+train { steps: 2 global_batch: 4 microbatch: 2 }
+run { dir: "run" }
+"""
+
+
+class BadInput(ShoalTest):
+    def setUp(self):
+        super().setUp()
+        self.write("tiny.textproto", CONFIG)
+
+    def make_tokens(self):
+        (self.folder / "tokens").mkdir(exist_ok=True)
+        for side in ("train", "validation"):
+            lines = [json.dumps({"text": f"document {i} of {side}: the quick brown fox"}) for i in range(40)]
+            self.write(f"{side}.jsonl", "\n".join(lines))
+            self.shoal("tokenize", "--tokenizer", "bytes", "--input", f"{side}.jsonl", "--output", f"tokens/{side}")
+
+    def assert_no_run(self):
+        self.assertFalse((self.folder / "run/final").exists())
+
+    def test_config_files(self):
+        self.refused("train", "absent.textproto", says="absent.textproto")
+        self.refused("train", "tiny.textproto", "model.moe.topkk=3", says=["model.moe.topkk", "topk"])
+        self.write("typo.textproto", "model {\n  vocab: 320\n  hiden: 32\n}\n")
+        self.refused("train", "typo.textproto", says=["typo.textproto:3:3", "hiden", "hidden"])
+        self.write("number.textproto", "model {\n  hidden: many\n}\n")
+        self.refused("config", "number.textproto", says=["number.textproto:2:", "many"])
+        self.assert_no_run()
+
+    def test_impossible_sizes(self):
+        self.refused("train", "tiny.textproto", "model.moe.topk=12", says=["model.moe.topk (12)", "num_experts (8)"])
+        self.refused("train", "tiny.textproto", "model.hidden=-32", says=["model.hidden", "-32"])
+        self.refused("config", "tiny.textproto", "model.hidden=30", says=["30"])
+        self.assert_no_run()
+
+    def test_data_that_is_not_there(self):
+        self.refused("train", "tiny.textproto", says="tokens/train")
+        self.assert_no_run()
+
+    def test_damaged_token_files(self):
+        self.make_tokens()
+        index = self.folder / "tokens/train.idx"
+        whole = index.read_bytes()
+        index.write_bytes(whole[:-3])
+        self.refused("train", "tiny.textproto", says="tokens/train.idx")
+        self.refused("ngram", "--train", "tokens/train", "--validation", "tokens/validation", says="tokens/train.idx")
+        index.write_bytes(b"not an index at all" * 10)
+        self.refused("train", "tiny.textproto", says="tokens/train.idx")
+        index.write_bytes(whole)
+        data = self.folder / "tokens/train.bin"
+        data.write_bytes(data.read_bytes()[:-1])
+        self.refused("train", "tiny.textproto", says="tokens/train.bin")
+        self.assert_no_run()
+
+    def test_tokens_beyond_the_vocabulary(self):
+        self.make_tokens()
+        # Without the notes that name the tokenizer, only the tokens themselves can tell.
+        for note in (self.folder / "tokens").glob("*.note.json"):
+            note.unlink()
+        self.refused("train", "tiny.textproto", "model.vocab=64", 'data.tokenizer=""', says="64")
+        self.assert_no_run()
+
+    def test_run_folder(self):
+        self.make_tokens()
+        self.write("run", "a file where the folder should be")
+        self.refused("train", "tiny.textproto", says="run")
+
+    def test_text_files(self):
+        self.refused("tokenize", "--tokenizer", "bytes", "--input", "absent.txt", "--output", "out", says="absent.txt")
+        self.write("broken.jsonl", '{"text": "fine"}\n{"text": \n')
+        self.refused("tokenize", "--tokenizer", "bytes", "--input", "broken.jsonl", "--output", "out", says="broken.jsonl:2")
+        self.write("bad.model", "this is no SentencePiece model")
+        self.write("a.txt", "text")
+        self.refused("tokenize", "--tokenizer", "bad.model", "--input", "a.txt", "--output", "out", says="bad.model")
+        self.refused("tokenizer", "train", "--input", "a.txt", "--vocab", "8192", "--output", "out.model", says="8192")
+        self.assertEqual([path.name for path in self.folder.glob("*out*")], [])
+
+    def test_models(self):
+        self.refused("generate", "absent", says="absent")
+        (self.folder / "empty").mkdir()
+        self.refused("evaluate", "empty", says="empty")
+
+    def test_under_mpirun_one_message_ends_the_job(self):
+        done = self.mpirun(2, "train", "tiny.textproto", "model.moe.topk=12")
+        self.assertNotEqual(done.returncode, 0)
+        self.assert_one_message(done.stderr, "model.moe.topk (12)")
+        self.make_tokens()
+        done = self.mpirun(2, "train", "tiny.textproto", "parallel.data=3")
+        self.assertNotEqual(done.returncode, 0)
+        self.assert_one_message(done.stderr, ["3", "2"])
+        self.assert_no_run()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,491 @@
+// tests/parallel/communicator_test.cpp: every verb, on a group of one and over MPI, whole and split, with cut messages too.
+#include "parallel/communicator.h"
+
+#include <catch2/catch.hpp>
+
+#include <chrono>
+#include <cstring>
+#include <thread>
+
+#include "core/base/random.h"
+#include "parallel/mpi_session.h"
+#include "parallel/self_communicator.h"
+#include "tests/parallel/paper_group.h"
+
+using Catch::Matchers::Contains;
+
+namespace shoal {
+
+namespace {
+
+Allocator& cpu() {
+  static Allocator allocator(DeviceKind::kCpu);
+  return allocator;
+}
+
+template <class T>
+Tensor tensor_of(Shape shape, const std::vector<T>& values) {
+  const Tensor x = Tensor::empty(shape, DTypeOf<T>::value, cpu(), MemoryKind::kActivations);
+  x.copy_from(values);
+  return x;
+}
+template <class T>
+Tensor tensor_of(const std::vector<T>& values) {
+  return tensor_of<T>({static_cast<int64_t>(values.size())}, values);
+}
+
+// What rank `rank` holds at element `i` in the given test: any rank can say what any other sent.
+template <class T>
+T value_of(int rank, uint64_t i, std::string_view test) {
+  const CounterRandom random(static_cast<uint64_t>(rank), stream_of(test));
+  if constexpr (std::is_integral_v<T>) return static_cast<T>(random.below(100, i)) - T{50} * std::is_signed_v<T>;
+  else return static_cast<T>(static_cast<Arithmetic<T>>(random.normal(i)));
+}
+template <class T>
+std::vector<T> values_of(int rank, int64_t count, std::string_view test) {
+  std::vector<T> values(static_cast<size_t>(count));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = value_of<T>(rank, i, test);
+  return values;
+}
+
+// The serial sum over ranks, ascending, of elements [begin, begin + count).
+template <class T>
+std::vector<T> sum_of_ranks(int size, int64_t begin, int64_t count, std::string_view test) {
+  std::vector<T> sums;
+  for (int64_t i = begin; i < begin + count; ++i) {
+    T sum = value_of<T>(0, static_cast<uint64_t>(i), test);
+    for (int r = 1; r < size; ++r) sum += value_of<T>(r, static_cast<uint64_t>(i), test);
+    sums.push_back(sum);
+  }
+  return sums;
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
+template <class T>
+void gathers(Communicator& group, int64_t n, bool in_place) {
+  const Tensor out = tensor_of(std::vector<T>(static_cast<size_t>(n * group.size())));
+  const std::vector<T> mine = values_of<T>(group.rank(), n, "gather");
+  const Tensor piece = in_place ? out.rows(n * group.rank(), n) : tensor_of(mine);
+  piece.copy_from(mine);
+  wait(group.all_gather(out, piece));
+  std::vector<T> expected;
+  for (int r = 0; r < group.size(); ++r) {
+    for (const T value : values_of<T>(r, n, "gather")) expected.push_back(value);
+  }
+  REQUIRE(same_bits(out.to_vector<T>(), expected));
+}
+
+void check_all_gather(Communicator& group) {
+  for (const bool in_place : {false, true}) {
+    for (const int64_t n : {0, 1, 7, 1000, 70001}) gathers<float>(group, n, in_place);
+    gathers<bfloat16>(group, 333, in_place);
+    gathers<double>(group, 31, in_place);
+    gathers<int32_t>(group, 5, in_place);
+    gathers<uint8_t>(group, 13, in_place);
+  }
+}
+
+// Rows that rank `from` sends to rank `to`: uneven, some none.
+int64_t rows_between(int from, int to, int round) { return (from * 3 + to * 5 + round) % 4; }
+
+template <class T>
+void exchanges_rows(Communicator& group, int64_t width, int round) {
+  std::vector<int64_t> out_rows;
+  std::vector<int64_t> in_rows;
+  std::vector<T> in;
+  std::vector<T> expected;
+  const auto row_of = [&](int from, int to, int64_t row, std::vector<T>& into) {
+    for (int64_t c = 0; c < width; ++c) {
+      const auto index = static_cast<uint64_t>((to * 100 + row) * width + c);
+      into.push_back(value_of<T>(from, index, "rows"));
+    }
+  };
+  for (int peer = 0; peer < group.size(); ++peer) {
+    in_rows.push_back(rows_between(group.rank(), peer, round));
+    out_rows.push_back(rows_between(peer, group.rank(), round));
+    for (int64_t row = 0; row < in_rows.back(); ++row) row_of(group.rank(), peer, row, in);
+    for (int64_t row = 0; row < out_rows.back(); ++row) row_of(peer, group.rank(), row, expected);
+  }
+  const Tensor x = tensor_of<T>({static_cast<int64_t>(in.size()) / width, width}, in);
+  const Tensor out = tensor_of<T>({static_cast<int64_t>(expected.size()) / width, width}, std::vector<T>(expected.size()));
+  wait(group.all_to_all_rows(out, out_rows, x, in_rows));
+  REQUIRE(same_bits(out.to_vector<T>(), expected));
+}
+
+void check_all_to_all_rows(Communicator& group) {
+  for (int round = 0; round < 4; ++round) {
+    for (const int64_t width : {1, 3, 257}) {
+      exchanges_rows<bfloat16>(group, width, round);
+      exchanges_rows<float>(group, width, round);
+    }
+    exchanges_rows<int32_t>(group, 1, round);
+    exchanges_rows<int64_t>(group, 2, round);
+  }
+  const Tensor none = tensor_of<float>({0, 5}, {});
+  const std::vector<int64_t> zeros(static_cast<size_t>(group.size()));
+  wait(group.all_to_all_rows(none, zeros, none, zeros));
+}
+
+template <class T>
+void reduces_and_scatters(Communicator& group, int64_t n, bool in_place) {
+  const std::vector<T> mine = values_of<T>(group.rank(), n * group.size(), "reduce");
+  const Tensor in = tensor_of(mine);
+  const Tensor out = in_place ? in.rows(n * group.rank(), n) : tensor_of(std::vector<T>(static_cast<size_t>(n)));
+  wait(group.reduce_scatter(out, in));
+  REQUIRE(same_bits(out.to_vector<T>(), sum_of_ranks<T>(group.size(), n * group.rank(), n, "reduce")));
+  // The rest of `in` is as it was.
+  std::vector<T> after = in.to_vector<T>();
+  if (in_place) std::copy_n(mine.begin() + n * group.rank(), n, after.begin() + n * group.rank());
+  REQUIRE(same_bits(after, mine));
+}
+
+void check_reduce_scatter(Communicator& group) {
+  for (const bool in_place : {false, true}) {
+    for (const int64_t n : {0, 1, 13, 1023, 1025, 30011}) reduces_and_scatters<float>(group, n, in_place);
+    reduces_and_scatters<double>(group, 2049, in_place);
+    reduces_and_scatters<int64_t>(group, 77, in_place);
+    reduces_and_scatters<int32_t>(group, 77, in_place);
+  }
+}
+
+template <class T>
+void reduces(Communicator& group, int64_t n) {
+  const Tensor x = tensor_of(values_of<T>(group.rank(), n, "all"));
+  wait(group.all_reduce(x));
+  REQUIRE(same_bits(x.to_vector<T>(), sum_of_ranks<T>(group.size(), 0, n, "all")));
+}
+
+void check_all_reduce(Communicator& group) {
+  // 4096 f32 are the last size summed in one round, 4097 the first in two: both are the ascending sum, bitwise.
+  STATIC_REQUIRE(kAllReduceInOneRoundBytes == 4096 * 4);
+  for (const int64_t n : {0, 1, 2, 5, 4096, 4097, 50021}) reduces<float>(group, n);
+  for (const int64_t n : {3, 2048, 2049, 10007}) reduces<double>(group, n);
+  for (const int64_t n : {1, 2049}) reduces<int64_t>(group, n);
+  for (const int64_t n : {1, 4099}) reduces<int32_t>(group, n);
+  const Tensor matrix = tensor_of<float>({2, 3}, std::vector<float>(6, 1.0f));
+  wait(group.all_reduce(matrix));
+  REQUIRE(matrix.to_vector<float>() == std::vector<float>(6, static_cast<float>(group.size())));
+}
+
+void check_broadcast(Communicator& group) {
+  for (int root = 0; root < group.size(); ++root) {
+    for (const int64_t n : {0, 1, 999, 40009}) {
+      const Tensor x = tensor_of(values_of<bfloat16>(group.rank(), n, "broadcast"));
+      wait(group.broadcast(x, root));
+      REQUIRE(same_bits(x.to_vector<bfloat16>(), values_of<bfloat16>(root, n, "broadcast")));
+    }
+  }
+}
+
+// Nobody leaves before the last has come: by the machine's one monotonic clock.
+void check_barrier(Communicator& group) {
+  const auto now = [] { return std::chrono::steady_clock::now().time_since_epoch().count(); };
+  for (int late = 0; late < group.size(); ++late) {
+    if (group.rank() == late) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    const Tensor came = tensor_of(std::vector<int64_t>{now()});
+    wait(group.barrier());
+    const int64_t left = now();
+    wait(group.broadcast(came, late));
+    REQUIRE(left >= came.to_vector<int64_t>()[0]);
+  }
+}
+
+// Large and small operations together, waited for in the opposite order; their tensors are held by them alone.
+void check_many_in_flight(Communicator& group) {
+  struct Posted {
+    OperationPtr operation;
+    Tensor result;
+    std::vector<float> expected;
+  };
+  std::vector<Posted> posted;
+  for (int i = 0; i < 24; ++i) {
+    const std::string test = "flight" + std::to_string(i);
+    const int64_t n = i % 3 == 0 ? 60013 : 1 + i;
+    if (i % 2 == 0) {
+      const Tensor x = tensor_of(values_of<float>(group.rank(), n, test));
+      posted.push_back({group.all_reduce(x), x, sum_of_ranks<float>(group.size(), 0, n, test)});
+    } else {
+      const Tensor out = tensor_of(std::vector<float>(static_cast<size_t>(n)));
+      const Tensor in = tensor_of(values_of<float>(group.rank(), n * group.size(), test));
+      posted.push_back({group.reduce_scatter(out, in), out, sum_of_ranks<float>(group.size(), n * group.rank(), n, test)});
+    }
+  }
+  while (!posted.empty()) {
+    posted.back().operation->wait();
+    REQUIRE(posted.back().operation->done());
+    REQUIRE(same_bits(posted.back().result.to_vector<float>(), posted.back().expected));
+    posted.pop_back();
+  }
+}
+
+void check_lanes(Communicator& group) {
+  Stream stream(cpu());
+  Lane first(stream, 0);
+  Lane second(stream, 1);
+  const auto sums = [&group](float& result, Lane& lane) -> Task<void> {
+    for (int i = 0; i < 5; ++i) {
+      const Tensor x = tensor_of(std::vector<float>{1.0f});
+      co_await lane.wire(group.all_reduce(x));
+      result += x.data<float>()[0];
+    }
+  };
+  std::array<float, 2> results{};
+  Lane* const lanes[] = {&first, &second};
+  std::vector<Task<void>> tasks;
+  tasks.push_back(sums(results[0], first));
+  tasks.push_back(sums(results[1], second));
+  run_lanes(lanes, std::move(tasks));
+  REQUIRE(results[0] == 5.0f * static_cast<float>(group.size()));
+  REQUIRE(results[1] == results[0]);
+}
+
+// Sent per peer, whatever the link.
+void check_bytes(Communicator& group) {
+  const int64_t peers = group.size() - 1;
+  WireBytes last = group.bytes();
+  const auto expect = [&](int64_t payload, int64_t metadata, int64_t own) {
+    const WireBytes now = group.bytes();
+    REQUIRE(now.payload[1] + now.payload[2] - last.payload[1] - last.payload[2] == payload);
+    REQUIRE(now.metadata[1] + now.metadata[2] - last.metadata[1] - last.metadata[2] == metadata);
+    REQUIRE(now.payload[0] + now.metadata[0] - last.payload[0] - last.metadata[0] == own);
+    REQUIRE(now.total() - last.total() == payload + metadata);
+    last = now;
+  };
+  const auto floats = [](int64_t n) { return tensor_of(std::vector<float>(static_cast<size_t>(n))); };
+
+  wait(group.all_gather(floats(7 * group.size()), floats(7)));
+  expect(28 * peers, 0, 28);
+  wait(group.reduce_scatter(floats(9), floats(9 * group.size())));
+  expect(36 * peers, 0, 36);
+  wait(group.all_reduce(floats(10)));
+  expect(40 * peers, 0, 40);
+  wait(group.barrier());
+  expect(0, 0, 0);
+  wait(group.all_reduce(tensor_of(std::vector<int64_t>(3))));
+  expect(0, 24 * peers, 24);
+  wait(group.broadcast(floats(11), 0));
+  expect(group.rank() == 0 ? 44 * peers : 0, 0, group.rank() == 0 ? 44 : 0);
+
+  // Two rounds: every rank sends the others their shares, then all of them its own sum.
+  const int64_t n = 5003;
+  const int64_t share = (n + group.size() - 1) / group.size();
+  const int64_t mine = std::clamp<int64_t>(n - group.rank() * share, 0, share);
+  wait(group.all_reduce(floats(n)));
+  expect(4 * (n - mine) + 4 * mine * peers, 0, 8 * mine);
+
+  std::vector<int64_t> in_rows;
+  std::vector<int64_t> out_rows;
+  int64_t in = 0;
+  int64_t out = 0;
+  for (int peer = 0; peer < group.size(); ++peer) {
+    in += in_rows.emplace_back(rows_between(group.rank(), peer, 1));
+    out += out_rows.emplace_back(rows_between(peer, group.rank(), 1));
+  }
+  const int64_t own = in_rows[static_cast<size_t>(group.rank())];
+  wait(group.all_to_all_rows(floats(out * 6).reshape({out, 6}), out_rows, floats(in * 6).reshape({in, 6}), in_rows));
+  expect((in - own) * 24, 0, own * 24);
+}
+
+void check_all(Communicator& group) {
+  SECTION("all-gather") { check_all_gather(group); }
+  SECTION("all-to-all of rows") { check_all_to_all_rows(group); }
+  SECTION("reduce-scatter") { check_reduce_scatter(group); }
+  SECTION("all-reduce") { check_all_reduce(group); }
+  SECTION("broadcast") { check_broadcast(group); }
+  SECTION("barrier") { check_barrier(group); }
+  SECTION("many in flight") { check_many_in_flight(group); }
+  SECTION("lanes") { check_lanes(group); }
+  SECTION("bytes") { check_bytes(group); }
+}
+
+// Every verb once on tensors without storage.
+WireBytes play(Communicator& group, Allocator& allocator) {
+  const int64_t size = group.size();
+  const auto make = [&](Shape shape, DType dtype) {
+    return Tensor::empty(shape, dtype, allocator, MemoryKind::kActivations);
+  };
+  const std::vector<int64_t> rows(static_cast<size_t>(size), 3);
+  const Tensor gathered = make({size * 50}, DType::kBF16);
+  const Tensor summed = make({size * 40}, DType::kF32);
+  const std::vector<OperationPtr> operations{
+      group.all_to_all_rows(make({3 * size, 8}, DType::kBF16), rows, make({3 * size, 8}, DType::kBF16), rows),
+      group.all_gather(gathered, make({50}, DType::kBF16)),
+      group.all_gather(gathered, gathered.rows(50 * group.rank(), 50)),
+      group.reduce_scatter(make({40}, DType::kF32), summed),
+      group.reduce_scatter(summed.rows(40 * group.rank(), 40), summed),
+      group.all_reduce(make({5}, DType::kI64)),
+      group.all_reduce(make({100, 100}, DType::kF32)),
+      group.broadcast(make({9}, DType::kU8), static_cast<int>(size - 1))};
+  for (const OperationPtr& operation : operations) operation->wait();
+  return group.bytes();
+}
+
+}  // namespace
+
+TEST_CASE("every verb on a group of one") {
+  SelfCommunicator group;
+  check_all(group);
+}
+
+TEST_CASE("every verb over MPI", "[mpi]") {
+  MpiSession session;
+  check_all(*session.world(cpu()));
+}
+
+TEST_CASE("every verb over MPI with messages cut into parts of 100 bytes", "[mpi]") {
+  MpiSession session;
+  check_all(*session.world(cpu(), {.max_message_bytes = 100}));
+}
+
+TEST_CASE("every verb in split groups, the other groups busy meanwhile", "[mpi]") {
+  MpiSession session;
+  const auto world = session.world(cpu());
+  const auto group = world->split(world->rank() % 2, world->rank());
+  REQUIRE(group->size() == (world->size() + 1 - world->rank() % 2) / 2);
+  check_all(*group);
+}
+
+TEST_CASE("split orders by key, then by rank; groups of a group too", "[mpi]") {
+  MpiSession session;
+  const auto world = session.world(cpu());
+  const auto reversed = world->split(5, -world->rank());
+  REQUIRE(reversed->size() == world->size());
+  REQUIRE(reversed->rank() == world->size() - 1 - world->rank());
+  const auto alone = reversed->split(reversed->rank(), 0);
+  REQUIRE(alone->size() == 1);
+  check_all_reduce(*alone);
+  REQUIRE(world->split(0, 0)->rank() == world->rank());
+  REQUIRE_THROWS_WITH(world->split(-1, 0), Contains("color -1"));
+}
+
+TEST_CASE("links are told apart by machine, or as ranks_per_node pretends", "[mpi]") {
+  MpiSession session;
+  const int64_t peers = session.size() - 1;
+  const auto sent = [&](int ranks_per_node) {
+    const auto world = session.world(cpu(), {.ranks_per_node = ranks_per_node});
+    const auto half = world->split(0, world->rank());
+    const Tensor x = tensor_of(std::vector<float>{1, 2});
+    wait(world->all_reduce(x));
+    wait(half->all_reduce(x));
+    REQUIRE(half->bytes().payload == world->bytes().payload);
+    return world->bytes().payload;
+  };
+  using Bytes = std::array<int64_t, kNumLinkClasses>;
+  REQUIRE(sent(0) == Bytes{8, 8 * peers, 0});
+  REQUIRE(sent(1) == Bytes{8, 0, 8 * peers});
+  const int first_of_pair = session.rank() / 2 * 2;
+  const int64_t same_node = std::min(first_of_pair + 2, session.size()) - first_of_pair - 1;
+  REQUIRE(sent(2) == Bytes{8, 8 * same_node, 8 * (peers - same_node)});
+}
+
+TEST_CASE("simulated tensors pass through every verb: complete at once, counted as real ones", "[mpi]") {
+  MpiSession session;
+  Allocator simulated(DeviceKind::kSimulated);
+  const WireBytes counted = play(*session.world(simulated), simulated);
+  const WireBytes moved = play(*session.world(cpu()), cpu());
+  REQUIRE(counted.payload == moved.payload);
+  REQUIRE(counted.metadata == moved.metadata);
+  REQUIRE(simulated.use().total_now_bytes == 0);
+}
+
+TEST_CASE("simulated tensors pass through a group of one, and one of many") {
+  Allocator simulated(DeviceKind::kSimulated);
+  SelfCommunicator self;
+  REQUIRE(play(self, simulated).total() == 0);
+  REQUIRE(simulated.use().peak_bytes[static_cast<size_t>(MemoryKind::kWorkspace)] == 0);
+  PaperGroup group(5, 2048, &simulated);
+  REQUIRE(play(group, simulated).total() > 0);
+  REQUIRE(simulated.use().peak_bytes[static_cast<size_t>(MemoryKind::kWorkspace)] > 0);
+  REQUIRE(simulated.use().total_now_bytes == 0);
+}
+
+TEST_CASE("an operation owns its tensors until complete, and nothing afterwards", "[mpi]") {
+  MpiSession session;
+  Allocator allocator(DeviceKind::kCpu);
+  const auto world = session.world(allocator);
+  const auto make = [&](int64_t n) {
+    return Tensor::zeros({n}, DType::kF32, allocator, MemoryKind::kActivations);
+  };
+  const auto operation = world->reduce_scatter(make(10000), make(10000 * world->size()));
+  operation->wait();
+  REQUIRE(allocator.use().total_now_bytes == 0);
+}
+
+TEST_CASE("operations nobody waited for are completed before the session ends", "[mpi]") {
+  MpiSession session;
+  const auto world = session.world(cpu());
+  const Tensor x = tensor_of(values_of<float>(world->rank(), 20011, "all"));
+  const OperationPtr kept = world->all_reduce(x);
+  for (int i = 0; i < 10; ++i) world->broadcast(tensor_of(std::vector<float>(3000)), 0);
+  wait(kept);
+  REQUIRE(same_bits(x.to_vector<float>(), sum_of_ranks<float>(world->size(), 0, 20011, "all")));
+}
+
+TEST_CASE("ranks that disagree on a size get MPI's error where they wait", "[mpi]") {
+  MpiSession session;
+  const auto world = session.world(cpu());
+  if (world->size() == 1) return;
+  const bool sends_too_much = world->rank() == 0;
+  const auto operation = world->broadcast(tensor_of(std::vector<float>(sends_too_much ? 100 : 50)), 0);
+  if (sends_too_much) {
+    operation->wait();
+  } else {
+    REQUIRE_THROWS_WITH(operation->wait(), Contains("a message was lost") && Contains("TRUNCATE"));
+    REQUIRE(operation->done());
+  }
+}
+
+TEST_CASE("what cannot be is refused before anything is sent") {
+  SelfCommunicator one;
+  Allocator allocator(DeviceKind::kSimulated);
+  PaperGroup group(1, 3, &allocator);
+  const auto make = [&](Shape shape, DType dtype = DType::kF32) {
+    return Tensor::empty(shape, dtype, allocator, MemoryKind::kActivations);
+  };
+  const Tensor x = tensor_of(std::vector<float>(12));
+  REQUIRE_THROWS_WITH(group.all_gather(make({10}), make({3})), Contains("3 ranks' pieces of [3] do not make [10]"));
+  REQUIRE_THROWS_WITH(group.all_gather(make({9}), make({3}, DType::kBF16)), Contains("pieces of bf16 into f32"));
+  REQUIRE_THROWS_WITH(group.reduce_scatter(make({3}), make({8})), Contains("[8] does not fall into 3 pieces of [3]"));
+  REQUIRE_THROWS_WITH(group.reduce_scatter(make({3}, DType::kBF16), make({9}, DType::kBF16)), Contains("sums of bf16"));
+  REQUIRE_THROWS_WITH(group.all_reduce(make({3}, DType::kU8)), Contains("not taken in u8"));
+  REQUIRE_THROWS_WITH(group.broadcast(make({3}), 3), Contains("rank 3 of 3"));
+  REQUIRE_THROWS_WITH(group.all_reduce(make({4, 4}).columns(0, 2)), Contains("a dense tensor is needed"));
+
+  const std::vector<int64_t> rows{1, 2, 1};
+  REQUIRE_THROWS_WITH(group.all_to_all_rows(make({4, 2}), rows, make({5, 2}), rows),
+                      Contains("in is [5, 2], its row counts add up to 4"));
+  REQUIRE_THROWS_WITH(group.all_to_all_rows(make({4, 2}), {2, 2}, make({4, 2}), rows),
+                      Contains("2 row counts of out for 3 ranks"));
+  REQUIRE_THROWS_WITH(group.all_to_all_rows(make({4, 3}), rows, make({4, 2}), rows), Contains("3 vs 2"));
+  REQUIRE_THROWS_WITH(group.all_to_all_rows(make({4, 2}), {2, 1, 1}, make({4, 2}), rows),
+                      Contains("sends itself 2 rows and expects 1"));
+  REQUIRE_THROWS_WITH(group.all_to_all_rows(make({4, 2}), {5, 2, -3}, make({4, 2}), rows), Contains("out [4, 2]"));
+  REQUIRE_THROWS_WITH(one.all_to_all_rows(x, {12}, x, {12}), Contains("out overlaps in"));
+  REQUIRE_THROWS_WITH(one.all_gather(x.rows(0, 6), x.rows(3, 6)), Contains("overlaps out"));
+  REQUIRE_THROWS_WITH(one.reduce_scatter(x.rows(3, 6), x.rows(0, 6)), Contains("out overlaps in"));
+}
+
+TEST_CASE("without mpirun a session is rank 0 of 1 and never touches MPI") {
+  if (MpiSession::launched()) return;
+  MpiSession session;
+  REQUIRE_FALSE(session.active());
+  REQUIRE(session.size() == 1);
+  REQUIRE(session.local_size() == 1);
+  REQUIRE(session.world(cpu())->size() == 1);
+}
+
+TEST_CASE("under mpirun a session knows its place", "[mpi]") {
+  MpiSession session;
+  REQUIRE(session.active());
+  const auto world = session.world(cpu());
+  REQUIRE(world->rank() == session.rank());
+  REQUIRE(world->size() == session.size());
+  REQUIRE(session.local_size() == session.size());  // the tests run on one machine
+  REQUIRE(session.local_rank() == session.rank());
+}
+
+}  // namespace shoal
