@@ -101,10 +101,11 @@ SentencePieceModel::Piece parse_piece(std::string_view contents, const std::stri
 void parse_trainer_spec(std::string_view contents, const std::string& path, SentencePieceModel& model) {
   WireReader reader(contents, path);
   for (Field field; reader.next(field);) {
-    if (field.number == 35) {
-      expect_type(reader, field, kVarint);
-      model.byte_fallback = field.integer != 0;
-    }
+    if (field.number != 3 && field.number != 35) continue;
+    expect_type(reader, field, kVarint);
+    constexpr uint64_t kBpe = 2;
+    if (field.number == 3) model.is_bpe = field.integer == kBpe;
+    if (field.number == 35) model.byte_fallback = field.integer != 0;
   }
 }
 

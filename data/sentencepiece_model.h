@@ -20,6 +20,7 @@ struct SentencePieceModel {
   };
 
   std::vector<Piece> pieces;
+  bool is_bpe = false;
   bool byte_fallback = false;
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;

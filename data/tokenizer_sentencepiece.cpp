@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <span>
 
 #include "core/base/check.h"
 #include "data/file.h"
@@ -17,8 +18,6 @@ namespace {
 
 constexpr int64_t kMaxModelBytes = int64_t{64} << 20;
 constexpr std::string_view kEscapedSpace = "\xE2\x96\x81";  // U+2581
-// Texts longer than this are cut at a newline where the model allows it: the library needs some 100 bytes a byte.
-constexpr size_t kLongText = size_t{16} << 10;
 
 std::string unescape(std::string_view piece) {
   std::string text;
@@ -69,6 +68,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path)
     fail("{} has no piece for the end of a document; expected a control piece as eos (spm_train --eos_id)", path);
   }
   fingerprint_ = fingerprint_of(contents);
+  is_bpe_ = model.is_bpe;
   byte_ids_.assign(256, -1);
   for (size_t id = 0; id < model.pieces.size(); ++id) {
     const auto& [text, type] = model.pieces[id];
@@ -81,9 +81,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path)
         bytes_.emplace_back(1, static_cast<char>(value));
         break;
       }
-      default:
-        bytes_.push_back(unescape(text));
-        newline_is_a_piece_ |= type == SentencePieceModel::kUserDefined && text == "\n";
+      default: bytes_.push_back(unescape(text)); boundaries_.add_piece(bytes_.back());
     }
   }
   const bool all_bytes = std::ranges::find(byte_ids_, -1) == byte_ids_.end();
@@ -92,20 +90,24 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path)
 
 SentencePieceTokenizer::~SentencePieceTokenizer() = default;
 
-void SentencePieceTokenizer::encode_plain(std::string_view text, std::vector<int32_t>& ids) const {
-  std::vector<int> part_ids;
+void SentencePieceTokenizer::encode_whole(std::string_view text, std::vector<int32_t>& ids) const {
+  if (text.empty()) return;
+  std::vector<int> found;
+  const auto status = library_->processor.Encode(text, &found);
+  if (!status.ok()) fail("{}: SentencePiece could not encode {} bytes: {}", path_, text.size(), status.message());
+  ids.insert(ids.end(), found.begin(), found.end());
+}
+
+void SentencePieceTokenizer::encode_words(std::string_view text, std::vector<int32_t>& ids) const {
+  if (!is_bpe_) return encode_whole(text, ids);
   while (!text.empty()) {
-    size_t length = text.size();
-    if (newline_is_a_piece_ && length > kLongText) {
-      size_t newline = text.rfind('\n', kLongText);
-      if (newline == std::string_view::npos) newline = text.find('\n', kLongText);
-      if (newline != std::string_view::npos) length = newline + 1;
+    const std::string_view word = text.substr(0, boundaries_.first_part(text));
+    if (!words_.append(word, ids)) {
+      const size_t begin = ids.size();
+      encode_whole(word, ids);
+      words_.insert(word, std::span(ids).subspan(begin));
     }
-    const auto status = library_->processor.Encode(text.substr(0, length), &part_ids);
-    if (!status.ok())
-      fail("{}: SentencePiece could not encode a text of {} bytes: {}", path_, length, status.message());
-    ids.insert(ids.end(), part_ids.begin(), part_ids.end());
-    text.remove_prefix(length);
+    text.remove_prefix(word.size());
   }
 }
 
@@ -114,16 +116,16 @@ void SentencePieceTokenizer::encode_bytes(std::string_view text, std::vector<int
 }
 
 void SentencePieceTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) const {
-  if (!lossless_) return encode_plain(text, ids);
+  if (!lossless_) return encode_whole(text, ids);
   while (!text.empty()) {
     std::string_view valid = text.substr(0, valid_utf8_prefix(text));
     text.remove_prefix(valid.size());
     for (size_t at = valid.find(kEscapedSpace); at != std::string_view::npos; at = valid.find(kEscapedSpace)) {
-      encode_plain(valid.substr(0, at), ids);
+      encode_words(valid.substr(0, at), ids);
       encode_bytes(kEscapedSpace, ids);
       valid.remove_prefix(at + kEscapedSpace.size());
     }
-    encode_plain(valid, ids);
+    encode_words(valid, ids);
     encode_bytes(text.substr(0, 1), ids);  // the byte that is not UTF-8, if that is why the prefix ended
     text.remove_prefix(std::min<size_t>(text.size(), 1));
   }

@@ -12,7 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "data/piece_boundaries.h"
 #include "data/tokenizer.h"
+#include "data/word_cache.h"
 
 namespace shoal {
 
@@ -34,7 +36,8 @@ class SentencePieceTokenizer final : public Tokenizer {
  private:
   struct Library;
 
-  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const;
+  void encode_whole(std::string_view text, std::vector<int32_t>& ids) const;
+  void encode_words(std::string_view text, std::vector<int32_t>& ids) const;
   void encode_bytes(std::string_view text, std::vector<int32_t>& ids) const;
 
   std::unique_ptr<Library> library_;
@@ -44,7 +47,9 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<int32_t> byte_ids_;   // [256] when the model has byte pieces
   int32_t eod_id_ = -1;
   bool lossless_ = false;
-  bool newline_is_a_piece_ = false;  // nothing merges across a "\n": long texts may be cut there
+  bool is_bpe_ = false;
+  PieceBoundaries boundaries_;
+  mutable WordCache words_;
 };
 
 struct SentencePieceTraining {

@@ -57,8 +57,8 @@ void adamw_all(const Tensor& master, const Tensor& m, const Tensor& v, const Ten
   for (int64_t run = 0; run < num_runs; ++run) {
     const int64_t begin = run * kRun;
     adamw_run<has_weight>(master.data<A>() + begin, m.data<M>() + begin, v.data<M>() + begin,
-                          has_weight ? weights + begin : nullptr, grad.data<A>() + begin,
-                          std::min(kRun, numel - begin), factors);
+                          has_weight ? weights + begin : nullptr, grad.data<A>() + begin, std::min(kRun, numel - begin),
+                          factors);
   }
 }
 

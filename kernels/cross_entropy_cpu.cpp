@@ -96,9 +96,10 @@ void check_targets(const Tensor& targets, int64_t vocab) {
   const int32_t* target = targets.data<int32_t>();
   for (int64_t row = 0; row < targets.size(0); ++row) {
     if (target[row] < -1 || target[row] >= vocab) {
-      fail("row {} has target id {}, but the logits cover ids 0 to {} (-1: masked); the data was tokenized with another "
-           "vocabulary: use its tokenizer or set the model's vocabulary to match",
-           row, target[row], vocab - 1);
+      fail(
+          "row {} has target id {}, but the logits cover ids 0 to {} (-1: masked); the data was tokenized with another "
+          "vocabulary: use its tokenizer or set the model's vocabulary to match",
+          row, target[row], vocab - 1);
     }
   }
 }

@@ -15,8 +15,7 @@ double elements(const Tensor& x) { return static_cast<double>(x.numel()); }
 void cast(Tensor out, const Tensor& x, Stream& stream) {
   check_on(stream, out, x);
   SHOAL_CHECK_EQ(out.shape(), x.shape());
-  const Work work{
-      .op = "cast", .kind = WorkKind::kMove, .bytes = operand_bytes(out, x), .precision = out.dtype()};
+  const Work work{.op = "cast", .kind = WorkKind::kMove, .bytes = operand_bytes(out, x), .precision = out.dtype()};
   stream.launch(work, [&] { cast_cpu(out, x); });
 }
 
@@ -44,8 +43,7 @@ void accumulate(Tensor into, const Tensor& x, Stream& stream) {
 void scale(Tensor x, double factor, Stream& stream) {
   check_on(stream, x);
   check_dense(x);
-  const Work work{
-      .op = "scale", .executed_flops = elements(x), .bytes = operand_bytes(x, x), .precision = x.dtype()};
+  const Work work{.op = "scale", .executed_flops = elements(x), .bytes = operand_bytes(x, x), .precision = x.dtype()};
   stream.launch(work, [&] { scale_cpu(x, factor); });
 }
 

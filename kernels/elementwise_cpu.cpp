@@ -30,9 +30,8 @@ void cast_run(Out* out, const X* x, int64_t count) {
 template <class Out, class X>
 void cast_rows(const Tensor& out, const Tensor& x) {
   if (out.contiguous() && x.contiguous()) {
-    for_each_run(out.numel(), [&](int64_t begin, int64_t count) {
-      cast_run(out.data<Out>() + begin, x.data<X>() + begin, count);
-    });
+    for_each_run(out.numel(),
+                 [&](int64_t begin, int64_t count) { cast_run(out.data<Out>() + begin, x.data<X>() + begin, count); });
     return;
   }
   const int64_t rows = out.size(0), width = out.shape().row_numel();
@@ -83,9 +82,8 @@ void scale_cpu(Tensor x, double factor) {
 }
 
 void fill_zero_cpu(Tensor x) {
-  for_each_run(x.bytes(), [&](int64_t begin, int64_t count) {
-    std::memset(x.raw() + begin, 0, static_cast<size_t>(count));
-  });
+  for_each_run(x.bytes(),
+               [&](int64_t begin, int64_t count) { std::memset(x.raw() + begin, 0, static_cast<size_t>(count)); });
 }
 
 }  // namespace shoal

@@ -16,9 +16,10 @@ void check_tokens(const Tensor& tokens, int64_t vocab) {
   const int32_t* token = tokens.data<int32_t>();
   for (int64_t row = 0; row < tokens.size(0); ++row) {
     if (token[row] < 0 || token[row] >= vocab) {
-      fail("row {} holds token id {}, but the embedding table has ids 0 to {}; the data was tokenized with another "
-           "vocabulary: use its tokenizer or set the model's vocabulary to match",
-           row, token[row], vocab - 1);
+      fail(
+          "row {} holds token id {}, but the embedding table has ids 0 to {}; the data was tokenized with another "
+          "vocabulary: use its tokenizer or set the model's vocabulary to match",
+          row, token[row], vocab - 1);
     }
   }
 }

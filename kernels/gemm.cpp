@@ -46,9 +46,9 @@ void launch(const char* op, const GemmCall& call, int64_t m, int64_t n, int64_t 
     });
     return;
   }
-  const Tensor scratch =
-      stream.workspace({(gemm_scratch_bytes(call) + size_of(DType::kF32) - 1) / size_of(DType::kF32)}, DType::kF32);
-  stream.launch(work, [&] { gemm_cpu(call, scratch); });
+  const std::span calls(&call, 1);
+  const Tensor scratch = stream.workspace({gemm_scratch_bytes(calls)}, DType::kU8);
+  stream.launch(work, [&] { gemm_cpu(calls, scratch.raw()); });
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 // kernels/gemm_cpu.cpp: packing and products, handed to Eigen, the tiles or oneDNN.
 #include "kernels/gemm_cpu.h"
 
-#include "kernels/gemm_onednn.h"
 #include "kernels/gemm_tiled.h"
 #include "kernels/operands.h"
 
@@ -34,30 +33,14 @@ void gemm_eigen(const GemmCall& call) {
   }
 }
 
-const Tensor& packed_for(const GemmCall& call) {
-  return call.kind == GemmKind::kForward ? call.weight->forward : call.weight->backward;
-}
-
-void gemm_tiled(const GemmCall& call, const Tensor& scratch) {
-  TiledProduct product{.c = call.c, .a = call.a, .b = call.b, .mode = call.mode};
-  if (call.kind != GemmKind::kBackwardWeight) {
-    product.packed_b = reinterpret_cast<const float*>(packed_for(call).raw());
+void gemm_tiles(std::span<const GemmCall> calls, std::byte* scratch) {
+  std::vector<TiledProduct> products;
+  for (const GemmCall& call : calls) {
+    TiledProduct product{.c = call.c, .a = call.a, .b = call.b, .mode = call.mode};
+    if (call.weight != nullptr) product.packed_b = reinterpret_cast<const float*>(packed_weight(call));
+    products.push_back(std::move(product));
   }
-  tiled_gemm(std::span(&product, 1), scratch.data<float>());
-}
-
-OneDnnProduct onednn_product(const GemmCall& call) {
-  OneDnnProduct product{.kind = call.kind,
-                        .dtype = call.a.dtype(),
-                        .c_dtype = call.c.dtype(),
-                        .mode = call.mode,
-                        .m = call.c.size(0),
-                        .n = call.c.size(1),
-                        .k = call.a.size(call.kind == GemmKind::kBackwardWeight ? 0 : 1),
-                        .a_stride = call.a.row_stride(),
-                        .c_stride = call.c.row_stride()};
-  if (call.b.defined()) product.b_stride = call.b.row_stride();
-  return product;
+  tiled_gemm(products, reinterpret_cast<float*>(scratch));
 }
 
 int64_t packed_bytes(DType dtype, int64_t n, int64_t k) {
@@ -110,24 +93,49 @@ void pack_matrix_cpu(PackedMatrix::Impl& packed, const Tensor& weight) {
   }
 }
 
-int64_t gemm_scratch_bytes(const GemmCall& call) {
-  switch (gemm_backend(call.a.dtype())) {
-    case GemmBackend::kEigen: return 0;
-    case GemmBackend::kTiled: return tiled_scratch_numel() * size_of(DType::kF32);
-    case GemmBackend::kOneDnn: return onednn_scratch_bytes(onednn_product(call));
-  }
-  return 0;
+OneDnnProduct onednn_product(const GemmCall& call) {
+  OneDnnProduct product{.kind = call.kind,
+                        .dtype = call.a.dtype(),
+                        .c_dtype = call.c.dtype(),
+                        .mode = call.mode,
+                        .m = call.c.size(0),
+                        .n = call.c.size(1),
+                        .k = call.a.size(call.kind == GemmKind::kBackwardWeight ? 0 : 1),
+                        .a_stride = call.a.row_stride(),
+                        .c_stride = call.c.row_stride()};
+  if (call.b.defined()) product.b_stride = call.b.row_stride();
+  return product;
 }
 
-void gemm_cpu(const GemmCall& call, Tensor scratch) {
-  switch (gemm_backend(call.a.dtype())) {
-    case GemmBackend::kEigen: gemm_eigen(call); break;
-    case GemmBackend::kTiled: gemm_tiled(call, scratch); break;
-    case GemmBackend::kOneDnn: {
-      const std::byte* b = call.b.defined() ? call.b.raw() : packed_for(call).raw();
-      onednn_gemm(onednn_product(call), call.c.raw(), call.a.raw(), b, scratch.raw());
+const std::byte* packed_weight(const GemmCall& call) {
+  return (call.kind == GemmKind::kForward ? call.weight->forward : call.weight->backward).raw();
+}
+
+int64_t gemm_scratch_bytes(std::span<const GemmCall> calls) {
+  if (calls.empty()) return 0;
+  switch (gemm_backend(calls[0].a.dtype())) {
+    case GemmBackend::kEigen: return 0;
+    case GemmBackend::kTiled: return tiled_scratch_numel() * size_of(DType::kF32);
+    case GemmBackend::kOneDnn: break;
+  }
+  int64_t most = 0;
+  for (const GemmCall& call : calls) most = std::max(most, onednn_scratch_bytes(onednn_product(call)));
+  return most;
+}
+
+void gemm_cpu(std::span<const GemmCall> calls, std::byte* scratch) {
+  if (calls.empty()) return;
+  switch (gemm_backend(calls[0].a.dtype())) {
+    case GemmBackend::kEigen:
+      for (const GemmCall& call : calls) gemm_eigen(call);
       break;
-    }
+    case GemmBackend::kTiled: gemm_tiles(calls, scratch); break;
+    case GemmBackend::kOneDnn:
+      for (const GemmCall& call : calls) {
+        onednn_gemm(onednn_product(call), call.c.raw(), call.a.raw(),
+                    call.b.defined() ? call.b.raw() : packed_weight(call), scratch);
+      }
+      break;
   }
 }
 

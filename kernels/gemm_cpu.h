@@ -5,6 +5,7 @@
 
 #include "kernels/gemm.h"
 #include "kernels/gemm_kind.h"
+#include "kernels/gemm_onednn.h"
 
 namespace shoal {
 
@@ -34,8 +35,13 @@ struct GemmCall {
 void allocate_packed(PackedMatrix::Impl& packed, Allocator& allocator);
 void pack_matrix_cpu(PackedMatrix::Impl& packed, const Tensor& weight);
 
-// The same on the simulated device, so that peaks agree.
-int64_t gemm_scratch_bytes(const GemmCall& call);
-void gemm_cpu(const GemmCall& call, Tensor scratch);
+// Scratch for one call after the other; the same on the simulated device, so that peaks agree.
+int64_t gemm_scratch_bytes(std::span<const GemmCall> calls);
+// The calls' outputs are distinct. All on all threads: the tiles of all calls at once, other backends call by call.
+void gemm_cpu(std::span<const GemmCall> calls, std::byte* scratch);
+
+// For callers that arrange oneDNN's calls themselves.
+OneDnnProduct onednn_product(const GemmCall& call);
+const std::byte* packed_weight(const GemmCall& call);
 
 }  // namespace shoal

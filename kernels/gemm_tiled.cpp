@@ -6,25 +6,21 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/register_tile.h"
+
 namespace shoal {
 
 namespace {
 
-#ifdef __AVX512F__
-constexpr int kLanes = 16, kTileRows = 12;
-#else
-constexpr int kLanes = 8, kTileRows = 6;
-#endif
-constexpr int kPanel =
-    2 * kLanes;  // columns of a register tile: kTileRows * 2 sums, 2 of B and 1 of A fill the registers
 // A cache tile: kMaxRows x kDepth of A and the partial sums stay in the second-level cache, a panel of B in the first.
 constexpr int64_t kMaxRows = 144, kMaxColumns = 256, kDepth = 256;
+constexpr int kLanes = kLanesOf<float>, kPanel = kPanelOf<float>;
 static_assert(kMaxRows % kTileRows == 0 && kMaxColumns % kPanel == 0);
 constexpr int64_t kScratchPerThread = kMaxRows * kDepth + kDepth * kPanel + kMaxRows * kMaxColumns;
 // Products below this many multiply-adds are not worth a parallel region.
 constexpr int64_t kMinParallel = 1 << 16;
 
-typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+using Vec = Vector<float>;
 
 // Where a register tile's sums come from and go to.
 struct Target {
@@ -62,44 +58,16 @@ void leave_row(const Vec* sums, const Target& to, int64_t row) {
   }
 }
 
-// rows x kPanel sums over `depth` steps. A's element (i, k) is a[i * a_stride + k], or a[k * kTileRows + i] interleaved.
-template <int rows, bool interleaved>
+// A register tile from its first step to where it goes.
+template <int rows, Sums direction>
 void multiply(const float* a, int64_t a_stride, const float* b, int64_t depth, const Target& to) {
   Vec sums[rows][2];
-#pragma GCC unroll 12
-  for (int i = 0; i < rows; ++i) {
-    const Vec* partial = reinterpret_cast<const Vec*>(to.partial + i * kMaxColumns);
-    sums[i][0] = to.first ? Vec{} : partial[0];
-    sums[i][1] = to.first ? Vec{} : partial[1];
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    const Vec b0 = *reinterpret_cast<const Vec*>(b + k * kPanel);
-    const Vec b1 = *reinterpret_cast<const Vec*>(b + k * kPanel + kLanes);
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; ++i) {
-      const float x = interleaved ? a[k * kTileRows + i] : a[i * a_stride + k];
-      sums[i][0] += x * b0;
-      sums[i][1] += x * b1;
-    }
-  }
-#pragma GCC unroll 12
-  for (int i = 0; i < rows; ++i) {
-    if (to.last) {
-      leave_row(sums[i], to, i);
-    } else {
-      Vec* partial = reinterpret_cast<Vec*>(to.partial + i * kMaxColumns);
-      partial[0] = sums[i][0];
-      partial[1] = sums[i][1];
-    }
-  }
-}
-
-template <bool interleaved, int rows = kTileRows>
-void multiply_rows(int64_t wanted, const float* a, int64_t a_stride, const float* b, int64_t depth, const Target& to) {
-  if (wanted == rows) {
-    multiply<rows, interleaved>(a, a_stride, b, depth, to);
-  } else if constexpr (rows > 1) {
-    multiply_rows<interleaved, rows - 1>(wanted, a, a_stride, b, depth, to);
+  begin_tile<rows, float>(sums, to.partial, kMaxColumns, to.first);
+  add_products<rows, direction, float>(sums, a, a_stride, b, kPanel, depth);
+  if (to.last) {
+    for (int i = 0; i < rows; ++i) leave_row(sums[i], to, i);
+  } else {
+    leave_tile<rows, float>(sums, to.partial, kMaxColumns);
   }
 }
 
@@ -190,12 +158,13 @@ class TileRun {
       for (int64_t i = 0; i < rows_; i += kTileRows) {
         to.partial = partial_ + i * kMaxColumns + j;
         to.c = p_.c.raw() + ((row_ + i) * p_.c.row_stride() + column_ + j) * size_of(p_.c.dtype());
-        const int64_t rows = std::min<int64_t>(kTileRows, rows_ - i);
-        if (sums_rows) {
-          multiply_rows<true>(rows, a + i * depth, 0, b, depth, to);
-        } else {
-          multiply_rows<false>(rows, a + i * a_stride, a_stride, b, depth, to);
-        }
+        with_rows(std::min<int64_t>(kTileRows, rows_ - i), [&](auto rows) {
+          if (sums_rows) {
+            multiply<rows, Sums::kAcrossRows>(a + i * depth, kTileRows, b, depth, to);
+          } else {
+            multiply<rows, Sums::kAlongRows>(a + i * a_stride, a_stride, b, depth, to);
+          }
+        });
       }
     }
   }

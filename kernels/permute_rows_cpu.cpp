@@ -73,9 +73,8 @@ void gather_rows_cpu(Tensor out, const Tensor& x, const Tensor& index) {
 void sum_rows_cpu(Tensor out, const Tensor& base, const Tensor& x, const Tensor& first, const Tensor& index) {
   check_index(index, x.size(0));
   check_first(first, index.size(0));
-  dispatch_floating(x.dtype(), [&]<class T>(T) {
-    sum_all<T>(out, base, x, first.data<int32_t>(), index.data<int32_t>());
-  });
+  dispatch_floating(x.dtype(),
+                    [&]<class T>(T) { sum_all<T>(out, base, x, first.data<int32_t>(), index.data<int32_t>()); });
 }
 
 }  // namespace shoal

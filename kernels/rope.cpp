@@ -33,8 +33,7 @@ std::vector<double> rope_frequencies(int64_t dim, double theta, const YarnScalin
   if (yarn == nullptr) return frequencies;
   SHOAL_CHECK(yarn->factor > 0 && yarn->original_max_position > 0, "factor {}, original_max_position {}", yarn->factor,
               yarn->original_max_position);
-  const double low = std::max(
-      std::floor(yarn_pair_of(yarn->beta_fast, dim, theta, yarn->original_max_position)), 0.0);
+  const double low = std::max(std::floor(yarn_pair_of(yarn->beta_fast, dim, theta, yarn->original_max_position)), 0.0);
   double high = std::min(std::ceil(yarn_pair_of(yarn->beta_slow, dim, theta, yarn->original_max_position)),
                          static_cast<double>(dim - 1));
   if (high == low) high += 0.001;

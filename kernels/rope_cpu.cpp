@@ -33,15 +33,17 @@ void check_positions(const Tensor& positions, int64_t max_position) {
   const int32_t* p = positions.data<int32_t>();
   for (int64_t row = 0; row < positions.size(0); ++row) {
     if (p[row] < 0 || p[row] >= max_position) {
-      fail("row {} is at position {}, but the rotary table covers positions 0 to {}; raise the maximum sequence length "
-           "or shorten the document",
-           row, p[row], max_position - 1);
+      fail(
+          "row {} is at position {}, but the rotary table covers positions 0 to {}; raise the maximum sequence length "
+          "or shorten the document",
+          row, p[row], max_position - 1);
     }
   }
 }
 
 template <class T>
-void rotate_rows(const Tensor& x, const Tensor& positions, const Tensor& table, const RopeShape& shape, Arithmetic<T> sign) {
+void rotate_rows(const Tensor& x, const Tensor& positions, const Tensor& table, const RopeShape& shape,
+                 Arithmetic<T> sign) {
   using A = Arithmetic<T>;
   const int64_t rows = x.size(0), pairs = shape.dim / 2;
 #pragma omp parallel if (rows * shape.heads * shape.dim > kMinParallelElements)

@@ -22,8 +22,8 @@ void check_shape(const RouterShape& s) {
 void check_scores(const Tensor& scores, const RouterShape& s) {
   SHOAL_CHECK(scores.dims() == 2, "found {}, expected [tokens, num_experts]", scores.shape());
   SHOAL_CHECK_EQ(scores.size(1), s.num_experts);
-  SHOAL_CHECK(scores.dtype() == DType::kF32 || scores.dtype() == DType::kF64, "router scores are {}, expected f32 or f64",
-              name_of(scores.dtype()));
+  SHOAL_CHECK(scores.dtype() == DType::kF32 || scores.dtype() == DType::kF64,
+              "router scores are {}, expected f32 or f64", name_of(scores.dtype()));
   check_dense(scores);
 }
 
@@ -118,9 +118,8 @@ void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tens
   Tensor token_losses = stream.workspace(Shape{scores.size(0)}, DType::kF64);
   const Work work =
       router_work("router.balance_loss", 7, scores, operand_bytes(loss, d_scores, d_scores, scores, experts));
-  stream.launch(work, [&] {
-    balance_loss_cpu(loss, d_scores, token_losses, scores, experts, offsets, coefficient, shape);
-  });
+  stream.launch(work,
+                [&] { balance_loss_cpu(loss, d_scores, token_losses, scores, experts, offsets, coefficient, shape); });
 }
 
 }  // namespace shoal

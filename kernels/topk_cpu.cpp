@@ -136,9 +136,11 @@ void check_experts(const Tensor& experts, int64_t num_experts) {
   for (int64_t i = 0; i < experts.numel(); ++i) {
     const bool ascending = i % topk == 0 || id[i - 1] < id[i];
     if (id[i] < 0 || id[i] >= num_experts || !ascending) {
-      fail("token {}, choice {}: expert {} where ids must ascend within 0 to {}; replayed routing must come from a model "
-           "with the same experts",
-           i / topk, i % topk, id[i], num_experts - 1);
+      fail(
+          "token {}, choice {}: expert {} where ids must ascend within 0 to {}; replayed routing must come from a "
+          "model "
+          "with the same experts",
+          i / topk, i % topk, id[i], num_experts - 1);
     }
   }
 }
@@ -292,8 +294,8 @@ void balance_loss_cpu(Tensor loss, Tensor d_scores, Tensor token_losses, const T
       const std::vector<A> f = load_factors<A>(experts.data<int32_t>() + begin * shape.topk, end - begin, shape);
 #pragma omp parallel for schedule(static) if ((end - begin) * shape.num_experts > kMinParallelElements)
       for (int64_t t = begin; t < end; ++t) {
-        per_token[t] = balance_row(d_scores.data<A>() + t * shape.num_experts,
-                                   scores.data<A>() + t * shape.num_experts, f, factor);
+        per_token[t] = balance_row(d_scores.data<A>() + t * shape.num_experts, scores.data<A>() + t * shape.num_experts,
+                                   f, factor);
       }
       double sum = 0;
       for (int64_t t = begin; t < end; ++t) sum += per_token[t];

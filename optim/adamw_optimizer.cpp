@@ -50,6 +50,8 @@ AdamwOptimizer::AdamwOptimizer(GradientBuckets& buckets, const OptimConfig& conf
 }
 
 void AdamwOptimizer::step(double lr, double grad_scale, Stream& stream) {
+  // A parameter that no forward read has nobody else who awaited its last gather, which reads what is written here.
+  buckets_.wait_for_weights();
   ++num_updates_;
   AdamwStep update{.lr = lr,
                    .beta1 = config_.beta1(),

@@ -99,8 +99,8 @@ OperationPtr ExchangeCommunicator::post(std::vector<Round> rounds, std::vector<T
 
 OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,
                                                    std::vector<int64_t> in_rows) {
-  SHOAL_CHECK(out.dtype() == in.dtype() && out.device() == in.device(), "rows of {} to rows of {}",
-              name_of(in.dtype()), name_of(out.dtype()));
+  SHOAL_CHECK(out.dtype() == in.dtype() && out.device() == in.device(), "rows of {} to rows of {}", name_of(in.dtype()),
+              name_of(out.dtype()));
   const std::vector<int64_t> out_counts = element_counts(out, out_rows, size(), "out");
   const std::vector<int64_t> in_counts = element_counts(in, in_rows, size(), "in");
   SHOAL_CHECK_EQ(out.shape().row_numel(), in.shape().row_numel());

@@ -93,8 +93,7 @@ void GradientBuckets::allocate(Bucket& bucket, DType compute, bool train, Alloca
   const ParameterSpec& first = bucket.entries.front().parameter->spec();
   bucket.padded = round_up(std::max<int64_t>(bucket.padded, 1), bucket.group->size() * kSumChunk);
   bucket.shard = bucket.padded / bucket.group->size();
-  bucket.weights =
-      Tensor::zeros({bucket.padded}, weight_dtype(first, compute), allocator, MemoryKind::kWeights);
+  bucket.weights = Tensor::zeros({bucket.padded}, weight_dtype(first, compute), allocator, MemoryKind::kWeights);
   if (train) {
     const auto gradient = [&] {
       return Tensor::zeros({bucket.padded}, arithmetic_dtype(compute), allocator, MemoryKind::kGradients);
@@ -124,7 +123,8 @@ void GradientBuckets::initialize(uint64_t seed, Stream& stream) {
       Parameter& parameter = *entry.parameter;
       parameter.check_settled();
       const int64_t numel = parameter.spec_.shape.numel();
-      const Work work{.op = "initialize", .kind = WorkKind::kMove, .bytes = static_cast<double>(parameter.weight_.bytes())};
+      const Work work{
+          .op = "initialize", .kind = WorkKind::kMove, .bytes = static_cast<double>(parameter.weight_.bytes())};
       stream.launch(work, [&] { draw_initial_values(parameter.weight_.reshape({numel}), parameter.spec_, 0, seed); });
       ++parameter.version_;
     }
@@ -140,7 +140,8 @@ void GradientBuckets::initial_shard(const Bucket& bucket, uint64_t seed, Tensor 
     const ParameterSpec& spec = entry.parameter->spec();
     const int64_t begin = std::max(shard_begin, entry.offset);
     const int64_t end = std::min(shard_begin + bucket.shard, entry.offset + spec.shape.numel());
-    if (begin < end) draw_initial_values(master.rows(begin - shard_begin, end - begin), spec, begin - entry.offset, seed);
+    if (begin < end)
+      draw_initial_values(master.rows(begin - shard_begin, end - begin), spec, begin - entry.offset, seed);
   }
 }
 

@@ -32,8 +32,8 @@ struct Bucket {
   std::vector<BucketEntry> entries;
   Communicator* group = nullptr;  // ranks that share these parameters
   int64_t padded = 0;
-  int64_t shard = 0;  // padded / group size
-  Tensor grads;       // undefined when nothing is trained; so are the next
+  int64_t shard = 0;                 // padded / group size
+  Tensor grads;                      // undefined when nothing is trained; so are the next
   std::vector<Tensor> further_uses;  // [padded] each: gradients of uses 1, 2, … of a shared parameter
   Tensor weights;
   OperationPtr reduction;  // in flight, or null

@@ -85,7 +85,8 @@ void MpiProgress::run() {
 
 std::chrono::microseconds MpiProgress::time_to_sleep() const {
   if (idle_looks_ < kLooksBeforeSleep) return {};
-  if (std::ranges::any_of(in_flight_, [](const InFlight& x) { return x.exchange->awaited(); })) return kSleepWhenAwaited;
+  if (std::ranges::any_of(in_flight_, [](const InFlight& x) { return x.exchange->awaited(); }))
+    return kSleepWhenAwaited;
   return std::min(kLongestSleep, kShortestSleep * (1 + idle_looks_ - kLooksBeforeSleep));
 }
 
@@ -101,7 +102,8 @@ bool MpiProgress::take_queue() {
   for (InFlight& item : queue_) in_flight_.push_back(std::move(item));
   queue_.clear();
   if (abandon_) {
-    const auto error = std::make_exception_ptr(Error("this rank left the computation before the operation was complete"));
+    const auto error =
+        std::make_exception_ptr(Error("this rank left the computation before the operation was complete"));
     for (InFlight& item : in_flight_) {
       if (!item.failed) item.exchange->complete(error);
     }

@@ -21,7 +21,7 @@ enum class ParameterGroup { kDense, kExpert };
 enum class ParameterUse {
   kMatrix,   // [out, in], read by GEMMs: packed once per version
   kExperts,  // [local_experts, out, in], read by grouped GEMMs: packed once per version
-  kPlain,    // read as it is: norms, embedding tables. With num_uses > 1 a GEMM reads it too (tied head): packed as well
+  kPlain,  // read as it is: norms, embedding tables. With num_uses > 1 a GEMM reads it too (tied head): packed as well
 };
 
 struct ParameterSpec {

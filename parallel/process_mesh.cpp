@@ -33,7 +33,8 @@ int64_t product(const std::vector<NamedSize>& factors) {
 }
 
 std::string started(int num_ranks) {
-  return num_ranks == 1 ? "1 rank was started (mpirun -np N starts more)" : fmt::format("mpirun started {} ranks", num_ranks);
+  return num_ranks == 1 ? "1 rank was started (mpirun -np N starts more)"
+                        : fmt::format("mpirun started {} ranks", num_ranks);
 }
 
 // Multiples of `step` around `value`: "4 or 8".
@@ -45,7 +46,8 @@ std::string nearest_multiples(int64_t step, int64_t value) {
 
 void check_positive(const MeshSizes& s) {
   const auto check = [](const char* name, int size, int least) {
-    if (size < least) fail("parallel.{} = {}: an axis has at least {}", name, size, least == 0 ? "0 (the ranks left over)" : "1");
+    if (size < least)
+      fail("parallel.{} = {}: an axis has at least {}", name, size, least == 0 ? "0 (the ranks left over)" : "1");
   };
   check("island", s.island, 1);
   check("pipeline", s.pipeline, 1);
@@ -83,8 +85,8 @@ MeshSizes ProcessMesh::fit(MeshSizes s, int num_ranks) {
     }
     s.data = static_cast<int>(num_ranks / step);
   }
-  const std::vector<NamedSize> dense{{"data", s.data},       {"island", s.island}, {"pipeline", s.pipeline},
-                                     {"context", s.context}, {"tensor", s.tensor}};
+  const std::vector<NamedSize> dense{
+      {"data", s.data}, {"island", s.island}, {"pipeline", s.pipeline}, {"context", s.context}, {"tensor", s.tensor}};
   if (product(dense) != num_ranks) {
     const std::string instead =
         num_ranks % step == 0 ? fmt::format("set parallel.data to {} or start", num_ranks / step) : "start";
@@ -126,8 +128,7 @@ MeshPlace ProcessMesh::place(int rank) const {
   return place;
 }
 
-ProcessMesh::ProcessMesh(MeshSizes sizes, Communicator& world)
-    : sizes_(resolve(sizes, world.size())), world_(world) {
+ProcessMesh::ProcessMesh(MeshSizes sizes, Communicator& world) : sizes_(resolve(sizes, world.size())), world_(world) {
   // Ranks that differ in one coordinate only form a group: its color is their lowest rank.
   const int rank = world.rank();
   const MeshPlace here = place(rank);

@@ -19,11 +19,11 @@ struct RoutePlan {
   int64_t rows_routed = 0;
   std::vector<int64_t> offsets;  // [local_experts + 1]: expert e owns sorted rows [offsets[e], offsets[e + 1])
 
-  Tensor source_row;    // [rows_routed] i32: received row of each sorted row (dispatch: gather_rows)
-  Tensor source_slot;   // [rows_routed] i32: row * topk + slot of the router's choice (where its weight's gradient goes)
-  Tensor first;         // [rows_received + 1] i32 and …
-  Tensor sorted_rows;   // [rows_routed] i32: sorted rows of each received row, ascending by expert (combine: sum_rows)
-  Tensor row_weights;   // [rows_routed] f32 (f64): the router's weight of each sorted row
+  Tensor source_row;   // [rows_routed] i32: received row of each sorted row (dispatch: gather_rows)
+  Tensor source_slot;  // [rows_routed] i32: row * topk + slot of the router's choice (where its weight's gradient goes)
+  Tensor first;        // [rows_received + 1] i32 and …
+  Tensor sorted_rows;  // [rows_routed] i32: sorted rows of each received row, ascending by expert (combine: sum_rows)
+  Tensor row_weights;  // [rows_routed] f32 (f64): the router's weight of each sorted row
 };
 
 // Plans the trips of `experts` [tokens, topk] i32 (ascending within a token) with `weights` [tokens, topk].

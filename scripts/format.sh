@@ -26,7 +26,10 @@ for folder in core parallel optim data kernels tests examples; do
 done
 sources() { find "${folders[@]}" -type f \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0; }
 
-sources | xargs -0 -r "$formatter" "${mode[@]}" || die "run scripts/format.sh to mend the above"
+if ! complaints=$(sources | xargs -0 -r "$formatter" "${mode[@]}" 2>&1); then
+  sed -n 's/^\([^ :]*:[0-9]*\):[0-9]*: error: .*/\1/p' <<<"$complaints" | uniq
+  die "run scripts/format.sh to mend the lines above"
+fi
 
 # Comments keep their line breaks (tables live in them), so their width is looked at here. Characters, not bytes.
 if long=$(sources | LC_ALL=C.UTF-8 xargs -0 -r grep -nHE '^.{121,}$'); then

@@ -33,28 +33,35 @@ void check_finite_fields(const Checker& checker, const Message& message, const s
 
 }  // namespace
 
-void Checker::refuse_text(const std::string& path, const std::string& message) const {
-  const std::string origin = loaded_.nearest_origin(path);
+void Checker::refuse_text(const Paths& paths, const std::string& message) const {
+  for (const std::string& path : paths.all) {
+    if (const auto given = loaded_.origins.find(path); given != loaded_.origins.end()) {
+      throw Error(given->second + ": " + message);
+    }
+  }
+  const std::string origin = loaded_.nearest_origin(paths.all.front());
   throw Error(origin.empty() ? message : origin + ": " + message);
 }
 
 void Checker::in_range(const std::string& path, int64_t value, int64_t low, int64_t high,
-                       const std::string& why) const {
-  if (value < low) refuse(path, "{} is {}; it must be at least {}: {}", path, value, low, why);
-  if (value > high) refuse(path, "{} is {}; it must be at most {}: {}", path, value, high, why);
+                       const std::string& what) const {
+  if (value < low || value > high) refuse(path, "{} is {}; expected {} to {} ({})", path, value, low, high, what);
 }
 
-void Checker::in_range(const std::string& path, double value, double low, double high, const std::string& why) const {
-  if (!(value >= low)) refuse(path, "{} is {}; it must be at least {}: {}", path, value, low, why);
-  if (!(value <= high)) refuse(path, "{} is {}; it must be at most {}: {}", path, value, high, why);
+void Checker::in_range(const std::string& path, double value, double low, double high, const std::string& what) const {
+  if (!(value >= low && value <= high)) refuse(path, "{} is {}; expected {} to {} ({})", path, value, low, high, what);
 }
 
-void Checker::positive(const std::string& path, double value, const std::string& why) const {
-  if (!(value > 0)) refuse(path, "{} is {}; it must be above 0: {}", path, value, why);
+void Checker::at_least(const std::string& path, double value, double low, const std::string& what) const {
+  if (!(value >= low)) refuse(path, "{} is {}; expected at least {} ({})", path, value, low, what);
+}
+
+void Checker::positive(const std::string& path, double value, const std::string& what) const {
+  if (!(value > 0)) refuse(path, "{} is {}; expected more than 0 ({})", path, value, what);
 }
 
 void Checker::size(const std::string& path, bool is_set, int64_t value, int64_t high, const std::string& what) const {
-  if (!is_set) refuse(path, "{} is not set; it has no default: {}", path, what);
+  if (!is_set) refuse(path, "{} is not set and has no default; give {}", path, what);
   in_range(path, value, 1, high, what);
 }
 

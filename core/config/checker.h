@@ -1,8 +1,10 @@
 // core/config/checker.h: how a value that does not fit is refused: where it was given, its path and value, what to do.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/config/load.h"
@@ -11,24 +13,34 @@ namespace shoal {
 
 class Checker {
  public:
+  // The values a refusal is about, the likeliest culprit first.
+  struct Paths {
+    Paths(const char* path) : all{path} {}
+    Paths(std::string path) : all{std::move(path)} {}
+    Paths(std::initializer_list<std::string> paths) : all(paths) {}
+    std::vector<std::string> all;
+  };
+
   explicit Checker(const LoadedConfig& loaded) : loaded_(loaded) {}
 
-  // Throws "ORIGIN: message"; the origin is that of `path` or of the nearest message around it.
+  // Throws "ORIGIN: message". The origin is that of the first of these paths that was given, or else of the nearest message
+  // around the first one.
   template <class... Args>
-  [[noreturn]] void refuse(const std::string& path, fmt::format_string<Args...> format, Args&&... args) const {
-    refuse_text(path, fmt::format(format, std::forward<Args>(args)...));
+  [[noreturn]] void refuse(const Paths& paths, fmt::format_string<Args...> format, Args&&... args) const {
+    refuse_text(paths, fmt::format(format, std::forward<Args>(args)...));
   }
 
-  // low <= value <= high. `why` ends the message: what the value is, or what to do.
-  void in_range(const std::string& path, int64_t value, int64_t low, int64_t high, const std::string& why) const;
-  void in_range(const std::string& path, double value, double low, double high, const std::string& why) const;
-  // value > 0.
-  void positive(const std::string& path, double value, const std::string& why) const;
-  // The same as in_range from 1, for a size that has no default; 0 is told apart from "not set".
+  // low <= value <= high. `what` says what the value is, in brackets behind the limits.
+  void in_range(const std::string& path, int64_t value, int64_t low, int64_t high, const std::string& what) const;
+  void in_range(const std::string& path, double value, double low, double high, const std::string& what) const;
+  // low <= value < infinity.
+  void at_least(const std::string& path, double value, double low, const std::string& what) const;
+  void positive(const std::string& path, double value, const std::string& what) const;
+  // 1 <= value <= high, of a size that has no default.
   void size(const std::string& path, bool is_set, int64_t value, int64_t high, const std::string& what) const;
 
  private:
-  [[noreturn]] void refuse_text(const std::string& path, const std::string& message) const;
+  [[noreturn]] void refuse_text(const Paths& paths, const std::string& message) const;
 
   const LoadedConfig& loaded_;
 };

@@ -106,7 +106,7 @@ std::string expected_value(const FieldDescriptor& field) {
     case FieldDescriptor::CPPTYPE_INT32:
     case FieldDescriptor::CPPTYPE_INT64: return "an integer";
     case FieldDescriptor::CPPTYPE_UINT32:
-    case FieldDescriptor::CPPTYPE_UINT64: return "an integer, 0 or more,";
+    case FieldDescriptor::CPPTYPE_UINT64: return "an integer from 0 up";
     case FieldDescriptor::CPPTYPE_FLOAT:
     case FieldDescriptor::CPPTYPE_DOUBLE: return "a number";
     case FieldDescriptor::CPPTYPE_BOOL: return "true or false";

@@ -10,16 +10,15 @@
 namespace shoal {
 namespace {
 
-constexpr int64_t kMaxCount = int64_t{1} << 40;
-constexpr int32_t kMaxRanks = 1 << 20;
-constexpr double kMax = 1e30;
+constexpr int64_t kMaxCount = 1'000'000'000'000;
+constexpr int32_t kMaxRanks = 1'000'000;
 // Rows of a microbatch are counted by int32.
 constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
 // Beyond it a step of a bf16 second moment is smaller than half of bf16's last place, and rounds away.
 constexpr double kMaxBf16Beta2 = 0.98;
 
 void check_data(const Checker& checker, const DataConfig& data) {
-  checker.in_range("data.seq_len", data.seq_len(), int64_t{1}, int64_t{1} << 30, "tokens per sequence");
+  checker.in_range("data.seq_len", data.seq_len(), int64_t{1}, int64_t{1'000'000'000}, "tokens per sequence");
   checker.in_range("data.prefetch_steps", int64_t{data.prefetch_steps()}, int64_t{1}, int64_t{1024},
                    "steps of tokens that are read ahead");
   int num_weighted = 0;
@@ -30,7 +29,7 @@ void check_data(const Checker& checker, const DataConfig& data) {
     const std::string path = fmt::format("data.{}[{}]", training ? "train" : "validation", index);
     if (source.prefix().empty())
       checker.refuse(path, "{}.prefix is not set; name a token file, without .bin/.idx", path);
-    checker.in_range(path + ".weight", source.weight(), 0.0, kMax, "its share of the sequences");
+    checker.at_least(path + ".weight", source.weight(), 0.0, "its share of the sequences");
     if (training && source.weight() > 0) ++num_weighted;
   }
   if (num_weighted != 0 && num_weighted != data.train_size()) {
@@ -47,17 +46,16 @@ void check_train(const Checker& checker, const Config& config) {
   checker.in_range("train.global_batch", train.global_batch(), int64_t{1}, kMaxCount,
                    "sequences per step over all ranks");
   checker.in_range("train.microbatch", train.microbatch(), int64_t{1}, kMaxCount, "sequences a rank computes at once");
-  checker.in_range("train.ramp_from_batch", train.ramp_from_batch(), int64_t{0}, kMaxCount, "0 is no ramp");
+  checker.in_range("train.ramp_from_batch", train.ramp_from_batch(), int64_t{0}, kMaxCount, "0: no ramp");
   if (train.ramp_from_batch() > train.global_batch()) {
-    checker.refuse("train.ramp_from_batch",
+    checker.refuse({"train.ramp_from_batch", "train.global_batch"},
                    "train.ramp_from_batch ({}) exceeds train.global_batch ({}); a batch only grows",
                    train.ramp_from_batch(), train.global_batch());
   }
   checker.in_range("train.ramp_fraction", train.ramp_fraction(), 0.0, 1.0, "a share of the steps");
-  checker.in_range("train.validate_every", train.validate_every(), int64_t{0}, kMaxCount, "0 is at start and end only");
-  checker.in_range("train.validation_sequences", train.validation_sequences(), int64_t{0}, kMaxCount,
-                   "0 is all of them");
-  checker.in_range("train.sample_every", train.sample_every(), int64_t{0}, kMaxCount, "0 is no samples");
+  checker.in_range("train.validate_every", train.validate_every(), int64_t{0}, kMaxCount, "0: at start and end only");
+  checker.in_range("train.validation_sequences", train.validation_sequences(), int64_t{0}, kMaxCount, "0: all of them");
+  checker.in_range("train.sample_every", train.sample_every(), int64_t{0}, kMaxCount, "0: no samples");
   checker.in_range("train.log_every", train.log_every(), int64_t{1}, kMaxCount,
                    "steps from one console line to the next");
   if (train.sample_every() > 0 && config.data().tokenizer().empty()) {
@@ -69,7 +67,7 @@ void check_train(const Checker& checker, const Config& config) {
   const double tokens = static_cast<double>(train.steps()) * static_cast<double>(train.global_batch()) *
                         static_cast<double>(config.data().seq_len());
   if (tokens > 1e18) {
-    checker.refuse("train",
+    checker.refuse({"train.steps", "train.global_batch", "data.seq_len"},
                    "train.steps ({}) * train.global_batch ({}) * data.seq_len ({}) = {:.2g} tokens; at most 1e18",
                    train.steps(), train.global_batch(), config.data().seq_len(), tokens);
   }
@@ -81,7 +79,7 @@ void check_rows(const Checker& checker, const Config& config) {
   const int64_t copies = config.model().has_moe() ? config.model().moe().topk() : 1;
   const double rows = static_cast<double>(sequences) * static_cast<double>(config.data().seq_len());
   if (rows * static_cast<double>(copies) > kMaxRows) {
-    checker.refuse("train.microbatch",
+    checker.refuse({"train.microbatch", "data.seq_len", "train.global_batch"},
                    "a microbatch of {} sequences * data.seq_len ({}){} = {:.3g} rows; at most {:.0f}:\n"
                    "  lower train.microbatch or data.seq_len",
                    sequences, config.data().seq_len(), copies > 1 ? fmt::format(" * model.moe.topk ({})", copies) : "",
@@ -95,7 +93,7 @@ void check_schedule(const Checker& checker, const ScheduleConfig& schedule) {
     checker.in_range(path + name, value, 0.0, 1.0, what);
   };
   fraction("warmup_fraction", schedule.warmup_fraction(), "a share of the steps");
-  checker.in_range(path + "warmup_steps", schedule.warmup_steps(), int64_t{0}, kMaxCount, "0 is by warmup_fraction");
+  checker.in_range(path + "warmup_steps", schedule.warmup_steps(), int64_t{0}, kMaxCount, "0: by warmup_fraction");
   fraction("min_lr_ratio", schedule.min_lr_ratio(), "a share of the peak rate");
   fraction("constant_fraction", schedule.constant_fraction(), "a share of the steps");
   fraction("cosine_end_fraction", schedule.cosine_end_fraction(), "a share of the steps");
@@ -103,13 +101,13 @@ void check_schedule(const Checker& checker, const ScheduleConfig& schedule) {
   fraction("final_lr_ratio", schedule.final_lr_ratio(), "a share of the peak rate");
   if (schedule.kind() != ScheduleConfig::CONSTANT_COSINE) return;
   if (schedule.constant_fraction() > schedule.cosine_end_fraction()) {
-    checker.refuse(path + "cosine_end_fraction",
+    checker.refuse({path + "cosine_end_fraction", path + "constant_fraction"},
                    "{0}constant_fraction ({1}) exceeds {0}cosine_end_fraction ({2}); the "
                    "cosine begins before it ends",
                    path, schedule.constant_fraction(), schedule.cosine_end_fraction());
   }
   if (schedule.cosine_end_fraction() > schedule.final_fraction()) {
-    checker.refuse(path + "final_fraction",
+    checker.refuse({path + "final_fraction", path + "cosine_end_fraction"},
                    "{0}cosine_end_fraction ({1}) exceeds {0}final_fraction ({2}); the last rate "
                    "comes after the cosine",
                    path, schedule.cosine_end_fraction(), schedule.final_fraction());
@@ -124,11 +122,11 @@ void check_optim(const Checker& checker, const Config& config) {
     if (beta == 1) checker.refuse(path, "{} is 1, so the moment never learns; it must be below 1", path);
   }
   checker.positive("optim.eps", optim.eps(), "it keeps the update from dividing by 0");
-  checker.in_range("optim.weight_decay", optim.weight_decay(), 0.0, kMax, "0 is none");
-  checker.in_range("optim.clip_norm", optim.clip_norm(), 0.0, kMax, "0 is no clipping");
+  checker.at_least("optim.weight_decay", optim.weight_decay(), 0.0, "0: none");
+  checker.at_least("optim.clip_norm", optim.clip_norm(), 0.0, "0: no clipping");
   if (config.precision().moments() == PrecisionConfig::MOMENTS_BF16 && optim.beta2() > kMaxBf16Beta2) {
     checker.refuse(
-        "optim.beta2",
+        {"optim.beta2", "precision.moments"},
         "optim.beta2 ({}) exceeds {} with precision.moments MOMENTS_BF16: a step of 1 - beta2 = {:.3g} rounds "
         "away in bf16;\n  lower beta2 or use MOMENTS_F32",
         optim.beta2(), kMaxBf16Beta2, 1 - optim.beta2());
@@ -137,28 +135,27 @@ void check_optim(const Checker& checker, const Config& config) {
 }
 
 void check_parallel(const Checker& checker, const ParallelConfig& parallel) {
-  checker.in_range("parallel.data", int64_t{parallel.data()}, int64_t{0}, kMaxRanks, "0 is the ranks left over");
+  checker.in_range("parallel.data", int64_t{parallel.data()}, int64_t{0}, kMaxRanks, "0: the ranks left over");
   const std::pair<const char*, int32_t> axes[] = {
       {"tensor", parallel.tensor()},     {"expert", parallel.expert()},   {"expert_tensor", parallel.expert_tensor()},
       {"pipeline", parallel.pipeline()}, {"context", parallel.context()}, {"island", parallel.island()}};
   for (const auto& [name, size] : axes) {
     checker.in_range(std::string("parallel.") + name, int64_t{size}, int64_t{1}, int64_t{kMaxRanks},
-                     "the size of a mesh axis, and 1 is no split");
+                     "1: no split");
   }
-  checker.in_range("parallel.bucket_mib", parallel.bucket_mib(), int64_t{1}, int64_t{1} << 20,
+  checker.in_range("parallel.bucket_mib", parallel.bucket_mib(), int64_t{1}, int64_t{1'000'000},
                    "MiB of gradients a message");
   checker.in_range("parallel.ranks_per_node", int64_t{parallel.ranks_per_node()}, int64_t{0}, int64_t{kMaxRanks},
-                   "0 is as MPI finds them");
+                   "0: as MPI finds them");
 }
 
 void check_run(const Checker& checker, const Config& config) {
-  checker.in_range("run.threads", int64_t{config.run().threads()}, int64_t{0}, int64_t{4096},
-                   "0 is by the CPUs at hand");
+  checker.in_range("run.threads", int64_t{config.run().threads()}, int64_t{0}, int64_t{4096}, "0: by the CPUs at hand");
   if (config.run().dir().empty()) checker.refuse("run.dir", "run.dir is empty; name the folder of the run");
   const GenerateConfig& generate = config.generate();
   checker.in_range("generate.max_new_tokens", generate.max_new_tokens(), int64_t{0}, kMaxCount, "tokens to write");
-  checker.in_range("generate.temperature", generate.temperature(), 0.0, kMax, "0 is always the likeliest token");
-  checker.in_range("generate.top_k", generate.top_k(), int64_t{0}, kMaxCount, "0 is all of them");
+  checker.at_least("generate.temperature", generate.temperature(), 0.0, "0: always the likeliest token");
+  checker.in_range("generate.top_k", generate.top_k(), int64_t{0}, kMaxCount, "0: all of them");
 }
 
 }  // namespace

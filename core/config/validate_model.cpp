@@ -8,20 +8,18 @@ namespace shoal {
 namespace {
 
 // Far above any published model, far below where a product of two of them leaves 63 bits.
-constexpr int64_t kMaxVocab = 1 << 24;
-constexpr int64_t kMaxWidth = 1 << 20;
+constexpr int64_t kMaxVocab = 10'000'000;
+constexpr int64_t kMaxWidth = 1'000'000;
 constexpr int64_t kMaxLayers = 10'000;
-constexpr int64_t kMaxExperts = 1 << 16;
+constexpr int64_t kMaxExperts = 100'000;
 constexpr double kMaxParameters = 1e15;
-constexpr double kMax = 1e30;  // of a finite number with no other limit
 
 void check_mla(const Checker& checker, const AttentionConfig& a) {
   const std::string path = "model.attention.";
   const auto dim = [&](const char* name, bool is_set, int64_t value, const char* what) {
-    checker.size(path + name, is_set, value, kMaxWidth, fmt::format("MLA needs {}", what));
+    checker.size(path + name, is_set, value, kMaxWidth, what);
   };
-  checker.in_range(path + "q_lora_rank", a.q_lora_rank(), int64_t{0}, kMaxWidth,
-                   "0 is one matrix without a bottleneck");
+  checker.in_range(path + "q_lora_rank", a.q_lora_rank(), int64_t{0}, kMaxWidth, "0: one matrix without a bottleneck");
   dim("kv_lora_rank", a.has_kv_lora_rank(), a.kv_lora_rank(), "the rank of the latent of keys and values");
   dim("qk_nope_head_dim", a.has_qk_nope_head_dim(), a.qk_nope_head_dim(), "the width of a head without positions");
   dim("qk_rope_head_dim", a.has_qk_rope_head_dim(), a.qk_rope_head_dim(), "the width of a head with RoPE");
@@ -64,17 +62,16 @@ void check_gqa(const Checker& checker, const ModelConfig& model) {
   const AttentionConfig& a = model.attention();
   const std::string path = "model.attention.";
   check_no_mla_fields(checker, a);
-  checker.in_range(path + "kv_heads", a.kv_heads(), int64_t{0}, a.heads(),
-                   "0 is as many as heads, and no more than heads");
-  checker.in_range(path + "head_dim", a.head_dim(), int64_t{0}, kMaxWidth, "0 is hidden / heads");
+  checker.in_range(path + "kv_heads", a.kv_heads(), int64_t{0}, a.heads(), "0: as many as heads");
+  checker.in_range(path + "head_dim", a.head_dim(), int64_t{0}, kMaxWidth, "0: hidden / heads");
   if (a.kv_heads() > 0 && a.heads() % a.kv_heads() != 0) {
-    checker.refuse(path + "kv_heads",
+    checker.refuse({path + "kv_heads", path + "heads"},
                    "{0}heads ({1}) is no multiple of {0}kv_heads ({2}): {1} / {2} = {3:.6g};\n"
                    "  each key/value head serves the same number of query heads: choose a divisor of {1}",
                    path, a.heads(), a.kv_heads(), static_cast<double>(a.heads()) / static_cast<double>(a.kv_heads()));
   }
   if (a.head_dim() == 0 && model.hidden() % a.heads() != 0) {
-    checker.refuse(path + "heads",
+    checker.refuse({path + "heads", "model.hidden"},
                    "model.hidden ({0}) is no multiple of {1}heads ({2}): {0} / {2} = {3:.6g};\n"
                    "  without {1}head_dim a head is hidden / heads wide: change one of them, or set head_dim",
                    model.hidden(), path, a.heads(),
@@ -82,7 +79,7 @@ void check_gqa(const Checker& checker, const ModelConfig& model) {
   }
   const int64_t width = a.head_dim() > 0 ? a.head_dim() : model.hidden() / a.heads();
   if (width % 2 != 0) {
-    checker.refuse(path + (a.head_dim() > 0 ? "head_dim" : "heads"),
+    checker.refuse({path + "head_dim", path + "heads"},
                    "the width of a head is odd ({}{}); RoPE rotates pairs: make it even", width,
                    a.head_dim() > 0 ? "" : fmt::format(" = {} / {}", model.hidden(), a.heads()));
   }
@@ -90,7 +87,7 @@ void check_gqa(const Checker& checker, const ModelConfig& model) {
 
 void check_rope(const Checker& checker, const RopeConfig& rope) {
   const std::string path = "model.attention.rope.";
-  checker.in_range(path + "theta", rope.theta(), 1.0, kMax, "the base of the wavelengths");
+  checker.at_least(path + "theta", rope.theta(), 1.0, "the base of the wavelengths");
   if (!rope.has_yarn()) return;
   const YarnConfig& yarn = rope.yarn();
   const std::string yarn_path = path + "yarn.";
@@ -100,12 +97,12 @@ void check_rope(const Checker& checker, const RopeConfig& rope) {
         "{0}factor is {1}; it must be above 1: extended length / original length; without extension remove yarn",
         yarn_path, yarn.factor());
   }
-  checker.in_range(yarn_path + "original_max_position", yarn.original_max_position(), int64_t{1}, int64_t{1} << 40,
+  checker.in_range(yarn_path + "original_max_position", yarn.original_max_position(), int64_t{1}, int64_t{1'000'000'000},
                    "the sequence length of the training before, in tokens");
   checker.positive(yarn_path + "beta_slow", yarn.beta_slow(), "rotations over the original length");
   if (!(yarn.beta_fast() > yarn.beta_slow())) {
     checker.refuse(
-        yarn_path + "beta_fast",
+        {yarn_path + "beta_fast", yarn_path + "beta_slow"},
         "{0}beta_fast ({1}) is not above {0}beta_slow ({2}); fast dimensions are left alone, slow ones interpolated",
         yarn_path, yarn.beta_fast(), yarn.beta_slow());
   }
@@ -113,22 +110,21 @@ void check_rope(const Checker& checker, const RopeConfig& rope) {
     checker.refuse(path + "theta", "{}theta is 1, so all dimensions have one wavelength; YaRN needs a theta above 1",
                    path);
   }
-  checker.in_range(yarn_path + "mscale", yarn.mscale(), 0.0, kMax, "0 leaves the attention temperature alone");
-  checker.in_range(yarn_path + "mscale_all_dim", yarn.mscale_all_dim(), 0.0, kMax,
-                   "0 leaves the attention temperature alone");
+  checker.at_least(yarn_path + "mscale", yarn.mscale(), 0.0, "0: the attention temperature is left alone");
+  checker.at_least(yarn_path + "mscale_all_dim", yarn.mscale_all_dim(), 0.0,
+                   "0: the attention temperature is left alone");
 }
 
 void check_groups(const Checker& checker, const MoeConfig& moe) {
   const RouterConfig& router = moe.router();
   const std::string path = "model.moe.router.";
   const int64_t experts = moe.num_experts();
-  checker.in_range(path + "num_groups", router.num_groups(), int64_t{1}, experts,
-                   "1 is no limit, and a group has an expert");
+  checker.in_range(path + "num_groups", router.num_groups(), int64_t{1}, experts, "1: no limit");
   checker.in_range(path + "topk_groups", router.topk_groups(), int64_t{1}, router.num_groups(),
-                   "a token uses at least one group, and no more than num_groups");
+                   "groups a token may use");
   if (router.num_groups() == 1) return;
   if (experts % router.num_groups() != 0) {
-    checker.refuse(path + "num_groups",
+    checker.refuse({path + "num_groups", "model.moe.num_experts"},
                    "model.moe.num_experts ({0}) is no multiple of {1}num_groups ({2}): {0} / {2} = {3:.6g};\n"
                    "  groups are equally large: choose a divisor of {0}",
                    experts, path, router.num_groups(),
@@ -137,14 +133,14 @@ void check_groups(const Checker& checker, const MoeConfig& moe) {
   const int64_t in_group = experts / router.num_groups();
   if (router.topk_groups() * in_group < moe.topk()) {
     checker.refuse(
-        path + "topk_groups",
+        {path + "topk_groups", path + "num_groups", "model.moe.topk"},
         "{0}topk_groups ({1}) * experts per group ({2} / {3} = {4}) = {5} is less than model.moe.topk ({6});\n"
         "  a token finds too few experts in its groups: raise topk_groups or lower topk",
         path, router.topk_groups(), experts, router.num_groups(), in_group, router.topk_groups() * in_group,
         moe.topk());
   }
   if (router.group_score() == RouterConfig::TOP2_SUM && in_group < 2) {
-    checker.refuse(path + "group_score",
+    checker.refuse({path + "group_score", path + "num_groups"},
                    "{0}group_score TOP2_SUM adds the two best of a group, but a group has {1} / {2} = {3} expert;\n"
                    "  use MAX, or fewer groups",
                    path, experts, router.num_groups(), in_group);
@@ -154,9 +150,9 @@ void check_groups(const Checker& checker, const MoeConfig& moe) {
 void check_router(const Checker& checker, const RouterConfig& router) {
   const std::string path = "model.moe.router.";
   checker.positive(path + "route_scale", router.route_scale(), "it multiplies the experts' weights");
-  checker.in_range(path + "bias_update_rate", router.bias_update_rate(), 0.0, kMax, "0 freezes the bias");
-  checker.in_range(path + "sequence_balance_loss", router.sequence_balance_loss(), 0.0, kMax, "0 is off");
-  checker.in_range(path + "batch_balance_loss", router.batch_balance_loss(), 0.0, kMax, "0 is off");
+  checker.at_least(path + "bias_update_rate", router.bias_update_rate(), 0.0, "0 freezes the bias");
+  checker.at_least(path + "sequence_balance_loss", router.sequence_balance_loss(), 0.0, "0: off");
+  checker.at_least(path + "batch_balance_loss", router.batch_balance_loss(), 0.0, "0: off");
 }
 
 void check_moe(const Checker& checker, const ModelConfig& model) {
@@ -167,15 +163,16 @@ void check_moe(const Checker& checker, const ModelConfig& model) {
   checker.size(path + "topk", moe.has_topk(), moe.topk(), kMaxExperts, "the number of experts each token is sent to");
   checker.size(path + "ffn", moe.has_ffn(), moe.ffn(), kMaxWidth, "the inner width of an expert");
   if (moe.topk() > moe.num_experts()) {
-    checker.refuse(path + "topk",
+    checker.refuse({path + "topk", path + "num_experts"},
                    "{0}topk ({1}) exceeds {0}num_experts ({2});\n"
                    "  a token cannot choose more experts than exist: lower topk or raise num_experts",
                    path, moe.topk(), moe.num_experts());
   }
-  checker.in_range(path + "num_shared_experts", moe.num_shared_experts(), int64_t{0}, kMaxExperts, "0 is none");
+  checker.in_range(path + "num_shared_experts", moe.num_shared_experts(), int64_t{0}, kMaxExperts, "0: none");
   if (moe.first_dense_layers() < 0 || moe.first_dense_layers() > model.layers()) {
-    checker.refuse(path + "first_dense_layers", "{0}first_dense_layers ({1}) is not between 0 and model.layers ({2})",
-                   path, moe.first_dense_layers(), model.layers());
+    checker.refuse({path + "first_dense_layers", "model.layers"},
+                   "{0}first_dense_layers ({1}) is not between 0 and model.layers ({2})", path,
+                   moe.first_dense_layers(), model.layers());
   }
   check_router(checker, moe.router());
   check_groups(checker, moe);
@@ -223,8 +220,8 @@ void check_model(const Checker& checker, const ModelConfig& model) {
   checker.positive("model.norm_eps", model.norm_eps(), "it keeps a norm from dividing by 0");
   checker.positive("model.init_std", model.init_std(), "weights that start at 0 stay alike");
   checker.in_range("model.ffn", model.ffn(), int64_t{0}, kMaxWidth, "the inner width of dense blocks");
-  checker.in_range("model.mtp.depth", model.mtp().depth(), int64_t{0}, int64_t{64}, "0 is none");
-  checker.in_range("model.mtp.loss_weight", model.mtp().loss_weight(), 0.0, kMax, "the weight beside the main loss");
+  checker.in_range("model.mtp.depth", model.mtp().depth(), int64_t{0}, int64_t{64}, "0: none");
+  checker.at_least("model.mtp.loss_weight", model.mtp().loss_weight(), 0.0, "the weight beside the main loss");
   if (model.attention().kind() == AttentionConfig::MLA) {
     check_mla(checker, model.attention());
   } else {

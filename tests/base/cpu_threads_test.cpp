@@ -1,10 +1,9 @@
 // tests/base/cpu_threads_test.cpp: who gets which CPUs, for every way mpirun may have bound the ranks.
 #include "core/base/cpu_threads.h"
 
+#include <catch2/catch.hpp>
 #include <omp.h>
 #include <sched.h>
-
-#include <catch2/catch.hpp>
 
 #include <algorithm>
 

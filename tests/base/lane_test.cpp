@@ -108,7 +108,8 @@ TEST_CASE_METHOD(Fixture, "a million waits on complete operations do not grow th
   REQUIRE(highest - lowest < 4096);
 }
 
-TEST_CASE_METHOD(Fixture, "an exception in one lane leaves after the others were abandoned, and the lanes run again", "[lane]") {
+TEST_CASE_METHOD(Fixture, "an exception in one lane leaves after the others were abandoned, and the lanes run again",
+                 "[lane]") {
   Lane a(stream, 0);
   Lane b(stream, 1);
   std::string order;

@@ -28,8 +28,11 @@ TEST_CASE("streams are FNV-1a of their names") {
 }
 
 TEST_CASE("seed, stream and counter each change the draw") {
-  const std::set<uint64_t> draws{CounterRandom(1, 1).bits(1), CounterRandom(2, 1).bits(1), CounterRandom(1, 2).bits(1),
-                                 CounterRandom(1, 1).bits(2), CounterRandom(1, 1).bits(uint64_t{1} << 32),
+  const std::set<uint64_t> draws{CounterRandom(1, 1).bits(1),
+                                 CounterRandom(2, 1).bits(1),
+                                 CounterRandom(1, 2).bits(1),
+                                 CounterRandom(1, 1).bits(2),
+                                 CounterRandom(1, 1).bits(uint64_t{1} << 32),
                                  CounterRandom(uint64_t{1} << 32, 1).bits(1)};
   REQUIRE(draws.size() == 6);
   REQUIRE(CounterRandom(7, 9).bits(11) == CounterRandom(7, 9).bits(11));

@@ -188,7 +188,9 @@ TEST_CASE_METHOD(Fixture, "a named aggregate and a named lambda are safe", "[tas
   };
   const auto flow = [&use](Lane& l) -> Task<int> {
     const Options options{.a = 2, .name = "a name too long for the small string"};
-    const auto inner = [extra = Counted(40)](Lane& wire) -> Task<int> { co_return co_await add_one(extra.value, wire); };
+    const auto inner = [extra = Counted(40)](Lane& wire) -> Task<int> {
+      co_return co_await add_one(extra.value, wire);
+    };
     const int a = co_await use(options, l);
     const int b = co_await inner(l);
     co_return a + b;

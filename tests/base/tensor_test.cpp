@@ -44,8 +44,9 @@ TEST_CASE("impossible shapes are refused") {
   REQUIRE_THROWS_WITH((Shape{2, -3}), Contains("extent -3 of dimension 1 is negative"));
   const int64_t half = int64_t{1} << 32;
   REQUIRE_THROWS_WITH((Shape{half, half}.numel()), Contains("overflow"));
-  REQUIRE_THROWS_WITH(Tensor::empty({std::numeric_limits<int64_t>::max() / 4}, DType::kF64, cpu(), MemoryKind::kWeights),
-                      Contains("overflow"));
+  REQUIRE_THROWS_WITH(
+      Tensor::empty({std::numeric_limits<int64_t>::max() / 4}, DType::kF64, cpu(), MemoryKind::kWeights),
+      Contains("overflow"));
 }
 
 TEST_CASE("rows, columns and indices are views of the same elements") {
@@ -122,8 +123,8 @@ TEST_CASE("zeros are zero in recycled memory too, and copy_from round-trips ever
   REQUIRE(Tensor::zeros({16}, DType::kI32, allocator, MemoryKind::kWorkspace).to_vector<int32_t>() ==
           std::vector<int32_t>(16, 0));
   const auto round_trip = [&]<class T>(const std::vector<T>& values) {
-    const Tensor x = Tensor::empty({static_cast<int64_t>(values.size())}, DTypeOf<T>::value, allocator,
-                                   MemoryKind::kActivations);
+    const Tensor x =
+        Tensor::empty({static_cast<int64_t>(values.size())}, DTypeOf<T>::value, allocator, MemoryKind::kActivations);
     x.copy_from(values);
     REQUIRE(x.bytes() == static_cast<int64_t>(values.size() * sizeof(T)));
     REQUIRE(x.to_vector<T>() == values);

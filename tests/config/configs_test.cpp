@@ -1,9 +1,11 @@
 // tests/config/configs_test.cpp: every config in configs/ can be used.
 #include <catch2/catch.hpp>
+
 #include <filesystem>
 #include <fstream>
 #include <set>
 
+#include "core/base/check.h"
 #include "core/config/print.h"
 #include "core/config/validate.h"
 

@@ -1,9 +1,9 @@
 // tests/config/load_test.cpp: files and overrides are merged as promised, and every mistake is found where it is.
 #include "core/config/load.h"
 
+#include <catch2/catch.hpp>
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
 
@@ -78,7 +78,7 @@ TEST_CASE("a later file replaces a list whole", "[config]") {
 
   const LoadedConfig first = load_config({a});
   REQUIRE(first.config.data().train_size() == 2);
-  CHECK(first.origin("data.train[1].weight") == a + ":1:49");
+  CHECK(first.origin("data.train[1].weight") == a + ":1:50");
 
   const LoadedConfig both = load_config({a, b});
   REQUIRE(both.config.data().train_size() == 1);
@@ -91,11 +91,11 @@ TEST_CASE("a later file replaces a list whole", "[config]") {
 }
 
 TEST_CASE("overrides take what a person types", "[config]") {
-  const Config config = with_overrides({"train.steps=60", "run.dir=runs/a", "data.tokenizer=\"a b.model\"",
-                                        "optim.lr=3e-3", "data.shuffle=false", "model.attention.kind=MLA",
-                                        "data.train=[{prefix: \"p\"}, {prefix: \"q\" weight: 2}]",
-                                        "model.moe={num_experts: 8 topk: 2}", "model.moe.topk=3",
-                                        "generate.temperature=-1", "generate.prompt=a \"b\" # c=d"});
+  const Config config =
+      with_overrides({"train.steps=60", "run.dir=runs/a", "data.tokenizer=\"a b.model\"", "optim.lr=3e-3",
+                      "data.shuffle=false", "model.attention.kind=MLA",
+                      "data.train=[{prefix: \"p\"}, {prefix: \"q\" weight: 2}]", "model.moe={num_experts: 8 topk: 2}",
+                      "model.moe.topk=3", "generate.temperature=-1", "generate.prompt=a \"b\" # c=d"});
   CHECK(config.train().steps() == 60);
   CHECK(config.run().dir() == "runs/a");
   CHECK(config.data().tokenizer() == "a b.model");
@@ -143,7 +143,7 @@ TEST_CASE("a mistake in a file is found where it is", "[config]") {
   CHECK(parse_error("model { tie_embeddings: 2 }") ==
         "a.textproto:1:25: model.tie_embeddings is true or false; found `2`");
   CHECK(parse_error("model: 3") == "a.textproto:1:8: model is a message, { … }; found `3`");
-  CHECK(parse_error("run { seed: -1 }") == "a.textproto:1:13: run.seed is an integer, 0 or more,; found `-`");
+  CHECK(parse_error("run { seed: -1 }") == "a.textproto:1:13: run.seed is an integer from 0 up; found `-`");
   CHECK(parse_error("parallel { data: 3000000000 }") ==
         "a.textproto:1:18: parallel.data is an integer of 32 bits; 3000000000 is out of range");
   CHECK(parse_error("model { hidden: -99999999999999999999 }") ==

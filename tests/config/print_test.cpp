@@ -1,9 +1,8 @@
 // tests/config/print_test.cpp: what is printed can be loaded again and says where everything came from.
 #include "core/config/print.h"
 
-#include <google/protobuf/util/message_differencer.h>
-
 #include <catch2/catch.hpp>
+#include <google/protobuf/util/message_differencer.h>
 
 namespace shoal {
 namespace {
@@ -48,7 +47,7 @@ TEST_CASE("the printed config shows defaults and origins", "[config]") {
   CHECK(line("  lr:") == "  lr: 0.003                                 # a.textproto:7:9");
   CHECK(line("  norm_eps:") == "  norm_eps: 1e-06                           # default");
   CHECK(line("    kind: COSINE") == "    kind: COSINE                            # default");
-  CHECK(line("    weight: 0.1") == "    weight: 0.1                             # a.textproto:6:51");
+  CHECK(line("    weight: 0.1") == "    weight: 0.1                             # a.textproto:6:54");
   CHECK(line("  dir:") == "  dir: \"runs/run\"                           # default");
 }
 
@@ -63,7 +62,8 @@ TEST_CASE("what is absent on purpose stays absent", "[config]") {
 
   const std::string mla = text("model { attention { kind: MLA rope { yarn { } } } moe { topk: 2 } }");
   CHECK_THAT(mla, !Catch::Contains("kv_heads") && Catch::Contains("kv_lora_rank: 0"));
-  CHECK_THAT(mla, Catch::Contains("yarn {\n        factor: 40\n") && Catch::Contains("router {\n      score: SIGMOID\n"));
+  CHECK_THAT(mla,
+             Catch::Contains("yarn {\n        factor: 40\n") && Catch::Contains("router {\n      score: SIGMOID\n"));
 }
 
 TEST_CASE("an override with a line break stays one comment", "[config]") {

@@ -20,9 +20,15 @@ TEST_CASE("a blend follows the greedy rule, asked in any order") {
   std::vector<Blend::Draw> expected;
   for (int i = 0; i < 5000; ++i) {
     int best = 0;
-    for (int d = 1; d < 3; ++d) {
-      const double lag = weights[d] * std::max(i, 1) - static_cast<double>(counts[d]);
-      if (lag > weights[best] * std::max(i, 1) - static_cast<double>(counts[best])) best = d;
+    double best_lag = 0;
+    for (int d = 0; d < 3; ++d) {
+      volatile double share =
+          weights[d] * std::max(i, 1);  // rounded here: a fused multiply-add would decide other ties
+      const double lag = share - static_cast<double>(counts[d]);
+      if (d == 0 || lag > best_lag) {
+        best = d;
+        best_lag = lag;
+      }
     }
     expected.push_back({best, counts[best]++});
   }

@@ -35,6 +35,7 @@ class TempFolder {
 };
 
 inline void write_bytes(const std::string& path, std::string_view bytes) {
+  std::filesystem::remove(path);  // a file cut to nothing and written anew may be flushed to disk when it is closed
   std::ofstream(path, std::ios::binary) << bytes;
 }
 

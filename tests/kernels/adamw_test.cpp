@@ -100,7 +100,8 @@ TEST_CASE("adamw accepts an empty shard, refuses what does not fit, and touches 
   adamw(none, none, none, none, none, step_number(1), cpu.stream);
 
   Tensor x = cpu.zeros(Shape{4}, DType::kF32);
-  CHECK_THROWS_WITH(adamw(x, x, x, x, cpu.zeros(Shape{5}, DType::kF32), step_number(1), cpu.stream), Contains("[5] vs [4]"));
+  CHECK_THROWS_WITH(adamw(x, x, x, x, cpu.zeros(Shape{5}, DType::kF32), step_number(1), cpu.stream),
+                    Contains("[5] vs [4]"));
   CHECK_THROWS_WITH(adamw(x, x, cpu.zeros(Shape{4}, DType::kBF16), x, x, step_number(1), cpu.stream),
                     Contains("m is f32, v is bf16"));
   CHECK_THROWS_WITH(adamw(x, x, x, x, cpu.zeros(Shape{4}, DType::kBF16), step_number(1), cpu.stream),

@@ -94,7 +94,8 @@ TEST_CASE("cross entropy survives logits of -Inf and shows NaN") {
   values[4999] = 1;
   Tensor losses = cpu.empty(Shape{1}, DType::kF32), d_logits = cpu.empty(Shape{1, 5000}, DType::kF32);
   Tensor target = cpu.indices({4999}, Shape{1});
-  cross_entropy_forward_backward(losses, d_logits, cpu.tensor(values, Shape{1, 5000}, DType::kF32), target, 1, cpu.stream);
+  cross_entropy_forward_backward(losses, d_logits, cpu.tensor(values, Shape{1, 5000}, DType::kF32), target, 1,
+                                 cpu.stream);
   CHECK(values_of(losses)[0] == Approx(std::log(2.0)));
   CHECK(values_of(d_logits)[0] == 0);
   CHECK(values_of(d_logits)[4990] == Approx(0.5));

@@ -22,7 +22,8 @@ TEST_CASE("cast rounds to nearest even") {
   CHECK(same_bits(out, cpu.tensor(values_of(x), Shape{kOdd}, to)));
 
   // 1 + 2^-8 lies half-way between two bf16 numbers: the even one wins.
-  Tensor half = cpu.tensor({1 + 0x1p-8, 1 + 0x3p-8}, Shape{2}, DType::kF32), rounded = cpu.empty(Shape{2}, DType::kBF16);
+  Tensor half = cpu.tensor({1 + 0x1p-8, 1 + 0x3p-8}, Shape{2}, DType::kF32),
+         rounded = cpu.empty(Shape{2}, DType::kBF16);
   cast(rounded, half, cpu.stream);
   CHECK(values_of(rounded) == std::vector<double>{1, 1 + 0x1p-6});
 }
@@ -42,7 +43,8 @@ TEST_CASE("add and accumulate are exact for numbers whose sum needs no rounding,
   TestDevice cpu;
   const DType a_type = any_floating(), b_type = any_floating(), out_type = any_floating();
   CAPTURE(name_of(a_type), name_of(b_type), name_of(out_type));
-  Tensor a = cpu.tensor(normals(kOdd, "a"), Shape{kOdd}, a_type), b = cpu.tensor(normals(kOdd, "b"), Shape{kOdd}, b_type);
+  Tensor a = cpu.tensor(normals(kOdd, "a"), Shape{kOdd}, a_type),
+         b = cpu.tensor(normals(kOdd, "b"), Shape{kOdd}, b_type);
   Tensor out = cpu.empty(Shape{kOdd}, out_type);
   add(out, a, b, cpu.stream);
   std::vector<double> sums = values_of(a);
@@ -87,7 +89,8 @@ TEST_CASE("elementwise ops accept nothing to do and refuse what does not fit") {
   Tensor x = cpu.zeros(Shape{2, 3}, DType::kF32), y = cpu.zeros(Shape{3, 2}, DType::kF32);
   CHECK_THROWS_WITH(cast(x, y, cpu.stream), Contains("[2, 3] vs [3, 2]"));
   CHECK_THROWS_WITH(add(x, x, y, cpu.stream), Contains("[3, 2] vs [2, 3]"));
-  CHECK_THROWS_WITH(accumulate(x.columns(0, 2), y.columns(0, 2).rows(0, 2), cpu.stream), Contains("expected dense rows"));
+  CHECK_THROWS_WITH(accumulate(x.columns(0, 2), y.columns(0, 2).rows(0, 2), cpu.stream),
+                    Contains("expected dense rows"));
   CHECK_THROWS_WITH(cast(x, cpu.zeros(Shape{2, 3}, DType::kI32), cpu.stream), Contains("expected a floating tensor"));
 }
 

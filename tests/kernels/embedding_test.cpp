@@ -47,7 +47,8 @@ TEST_CASE("embedding's gradient is the sum over a token's rows, the same bits on
   const std::vector<double> d = values_of(d_out);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < hidden; ++i) {
-      expected[static_cast<size_t>(tokens[static_cast<size_t>(row)] * hidden + i)] += d[static_cast<size_t>(row * hidden + i)];
+      expected[static_cast<size_t>(tokens[static_cast<size_t>(row)] * hidden + i)] +=
+          d[static_cast<size_t>(row * hidden + i)];
     }
   }
   embedding_backward(d_table, d_out, cpu.indices(tokens, Shape{rows}), cpu.stream);
@@ -63,7 +64,8 @@ TEST_CASE("two microbatches add up to the bits that two ranks' sums give") {
   Tensor d_out = cpu.tensor(normals(kRows * kHidden, "d_out"), Shape{kRows, kHidden}, DType::kF32);
   Tensor tokens = cpu.indices(random_tokens(kRows, kVocab), Shape{kRows});
   const Shape shape{kVocab, kHidden};
-  Tensor both = cpu.zeros(shape, DType::kF32), first = cpu.zeros(shape, DType::kF32), second = cpu.zeros(shape, DType::kF32);
+  Tensor both = cpu.zeros(shape, DType::kF32), first = cpu.zeros(shape, DType::kF32),
+         second = cpu.zeros(shape, DType::kF32);
   embedding_backward(both, d_out.rows(0, 20), tokens.rows(0, 20), cpu.stream);
   embedding_backward(both, d_out.rows(20, 20), tokens.rows(20, 20), cpu.stream);
   embedding_backward(first, d_out.rows(0, 20), tokens.rows(0, 20), cpu.stream);

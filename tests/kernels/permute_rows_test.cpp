@@ -85,7 +85,8 @@ TEST_CASE("gather_rows and sum_rows are each other's transpose") {
   Tensor y = cpu.tensor({7, -1, 2, 5, 0, 3, 1, 1, -4, 2}, Shape{5, 2}, DType::kF32);
   Tensor gathered = cpu.empty(Shape{5, 2}, DType::kF32), summed = cpu.empty(Shape{3, 2}, DType::kF32);
   gather_rows(gathered, x, cpu.indices(index, Shape{5}), cpu.stream);
-  sum_rows(summed, Tensor(), y, cpu.indices({0, 1, 2, 5}, Shape{4}), cpu.indices({1, 3, 0, 2, 4}, Shape{5}), cpu.stream);
+  sum_rows(summed, Tensor(), y, cpu.indices({0, 1, 2, 5}, Shape{4}), cpu.indices({1, 3, 0, 2, 4}, Shape{5}),
+           cpu.stream);
   CHECK(dot(values_of(gathered), values_of(y)) == dot(values_of(x), values_of(summed)));
 }
 
@@ -99,7 +100,8 @@ TEST_CASE("permuted rows may be none; an index outside the rows is refused") {
   sum_rows(out, x, none, cpu.indices({0, 0, 0}, Shape{3}), no_index, cpu.stream);  // nobody sent anything
   CHECK(same_bits(out, x));
 
-  CHECK_THROWS_WITH(gather_rows(out, x, cpu.indices({0, 2}, Shape{2}), cpu.stream), Contains("index[1] is 2, x has 2 rows"));
+  CHECK_THROWS_WITH(gather_rows(out, x, cpu.indices({0, 2}, Shape{2}), cpu.stream),
+                    Contains("index[1] is 2, x has 2 rows"));
   CHECK_THROWS_WITH(sum_rows(out, x, x, cpu.indices({0, 1, 1}, Shape{3}), cpu.indices({-1}, Shape{1}), cpu.stream),
                     Contains("index[0] is -1, x has 2 rows"));
   CHECK_THROWS_WITH(sum_rows(out, x, x, cpu.indices({0, 2, 1}, Shape{3}), cpu.indices({0}, Shape{1}), cpu.stream),

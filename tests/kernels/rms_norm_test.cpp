@@ -136,7 +136,8 @@ TEST_CASE("rms_norm may write over its input, and backward may add to d_x or wri
   rms_norm_backward(d_x, d_weight, d_out, x, weight, inv_rms, Write::kOverwrites, cpu.stream);
 
   const std::vector<double> residual = normals(kRows * kWidth, "residual");
-  Tensor added = cpu.tensor(residual, shape, dtype), d_weight_twice = cpu.tensor(values_of(d_weight), Shape{kWidth}, sums);
+  Tensor added = cpu.tensor(residual, shape, dtype),
+         d_weight_twice = cpu.tensor(values_of(d_weight), Shape{kWidth}, sums);
   std::vector<double> expected = values_of(added), twice = values_of(d_weight);
   for (size_t i = 0; i < expected.size(); ++i) expected[i] += values_of(d_x)[i];
   for (double& value : twice) value *= 2;

@@ -13,14 +13,15 @@ namespace {
 using Catch::Matchers::Contains;
 
 const YarnScaling kDeepSeekV3{.factor = 40, .original_max_position = 4096, .mscale = 1, .mscale_all_dim = 1};
-const YarnScaling kDeepSeekV2Lite{.factor = 40, .original_max_position = 4096, .mscale = 0.707, .mscale_all_dim = 0.707};
+const YarnScaling kDeepSeekV2Lite{
+    .factor = 40, .original_max_position = 4096, .mscale = 0.707, .mscale_all_dim = 0.707};
 
 TEST_CASE("YaRN gives DeepSeek-V3's published frequencies and factors") {
   const std::vector<double> f = rope_frequencies(64, 10000, &kDeepSeekV3);
   REQUIRE(f.size() == 32);
-  const std::vector<std::pair<size_t, double>> published = {
-      {0, 1.0},           {5, 0.237137},     {10, 0.0562341},  {11, 0.0390069}, {15, 0.00833451},
-      {20, 7.90569e-4}, {23, 3.3338e-5}, {24, 2.5e-5}, {31, 3.3338e-6}};
+  const std::vector<std::pair<size_t, double>> published = {{0, 1.0},        {5, 0.237137},    {10, 0.0562341},
+                                                            {11, 0.0390069}, {15, 0.00833451}, {20, 7.90569e-4},
+                                                            {23, 3.3338e-5}, {24, 2.5e-5},     {31, 3.3338e-6}};
   for (const auto& [i, value] : published) {
     CAPTURE(i);
     CHECK(f[i] == Approx(value).epsilon(1e-5));
@@ -123,9 +124,9 @@ TEST_CASE("rope accepts no rows and names the row whose position is outside the 
                     Contains("row 2 is at position 8, but the rotary table covers positions 0 to 7"));
   CHECK_THROWS_WITH(rope_forward(x, cpu.indices({-1, 0, 0}, Shape{3}), table, s, cpu.stream),
                     Contains("row 0 is at position -1"));
-  CHECK_THROWS_WITH(
-      rope_forward(x, cpu.indices({0, 0, 0}, Shape{3}), table, RopeShape{.head_dim = 4, .begin = 2, .dim = 4}, cpu.stream),
-      Contains("columns [2, 6) of a head of 4"));
+  CHECK_THROWS_WITH(rope_forward(x, cpu.indices({0, 0, 0}, Shape{3}), table,
+                                 RopeShape{.head_dim = 4, .begin = 2, .dim = 4}, cpu.stream),
+                    Contains("columns [2, 6) of a head of 4"));
 }
 
 TEST_CASE("rope touches nothing on a simulated device") {

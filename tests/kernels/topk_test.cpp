@@ -31,8 +31,9 @@ std::vector<double> reference_scores(const std::vector<double>& logits, const Ro
 std::vector<int32_t> best_ids(const std::vector<double>& values, int64_t count) {
   std::vector<int32_t> ids(values.size());
   std::iota(ids.begin(), ids.end(), 0);
-  std::stable_sort(ids.begin(), ids.end(),
-                   [&](int32_t a, int32_t b) { return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)]; });
+  std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) {
+    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
+  });
   ids.resize(static_cast<size_t>(count));
   std::sort(ids.begin(), ids.end());
   return ids;
@@ -59,15 +60,31 @@ std::vector<int32_t> reference_choice(std::vector<double> biased, const RouterSh
 RouterShape published_shape(int which) {
   switch (which) {
     case 0:  // DeepSeek-V3, smaller
-      return {.num_experts = 24, .topk = 4, .score = RouterScore::kSigmoid, .num_groups = 6, .topk_groups = 3,
-              .group_score = GroupScore::kTop2Sum, .normalize = true, .route_scale = 2.5};
+      return {.num_experts = 24,
+              .topk = 4,
+              .score = RouterScore::kSigmoid,
+              .num_groups = 6,
+              .topk_groups = 3,
+              .group_score = GroupScore::kTop2Sum,
+              .normalize = true,
+              .route_scale = 2.5};
     case 1:  // DeepSeek-V2
-      return {.num_experts = 20, .topk = 3, .score = RouterScore::kSoftmax, .num_groups = 4, .topk_groups = 2,
-              .group_score = GroupScore::kMax, .normalize = false, .route_scale = 16};
+      return {.num_experts = 20,
+              .topk = 3,
+              .score = RouterScore::kSoftmax,
+              .num_groups = 4,
+              .topk_groups = 2,
+              .group_score = GroupScore::kMax,
+              .normalize = false,
+              .route_scale = 16};
     case 2:  // Qwen3-MoE, Mixtral
       return {.num_experts = 11, .topk = 3, .score = RouterScore::kSoftmax, .normalize = true};
     default:  // every expert chosen, groups of one
-      return {.num_experts = 5, .topk = 5, .score = RouterScore::kSigmoid, .num_groups = 5, .topk_groups = 5,
+      return {.num_experts = 5,
+              .topk = 5,
+              .score = RouterScore::kSigmoid,
+              .num_groups = 5,
+              .topk_groups = 5,
               .normalize = true};
   }
 }
@@ -95,7 +112,8 @@ TEST_CASE("router scores, choices and weights follow the published procedure") {
     std::vector<double> ranked = mine;
     for (size_t e = 0; e < ranked.size() && biased; ++e) {
       // Rounded as the op rounds, so that a near tie is decided alike.
-      ranked[e] = dtype == DType::kF64 ? ranked[e] + biases[e] : static_cast<double>(static_cast<float>(ranked[e] + biases[e]));
+      ranked[e] =
+          dtype == DType::kF64 ? ranked[e] + biases[e] : static_cast<double>(static_cast<float>(ranked[e] + biases[e]));
     }
     const std::vector<int32_t> expected = reference_choice(ranked, s);
     const int32_t* chosen = experts.data<int32_t>() + t * s.topk;
@@ -155,7 +173,8 @@ TEST_CASE("the router's gradient agrees with central differences") {
   const Shape shape{3, 7}, chosen{3, 3};
   // The choice is held fixed, as in backward: it has no gradient.
   Tensor experts = cpu.indices({0, 2, 6, 1, 2, 3, 4, 5, 6}, chosen);
-  Tensor d_weights = cpu.tensor(normals(9, "d_weights"), chosen, dtype), d_scores = cpu.tensor(normals(21, "d_scores"), shape, dtype);
+  Tensor d_weights = cpu.tensor(normals(9, "d_weights"), chosen, dtype),
+         d_scores = cpu.tensor(normals(21, "d_scores"), shape, dtype);
   Tensor scores = cpu.empty(shape, dtype), weights = cpu.empty(chosen, dtype);
   const auto loss = [&](const std::vector<double>& logits) {
     router_scores(scores, cpu.tensor(logits, shape, dtype), s, cpu.stream);
@@ -266,9 +285,9 @@ TEST_CASE("the router accepts no tokens and explains what does not fit") {
   CHECK_THROWS_WITH(
       router_choose(experts, scores, Tensor(), {.num_experts = 4, .topk = 2, .num_groups = 3}, cpu.stream),
       Contains("4 experts in 3 groups"));
-  CHECK_THROWS_WITH(
-      router_choose(experts, scores, Tensor(), {.num_experts = 4, .topk = 2, .num_groups = 4, .topk_groups = 1}, cpu.stream),
-      Contains("a token chooses 2 experts among the 1 of its groups"));
+  CHECK_THROWS_WITH(router_choose(experts, scores, Tensor(),
+                                  {.num_experts = 4, .topk = 2, .num_groups = 4, .topk_groups = 1}, cpu.stream),
+                    Contains("a token chooses 2 experts among the 1 of its groups"));
   CHECK_THROWS_WITH(balance_loss(loss, scores, scores, experts, {0, 1}, 1, s, cpu.stream),
                     Contains("runs must cover the 2 tokens"));
 }

@@ -83,13 +83,14 @@ TEST_CASE("FLOPs per token of published models", "[model]") {
 TEST_CASE("a small GQA MoE, counted by hand", "[model]") {
   const ModelConfig model = parsed(
       "vocab: 11 hidden: 6 layers: 3 ffn: 5 attention { heads: 4 kv_heads: 2 head_dim: 2 qk_norm: FULL_WIDTH } "
-      "moe { num_experts: 7 topk: 2 ffn: 3 num_shared_experts: 2 first_dense_layers: 1 router { selection_bias: true } }"
+      "moe { num_experts: 7 topk: 2 ffn: 3 num_shared_experts: 2 first_dense_layers: 1 router { selection_bias: true } "
+      "}"
       "mtp { depth: 2 }");
-  const int64_t attention = 6 * 8 + 2 * 6 * 4 + 8 * 6;     // q, k and v, out
-  const int64_t norms = 6 + 6 + 8 + 4;                     // attention, MLP, q, k
+  const int64_t attention = 6 * 8 + 2 * 6 * 4 + 8 * 6;  // q, k and v, out
+  const int64_t norms = 6 + 6 + 8 + 4;                  // attention, MLP, q, k
   const int64_t expert = 3 * 6 * 3;
-  const int64_t moe_active = (2 + 2) * expert + 7 * 6;     // topk and shared, router
-  const int64_t moe = (7 + 2) * expert + 7 * 6 + 7;        // with the bias
+  const int64_t moe_active = (2 + 2) * expert + 7 * 6;  // topk and shared, router
+  const int64_t moe = (7 + 2) * expert + 7 * 6 + 7;     // with the bias
   const ParameterCounts counts = count_parameters(model);
   CHECK(counts.total == 2 * 11 * 6 + 6 + 3 * (attention + norms) + 3 * 6 * 5 + 2 * moe);
   CHECK(counts.total - counts.active == 2 * (7 - 2) * expert);

@@ -154,6 +154,18 @@ TEST_CASE("bf16 weights are roundings of f32 masters, from the start and after u
   }
 }
 
+TEST_CASE("an update makes packed weights stale") {
+  SelfCommunicator self;
+  SmallParameters model(self, DType::kF32);
+  Lane lane(model.stream, 0);
+  AdamwOptimizer optimizer(*model.buckets, small_config(), DType::kF32, SmallParameters::kSeed, model.stream);
+  Parameter& matrix = model.store.find("layers.1.in");
+  run_lane(lane, matrix.ready(lane));
+  CHECK_NOTHROW(matrix.packed());
+  run_steps(model, optimizer, 1);
+  CHECK_THROWS_WITH(matrix.packed(), Contains("layers.1.in was read before co_await ready()"));
+}
+
 TEST_CASE("the padding of buckets stays zero") {
   SelfCommunicator self;
   SmallParameters model(self, DType::kF32);

@@ -53,7 +53,8 @@ TEST_CASE("dispatch, experts and combine give what a loop over tokens gives") {
       dispatch_floating(dtype, [&]<class T>(T) {
         for (int64_t i = 0; i < kWidth; ++i) {
           T& value = sorted.data<T>()[row * kWidth + i];
-          value = store<T>(static_cast<double>(load(plan.row_weights.data<T>()[row])) * expert(e, static_cast<double>(load(value))));
+          value = store<T>(static_cast<double>(load(plan.row_weights.data<T>()[row])) *
+                           expert(e, static_cast<double>(load(value))));
         }
       });
     }
@@ -122,8 +123,9 @@ TEST_CASE("a plan refuses experts that do not exist or are out of order") {
                     Contains("token 1 chose expert 4 of 4"));
   CHECK_THROWS_WITH(plan_routes(cpu.indices({0, 1, 3, 3}, Shape{2, 2}), weights, 4, cpu.stream),
                     Contains("token 1 has expert 3 after expert 3, expected ascending ids"));
-  CHECK_THROWS_WITH(plan_routes(cpu.indices({0, 1, 2, 3}, Shape{2, 2}), cpu.zeros(Shape{2, 3}, DType::kF32), 4, cpu.stream),
-                    Contains("[2, 3] vs [2, 2]"));
+  CHECK_THROWS_WITH(
+      plan_routes(cpu.indices({0, 1, 2, 3}, Shape{2, 2}), cpu.zeros(Shape{2, 3}, DType::kF32), 4, cpu.stream),
+      Contains("[2, 3] vs [2, 2]"));
 }
 
 TEST_CASE("a simulated device plans balanced routes of the right sizes") {

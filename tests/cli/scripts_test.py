@@ -1,0 +1,62 @@
+# tests/cli/scripts_test.py: the scripts explain themselves, refuse what they do not know, and need no root to say so.
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCRIPTS = ["setup", "build", "test", "quickstart", "prepare_corpus", "format", "smoke"]
+
+
+def run(script, *arguments, **environment):
+    # From another folder: a script finds the repository by itself.
+    return subprocess.run([ROOT / f"scripts/{script}.sh", *arguments], capture_output=True, text=True, timeout=60,
+                          cwd="/", env={**os.environ, **environment})
+
+
+class Scripts(unittest.TestCase):
+    def test_help(self):
+        for script in SCRIPTS:
+            with self.subTest(script):
+                done = run(script, "--help")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn(f"usage: scripts/{script}.sh", done.stdout)
+
+    def test_unknown_arguments(self):
+        for script in SCRIPTS:
+            with self.subTest(script):
+                done = run(script, "--frobnicate")
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("unknown argument '--frobnicate'", done.stderr)
+
+    def test_quickstart_refuses_before_it_works(self):
+        for arguments, says in ((["--steps", "many"], "--steps wants a number"), (["--ranks", "0"], "--ranks wants a number"),
+                                (["--ranks"], "--ranks wants a number"), (["--corpus"], "--corpus wants files"),
+                                (["--corpus", "/absent.txt"], "there is no file '/absent.txt'")):
+            with self.subTest(arguments):
+                done = run("quickstart", *arguments)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(says, done.stderr)
+                self.assertEqual(done.stdout, "")
+
+    def test_setup_elsewhere_names_the_packages(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # A machine whose only tools are those the script itself uses: no apt.
+            for tool in ("bash", "id", "dirname", "basename", "env"):
+                os.symlink(subprocess.check_output(["which", tool], text=True).strip(), pathlib.Path(folder) / tool)
+            done = run("setup", PATH=folder)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("libdnnl-dev", done.stdout)
+        self.assertIn("this is not Debian 12", done.stderr)
+
+    def test_every_script_is_valid_and_executable(self):
+        for path in sorted(ROOT.glob("scripts/*.sh")) + [ROOT / ".ci/run"]:
+            with self.subTest(path.name):
+                subprocess.run(["bash", "-n", path], check=True)
+                if path.name != "lib.sh":
+                    self.assertTrue(os.access(path, os.X_OK))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,137 @@
+// tests/kernels/grouped_gemm_test.cpp: the experts' products against one linear layer per expert, and against oneDNN's way.
+#include "kernels/grouped_gemm.h"
+
+#include <catch2/catch.hpp>
+
+#include "kernels/grouped_gemm_cpu.h"
+#include "tests/kernels/op_test.h"
+
+namespace shoal {
+namespace {
+
+using Catch::Matchers::Contains;
+using Offsets = std::vector<int64_t>;
+
+struct Experts {
+  Experts(TestDevice& device, Offsets offsets_, int64_t in, int64_t out, DType dtype) : offsets(std::move(offsets_)) {
+    const int64_t num_experts = static_cast<int64_t>(offsets.size()) - 1, rows = offsets.back();
+    x = device.tensor(normals(rows * in, "x"), Shape{rows, in}, dtype);
+    w = device.tensor(normals(num_experts * out * in, "w"), Shape{num_experts, out, in}, dtype);
+    d_y = device.tensor(normals(rows * out, "d_y"), Shape{rows, out}, dtype);
+    y = device.empty(d_y.shape(), dtype);
+    d_x = device.empty(x.shape(), dtype);
+    d_w = device.tensor(normals(num_experts * out * in, "before"), w.shape(), arithmetic_dtype(dtype));
+    pack_experts(packed, w, PackFor::kForwardAndBackward, device.stream);
+  }
+  void run(Write mode, Stream& stream) {
+    grouped_linear_forward(y, x, offsets, packed, stream);
+    grouped_linear_backward_input(d_x, d_y, offsets, packed, stream);
+    grouped_linear_backward_weight(d_w, d_y, x, offsets, mode, stream);
+  }
+
+  Offsets offsets;
+  Tensor x, w, d_y, y, d_x, d_w;
+  std::vector<PackedMatrix> packed;
+};
+
+const std::vector<Offsets> kRuns{{0, 37}, {0, 0, 5, 5, 69, 100}, {0, 1, 1, 1, 33, 97, 97, 130, 131, 200}, {0, 0, 0}};
+
+// Sums in double of the rounded inputs; `before` is what the weight gradients are added to.
+struct Reference {
+  Reference(const Experts& e, const std::vector<double>& before) : d_w(before) {
+    const auto x = values_of(e.x), w = values_of(e.w), dy = values_of(e.d_y);
+    const size_t out = static_cast<size_t>(e.w.size(1)), in = static_cast<size_t>(e.w.size(2));
+    y.resize(dy.size());
+    d_x.resize(x.size());
+    for (size_t expert = 0; expert + 1 < e.offsets.size(); ++expert) {
+      const size_t base = expert * out * in;
+      for (size_t r = static_cast<size_t>(e.offsets[expert]); r < static_cast<size_t>(e.offsets[expert + 1]); ++r) {
+        for (size_t o = 0; o < out; ++o) {
+          for (size_t i = 0; i < in; ++i) {
+            y[r * out + o] += x[r * in + i] * w[base + o * in + i];
+            d_x[r * in + i] += dy[r * out + o] * w[base + o * in + i];
+            d_w[base + o * in + i] += dy[r * out + o] * x[r * in + i];
+          }
+        }
+      }
+    }
+  }
+  std::vector<double> y, d_x, d_w;
+};
+
+double bound(DType dtype) { return dtype == DType::kF64 ? 1e-13 : dtype == DType::kF32 ? 1e-5 : 1e-2; }
+
+TEST_CASE("experts agree with plain loops in double") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
+  const Write mode = GENERATE(Write::kOverwrites, Write::kAccumulates);
+  const Offsets offsets = GENERATE(from_range(kRuns));
+  CAPTURE(name_of(dtype), mode == Write::kAccumulates, offsets);
+  Experts experts(cpu, offsets, 50, 35, dtype);
+  std::vector<double> before = values_of(experts.d_w);
+  if (mode == Write::kOverwrites) std::fill(before.begin(), before.end(), 0.0);
+  const Reference reference(experts, before);
+  experts.run(mode, cpu.stream);
+  CHECK(relative_error(values_of(experts.y), reference.y) < bound(dtype));
+  CHECK(relative_error(values_of(experts.d_x), reference.d_x) < bound(dtype));
+  CHECK(relative_error(values_of(experts.d_w), reference.d_w) < bound(arithmetic_dtype(dtype)));
+}
+
+TEST_CASE("an expert's rows are those of a linear layer, bitwise, whatever the other experts get") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
+  Experts experts(cpu, {0, 1, 1, 34, 97, 130, 131, 200}, 70, 96, dtype);
+  for (const int threads : {1, 2}) {
+    const ThreadCount count(threads);
+    experts.run(Write::kOverwrites, cpu.stream);
+    for (size_t e = 0; e + 1 < experts.offsets.size(); ++e) {
+      const int64_t begin = experts.offsets[e], rows = experts.offsets[e + 1] - begin;
+      CAPTURE(threads, e);
+      Tensor y = cpu.empty(Shape{rows, 96}, dtype), d_x = cpu.empty(Shape{rows, 70}, dtype);
+      Tensor d_w = cpu.empty(Shape{96, 70}, arithmetic_dtype(dtype));
+      linear_forward(y, experts.x.rows(begin, rows), experts.packed[e], cpu.stream);
+      linear_backward_input(d_x, experts.d_y.rows(begin, rows), experts.packed[e], Write::kOverwrites, cpu.stream);
+      linear_backward_weight(d_w, experts.d_y.rows(begin, rows), experts.x.rows(begin, rows), Write::kOverwrites,
+                             cpu.stream);
+      CHECK(same_bits(y, experts.y.rows(begin, rows)));
+      CHECK(same_bits(d_x, experts.d_x.rows(begin, rows)));
+      CHECK(same_bits(d_w, experts.d_w[static_cast<int64_t>(e)]));
+    }
+  }
+}
+
+TEST_CASE("the simulated device counts what the CPU does for experts") {
+  const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
+  TestDevice cpu, simulated(DeviceKind::kSimulated);
+  for (TestDevice* device : {&cpu, &simulated}) {
+    Experts experts(*device, {0, 0, 5, 69, 100}, 48, 64, dtype);
+    experts.run(Write::kAccumulates, device->stream);
+  }
+  CHECK(cpu.allocator.use().peak_bytes == simulated.allocator.use().peak_bytes);
+  CHECK(cpu.allocator.use().total_peak_bytes == simulated.allocator.use().total_peak_bytes);
+  CHECK(cpu.stream.model_flops() == 3 * 2.0 * 100 * 48 * 64);
+  CHECK(simulated.stream.model_flops() == cpu.stream.model_flops());
+  CHECK(simulated.stream.work().at("grouped_gemm.backward_weight").calls == 1);
+}
+
+TEST_CASE("experts that do not fit are refused with the sizes") {
+  TestDevice cpu;
+  Experts e(cpu, {0, 3, 7}, 6, 8, DType::kF32);
+  const Offsets short_run{0, 3, 6}, backwards{0, 8, 7}, three{0, 1, 2, 7};
+  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, short_run, e.packed, cpu.stream),
+                    Contains("expert offsets run from 0 to 6, expected 0 to 7 rows"));
+  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, backwards, e.packed, cpu.stream),
+                    Contains("expert 1 begins at row 8 and ends at row 7"));
+  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, three, e.packed, cpu.stream), Contains("2 weights for 4 offsets"));
+  CHECK_THROWS_WITH(grouped_linear_backward_input(e.d_x, e.x, e.offsets, e.packed, cpu.stream),
+                    Contains("d_y is [7, 6], expected [7, 8]"));
+  CHECK_THROWS_WITH(grouped_linear_backward_weight(e.d_w, e.d_y, e.x, three, Write::kOverwrites, cpu.stream),
+                    Contains("d_w is [2, 8, 6] for 4 offsets"));
+  std::vector<PackedMatrix> forward_only;
+  pack_experts(forward_only, e.w, PackFor::kForward, cpu.stream);
+  CHECK_THROWS_WITH(grouped_linear_backward_input(e.d_x, e.d_y, e.offsets, forward_only, cpu.stream),
+                    Contains("packed for forward only"));
+}
+
+}  // namespace
+}  // namespace shoal

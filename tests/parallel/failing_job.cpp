@@ -1,0 +1,43 @@
+// tests/parallel/failing_job.cpp: a job that fails in the way its argument names; failing_job_test.py watches how it ends.
+#include <exception>
+#include <string>
+
+#include "parallel/mpi_session.h"
+
+namespace {
+
+using namespace shoal;
+
+// What a rank does until it fails, or for ever: its peers wait for it in the middle of a large sum.
+void work(const std::string& how, MpiSession& session) {
+  Allocator allocator(DeviceKind::kCpu);
+  const auto world = session.world(allocator);
+  const Tensor x = Tensor::zeros({1 << 20}, DType::kF32, allocator, MemoryKind::kActivations);
+  wait(world->all_reduce(x));
+  if (how == "all ranks") fail("configs/none.textproto: no such file");
+  if (how == "one rank" && session.rank() == 1) fail("token 9 of document 4 is beyond the vocabulary");
+  wait(world->all_reduce(x));
+  wait(world->barrier());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string how = argc > 1 ? argv[1] : "";
+  if (how == "an exception leaves the session") {
+    try {
+      MpiSession session;
+      if (session.rank() == 1) fail("nobody catches this inside the session");
+      work(how, session);
+    } catch (const std::exception&) {
+    }
+    return 0;
+  }
+  MpiSession session;
+  try {
+    work(how, session);
+  } catch (const std::exception& error) {
+    session.abort(3, error.what());
+  }
+  return 0;
+}
