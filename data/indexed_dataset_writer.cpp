@@ -15,10 +15,15 @@ namespace {
 constexpr int64_t kFirstVocabOf32Bits = 65500;
 
 template <class T>
-void append(std::vector<char>& to, T value) {
-  const size_t at = to.size();
-  to.resize(at + sizeof(T));
-  std::memcpy(to.data() + at, &value, sizeof(T));
+void narrow(std::span<const int32_t> tokens, int64_t vocab_size, std::vector<char>& to) {
+  to.resize(tokens.size() * sizeof(T));
+  char* out = to.data();
+  for (const int32_t token : tokens) {
+    SHOAL_CHECK(token >= 0 && token < vocab_size, "token {} of a vocabulary of {}", token, vocab_size);
+    const T value = static_cast<T>(token);
+    std::memcpy(out, &value, sizeof(T));
+    out += sizeof(T);
+  }
 }
 
 }  // namespace
@@ -40,14 +45,10 @@ void IndexedDatasetWriter::add_document(std::span<const int32_t> tokens) {
     fail("document {} of {} has {} tokens, more than the format can hold ({}); split it", lengths_.size(), prefix_,
          tokens.size(), std::numeric_limits<int32_t>::max());
   }
-  narrow_.clear();
-  for (const int32_t token : tokens) {
-    SHOAL_CHECK(token >= 0 && token < vocab_size_, "token {} of a vocabulary of {}", token, vocab_size_);
-    if (vocab_size_ < kFirstVocabOf32Bits) {
-      append(narrow_, static_cast<uint16_t>(token));
-    } else {
-      append(narrow_, token);
-    }
+  if (vocab_size_ < kFirstVocabOf32Bits) {
+    narrow<uint16_t>(tokens, vocab_size_, narrow_);
+  } else {
+    narrow<int32_t>(tokens, vocab_size_, narrow_);
   }
   bin_->write(narrow_.data(), static_cast<int64_t>(narrow_.size()));
   lengths_.push_back(static_cast<int32_t>(tokens.size()));

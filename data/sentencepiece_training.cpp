@@ -35,6 +35,7 @@ class Lines final : public sentencepiece::SentenceIterator {
     }
   }
   std::exception_ptr error() const { return error_; }
+  bool any() const { return any_; }
 
  private:
   void advance() {
@@ -58,6 +59,7 @@ class Lines final : public sentencepiece::SentenceIterator {
       if (length == newline) rest_.remove_prefix(1);
       line_ = line;
     } while (line_.empty());
+    any_ = true;
   }
 
   const NextDocument& next_;
@@ -65,8 +67,15 @@ class Lines final : public sentencepiece::SentenceIterator {
   std::string_view rest_;
   std::string line_;
   bool done_ = false;
+  bool any_ = false;
   std::exception_ptr error_;
 };
+
+// Without the file, line and condition of the library's source: "./src/x.cc(660) [(a) == (b)] Vocabulary size …".
+std::string_view reason(std::string_view message) {
+  const size_t condition_end = message.rfind("] ");
+  return condition_end == std::string_view::npos ? message : message.substr(condition_end + 2);
+}
 
 }  // namespace
 
@@ -94,11 +103,12 @@ std::string train_sentencepiece(const NextDocument& next, const SentencePieceTra
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &lines, &model);
   if (lines.error()) std::rethrow_exception(lines.error());
+  if (!lines.any()) fail("there is no text to train a tokenizer on: the input has no line with anything in it");
   if (!status.ok()) {
     fail(
-        "cannot train a tokenizer of {} pieces on this text: {} (260 pieces are taken by bytes, newline and special "
+        "cannot train a tokenizer of {} pieces on this text: {} (259 pieces are taken by bytes, newline and special "
         "ones, and every character needs one)",
-        options.vocab_size, status.message());
+        options.vocab_size, reason(status.message()));
   }
   return model;
 }

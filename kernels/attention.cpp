@@ -16,14 +16,14 @@ void check_shape(const AttentionShape& s) {
 
 void check_rows(const char* name, const Tensor& tensor, int64_t tokens, int64_t columns, DType dtype) {
   SHOAL_CHECK(tensor.dims() == 2 && tensor.size(0) == tokens && tensor.size(1) == columns,
-              "{} is {}, expected [{}, {}]", name, tensor.shape(), tokens, columns);
+              "{} is {}, expected [{}, {}]", name, tensor.shape().str(), tokens, columns);
   check_dtype(tensor, dtype);
 }
 
 void check_operands(const AttentionCall& call) {
   const AttentionShape& s = call.shape;
   check_shape(s);
-  SHOAL_CHECK(call.q.dims() == 2, "q is {}, expected [tokens, heads * qk_dim]", call.q.shape());
+  SHOAL_CHECK(call.q.dims() == 2, "q is {}, expected [tokens, heads * qk_dim]", call.q.shape().str());
   const int64_t tokens = call.q.size(0);
   const DType dtype = call.q.dtype();
   check_rows("q", call.q, tokens, s.heads * s.qk_dim, dtype);

@@ -36,9 +36,14 @@ void declare(CLI::App& app, MpiSession& session) {
   app.set_version_flag("--version", std::string("shoal ") + SHOAL_VERSION, "Print the version and exit");
   app.require_subcommand(1);
   app.get_formatter()->column_width(28);
+  add_train_command(app, session);
+  add_generate_command(app, session);
+  add_evaluate_command(app, session);
+  add_config_command(app);
   add_tokenizer_command(app);
   add_tokenize_command(app);
   add_ngram_command(app);
+  add_bench_command(app, session);
   add_doctor_command(app, session);
 }
 

@@ -47,8 +47,10 @@ int64_t noted_vocab_size(const NgramFlags& flags) {
 }
 
 void measure(const NgramFlags& flags) {
+  const auto training = open_all(flags.training);
+  const auto validation = open_all(flags.validation);
   const int64_t vocab_size = flags.vocab_size > 0 ? flags.vocab_size : noted_vocab_size(flags);
-  const NgramEntropy entropy = measure_ngram_entropy(open_all(flags.training), open_all(flags.validation), vocab_size);
+  const NgramEntropy entropy = measure_ngram_entropy(training, validation, vocab_size);
   if (flags.json) {
     fmt::print("{}\n", nlohmann::json{{"unigram_nats", entropy.unigram_nats},
                                       {"unigram_k", entropy.unigram_k},

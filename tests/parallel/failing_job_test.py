@@ -1,7 +1,6 @@
-"""tests/parallel/failing_job_test.py: one rank's failure ends the job within seconds, with its message printed once.
-
-usage: failing_job_test.py MPIEXEC FAILING_JOB
-"""
+# tests/parallel/failing_job_test.py: one rank's failure ends the job within seconds, with its message printed once.
+#
+# usage: failing_job_test.py MPIEXEC FAILING_JOB
 
 import subprocess
 import sys

@@ -1,0 +1,47 @@
+// kernels/gemm_bench.cpp: one product, timed again and again.
+#include "kernels/gemm_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "core/base/random.h"
+#include "kernels/elementwise.h"
+#include "kernels/gemm.h"
+
+namespace shoal {
+
+namespace {
+
+Tensor random_operand(Shape shape, DType dtype, Stream& stream) {
+  const Tensor wide = stream.workspace(shape, DType::kF32);
+  const CounterRandom random(1, stream_of("gemm_bench"));
+  for (int64_t i = 0; i < wide.numel(); ++i) {
+    wide.data<float>()[i] = static_cast<float>(random.uniform(static_cast<uint64_t>(i)) - 0.5);
+  }
+  Tensor operand = stream.workspace(shape, dtype);
+  cast(operand, wide, stream);
+  return operand;
+}
+
+}  // namespace
+
+double measure_gemm_flops_per_s(DType dtype, int64_t m, int64_t n, int64_t k, Stream& stream, double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const Tensor x = random_operand({m, k}, dtype, stream);
+  PackedMatrix weight;
+  pack_matrix(weight, random_operand({n, k}, dtype, stream), PackFor::kForward, stream);
+  const Tensor y = stream.workspace({m, n}, dtype);
+  linear_forward(y, x, weight, stream);
+  std::vector<double> times;
+  const auto begin = Clock::now();
+  do {
+    const auto start = Clock::now();
+    linear_forward(y, x, weight, stream);
+    times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+  } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
+  std::nth_element(times.begin(), times.begin() + static_cast<ptrdiff_t>(times.size() / 2), times.end());
+  return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / times[times.size() / 2];
+}
+
+}  // namespace shoal
