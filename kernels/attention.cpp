@@ -56,8 +56,7 @@ Work attention_work(const char* op, const AttentionCall& call, double model_prod
     const int64_t length = call.offsets[d] - call.offsets[d - 1];
     const double half = static_cast<double>(length) * static_cast<double>(length) / 2;
     work.model_flops += model_products * 2 * heads * half * (qk + v);
-    work.executed_flops +=
-        2 * heads * attention_pairs(length, call.q.dtype()) * (qk_products * qk + v_products * v);
+    work.executed_flops += 2 * heads * attention_pairs(length, call.q.dtype()) * (qk_products * qk + v_products * v);
   }
   return work;
 }

@@ -21,8 +21,13 @@ class BackwardUnit {
 
   // `shared`: [heads, tokens, qk + v] for the heads' own dK and dV when several share a kv head.
   BackwardUnit(const AttentionCall& call, A* scratch, A* shared)
-      : call_(call), qk_(call.shape.qk_dim), v_(call.shape.v_dim), qk_stride_(panels<A>(qk_)), v_stride_(panels<A>(v_)),
-        shared_(shared), scratch_(scratch) {
+      : call_(call),
+        qk_(call.shape.qk_dim),
+        v_(call.shape.v_dim),
+        qk_stride_(panels<A>(qk_)),
+        v_stride_(panels<A>(v_)),
+        shared_(shared),
+        scratch_(scratch) {
     const int64_t rows = longest_document(call.offsets);
     queries_ = scratch_.take(rows * qk_stride_);
     d_out_ = scratch_.take(rows * v_stride_);

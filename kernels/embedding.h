@@ -12,7 +12,8 @@ namespace shoal {
 void embedding_forward(Tensor out, const Tensor& table, const Tensor& tokens, Stream& stream);
 
 // d_table [vocab, hidden] f32 (f64) Accumulates; the rows of one token are added in ascending row order (sorted, no
-// atomics), so the sum is the same on every run and thread count.
+// atomics), so the sum is the same on every run and thread count. A call's sum is formed first and added once:
+// microbatches add up to the bits that ranks' sums would give.
 void embedding_backward(Tensor d_table, const Tensor& d_out, const Tensor& tokens, Stream& stream);
 
 }  // namespace shoal

@@ -13,6 +13,7 @@ void gather_rows(Tensor out, const Tensor& x, const Tensor& index, Stream& strea
 
 // out[t] = base[t] + Σ_{j in [first[t], first[t+1])} x[index[j]].   out [tokens, width]; base may be undefined (0), and
 // out may alias base; first [tokens + 1] i32; index [first[tokens]] i32.
-void sum_rows(Tensor out, const Tensor& base, const Tensor& x, const Tensor& first, const Tensor& index, Stream& stream);
+void sum_rows(Tensor out, const Tensor& base, const Tensor& x, const Tensor& first, const Tensor& index,
+              Stream& stream);
 
 }  // namespace shoal

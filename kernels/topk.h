@@ -34,7 +34,8 @@ struct RouterShape {
 void router_scores(Tensor scores, const Tensor& logits, const RouterShape& shape, Stream& stream);
 void router_choose(Tensor experts, const Tensor& scores, const Tensor& bias, const RouterShape& shape, Stream& stream);
 // Weights of choices already made (chosen, replayed or balanced).
-void router_weights(Tensor weights, const Tensor& scores, const Tensor& experts, const RouterShape& shape, Stream& stream);
+void router_weights(Tensor weights, const Tensor& scores, const Tensor& experts, const RouterShape& shape,
+                    Stream& stream);
 
 // Overwrites d_logits: through the weights of the chosen experts, plus `d_scores` [tokens, num_experts] (undefined: 0),
 // the balance loss's gradient with respect to the scores. The choice itself has no gradient.
@@ -43,7 +44,7 @@ void router_backward(Tensor d_logits, const Tensor& d_weights, const Tensor& d_s
 
 // Balance loss over runs of tokens (sequences, or one run for the whole batch):
 //   L = coefficient * Σ_runs Σ_e f_e P_e,  f_e = num_experts * count_e / (topk * tokens of the run),
-//   P_e = mean over the run's tokens of score_e / Σ scores (softmax scores sum to 1 already).
+//   P_e = mean over the run's tokens of score_e / Σ scores (+ 1e-20; softmax scores sum to 1 already).
 // Adds L to `loss` [1] and dL/dscores to `d_scores`. Counts have no gradient. Empty runs add nothing.
 void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tensor& experts,
                   const std::vector<int64_t>& offsets, double coefficient, const RouterShape& shape, Stream& stream);

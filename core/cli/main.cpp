@@ -5,13 +5,16 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/cli/commands.h"
+#include "core/config/suggest.h"
 #include "parallel/mpi_session.h"
 
 namespace shoal {
@@ -47,6 +50,17 @@ void declare(CLI::App& app, MpiSession& session) {
   add_doctor_command(app, session);
 }
 
+// A first word that is no subcommand: CLI11 would only say that a subcommand is required.
+void check_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return;
+  const std::string nearest = nearest_name(argv[1], names);
+  fail("there is no command `{}`; {}\nSee `shoal --help`.", argv[1],
+       nearest.empty() ? "expected " + join_choices(names) : fmt::format("did you mean `{}`?", nearest));
+}
+
 // "unknown option --stps\nSee `shoal train --help`", for the innermost subcommand that was named.
 std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
   std::string command = "shoal";
@@ -61,6 +75,7 @@ void run(int argc, char** argv, MpiSession& session) {
   set_up_log(session.rank(), session.size());
   CLI::App app;
   declare(app, session);
+  check_command(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

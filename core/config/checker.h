@@ -23,8 +23,8 @@ class Checker {
 
   explicit Checker(const LoadedConfig& loaded) : loaded_(loaded) {}
 
-  // Throws "ORIGIN: message". The origin is that of the first of these paths that was given, or else of the nearest message
-  // around the first one.
+  // Throws "ORIGIN: message". The origin is that of the first of these paths that was given, or else of the nearest
+  // message around the first one.
   template <class... Args>
   [[noreturn]] void refuse(const Paths& paths, fmt::format_string<Args...> format, Args&&... args) const {
     refuse_text(paths, fmt::format(format, std::forward<Args>(args)...));

@@ -1,4 +1,4 @@
-// core/config/parse_text.h: one text-format text to a Config, with the place of every value, or the place of the mistake.
+// core/config/parse_text.h: one text to a Config, with the place of every value, or the place of the mistake.
 #pragma once
 
 #include <map>

@@ -14,8 +14,8 @@ int edit_distance(const std::string& a, const std::string& b);
 // The candidate most like `name`: few edits for its length, or one contains the other. Empty when none is like it.
 std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates);
 
-// "model.moe has no field `topkk`; did you mean `topk`?" Otherwise names the messages of `root` that have such a field, or
-// else all fields of `message`, which stands at `path` ("": the root).
+// "model.moe has no field `topkk`; did you mean `topk`?" Otherwise names the messages of `root` that have such a field,
+// or else all fields of `message`, which stands at `path` ("": the root).
 std::string no_such_field(const google::protobuf::Descriptor& root, const google::protobuf::Descriptor& message,
                           const std::string& path, const std::string& name);
 

@@ -140,8 +140,7 @@ void check_parallel(const Checker& checker, const ParallelConfig& parallel) {
       {"tensor", parallel.tensor()},     {"expert", parallel.expert()},   {"expert_tensor", parallel.expert_tensor()},
       {"pipeline", parallel.pipeline()}, {"context", parallel.context()}, {"island", parallel.island()}};
   for (const auto& [name, size] : axes) {
-    checker.in_range(std::string("parallel.") + name, int64_t{size}, int64_t{1}, int64_t{kMaxRanks},
-                     "1: no split");
+    checker.in_range(std::string("parallel.") + name, int64_t{size}, int64_t{1}, int64_t{kMaxRanks}, "1: no split");
   }
   checker.in_range("parallel.bucket_mib", parallel.bucket_mib(), int64_t{1}, int64_t{1'000'000},
                    "MiB of gradients a message");

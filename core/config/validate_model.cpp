@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t kMaxVocab = 10'000'000;
 constexpr int64_t kMaxWidth = 1'000'000;
 constexpr int64_t kMaxLayers = 10'000;
+constexpr int64_t kMaxPosition = 1'000'000'000;
 constexpr int64_t kMaxExperts = 100'000;
 constexpr double kMaxParameters = 1e15;
 
@@ -97,7 +98,7 @@ void check_rope(const Checker& checker, const RopeConfig& rope) {
         "{0}factor is {1}; it must be above 1: extended length / original length; without extension remove yarn",
         yarn_path, yarn.factor());
   }
-  checker.in_range(yarn_path + "original_max_position", yarn.original_max_position(), int64_t{1}, int64_t{1'000'000'000},
+  checker.in_range(yarn_path + "original_max_position", yarn.original_max_position(), int64_t{1}, kMaxPosition,
                    "the sequence length of the training before, in tokens");
   checker.positive(yarn_path + "beta_slow", yarn.beta_slow(), "rotations over the original length");
   if (!(yarn.beta_fast() > yarn.beta_slow())) {

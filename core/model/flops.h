@@ -31,8 +31,8 @@ struct FlopConvention {
 //   3 * (2 * active_matmul + layers * 2 * heads * (qk_dim + v_dim) * seq_len * (causal ? 1/2 : 1))
 //
 // active_matmul: weights that multiply a token: attention projections, MLP or topk + shared experts with their router,
-// head. Left out: embedding look-up, norms, RoPE, softmax, SwiGLU's product, recomputation, optimizer. (An MTP module adds
-// one block, its 2 * hidden → hidden projection and a head.)
+// head. Left out: embedding look-up, norms, RoPE, softmax, SwiGLU's product, recomputation, optimizer. An MTP module
+// adds one block, its 2 * hidden → hidden projection and a head.
 double flops_per_token(const ModelConfig& model, int64_t seq_len, FlopConvention convention);
 
 }  // namespace shoal

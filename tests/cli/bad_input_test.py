@@ -2,7 +2,7 @@
 import json
 import unittest
 
-from shoal_program import ShoalTest
+from shoal_program import SHOAL, ShoalTest
 
 CONFIG = """# tiny.textproto: a model for tests.
 model {
@@ -78,13 +78,25 @@ class BadInput(ShoalTest):
         # Without the notes that name the tokenizer, only the tokens themselves can tell.
         for note in (self.folder / "tokens").glob("*.note.json"):
             note.unlink()
-        self.refused("train", "tiny.textproto", "model.vocab=64", 'data.tokenizer=""', says="64")
+        self.write("narrow.textproto", CONFIG.replace("vocab: 320", "vocab: 64").replace('tokenizer: "bytes"', ""))
+        self.refused("train", "narrow.textproto", says=["tokens/", "outside the vocabulary: expected 0 to 63"])
         self.assert_no_run()
 
     def test_run_folder(self):
         self.make_tokens()
         self.write("run", "a file where the folder should be")
         self.refused("train", "tiny.textproto", says="run")
+
+    def test_no_space_for_the_run(self):
+        self.make_tokens()
+        (self.folder / "small").mkdir()
+        as_root_of_its_own = ["unshare", "--map-root-user", "--mount"]
+        if self.run_program([*as_root_of_its_own, "mount", "-t", "tmpfs", "-o", "size=256k", "none", "small"]).returncode:
+            self.skipTest("needs user namespaces, for a file system of its own")
+        script = f'mount -t tmpfs -o size=256k none small && exec "{SHOAL}" train tiny.textproto run.dir=small/run'
+        done = self.run_program([*as_root_of_its_own, "sh", "-c", script])
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assert_one_message(done.stderr, ["small/run", "free"])
 
     def test_text_files(self):
         self.refused("tokenize", "--tokenizer", "bytes", "--input", "absent.txt", "--output", "out", says="absent.txt")

@@ -21,9 +21,11 @@ class Usage(ShoalTest):
 
     def test_wrong_words(self):
         self.refused(says="See `shoal --help`")
-        self.refused("trian", says=["trian", "See `shoal --help`"])
+        self.refused("trian", says=["no command `trian`; did you mean `train`?", "See `shoal --help`"])
+        self.refused("frobnicate", says=["no command `frobnicate`; expected train, ", "or doctor"])
         self.refused("doctor", "--jsn", says=["--jsn", "See `shoal doctor --help`"])
-        self.refused("tokenizer", "train", "--input", "a", says=["--output is required", "See `shoal tokenizer train --help`"])
+        self.write("a.txt", "text")
+        self.refused("tokenizer", "train", "--input", "a.txt", says=["--output is required", "See `shoal tokenizer train --help`"])
         self.refused("generate", "runs/a", "--temperature", "warm", says=["warm", "--temperature"])
 
     def test_every_rank_is_wrong_and_one_speaks(self):

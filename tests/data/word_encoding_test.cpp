@@ -52,7 +52,7 @@ TEST_CASE("word by word gives the library's own tokens") {
         document = random_text(40);
         return ++num_documents < 200;
       },
-      {.vocab_size = 700});
+      {.vocab_size = 500});
   const TempFolder folder;
   write_bytes(folder / "m.model", model);
   const SentencePieceTokenizer tokenizer(folder / "m.model");

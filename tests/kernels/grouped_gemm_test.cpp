@@ -1,9 +1,8 @@
-// tests/kernels/grouped_gemm_test.cpp: the experts' products against one linear layer per expert, and against oneDNN's way.
+// tests/kernels/grouped_gemm_test.cpp: the experts' products against plain loops, and one linear layer per expert.
 #include "kernels/grouped_gemm.h"
 
 #include <catch2/catch.hpp>
 
-#include "kernels/grouped_gemm_cpu.h"
 #include "tests/kernels/op_test.h"
 
 namespace shoal {

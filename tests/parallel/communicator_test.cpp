@@ -310,7 +310,7 @@ void check_all(Communicator& group) {
 WireBytes play(Communicator& group, Allocator& allocator) {
   const int64_t size = group.size();
   const auto make = [&](Shape shape, DType dtype) {
-    return Tensor::empty(shape, dtype, allocator, MemoryKind::kActivations);
+    return Tensor::zeros(shape, dtype, allocator, MemoryKind::kActivations);
   };
   const std::vector<int64_t> rows(static_cast<size_t>(size), 3);
   const Tensor gathered = make({size * 50}, DType::kBF16);
