@@ -7,7 +7,7 @@
 //            earlier tokens of its document. Documents of length 0 are allowed.
 //
 // Query head h reads kv head h / (heads / kv_heads). Rows of every matrix may be strided (views into a fused projection).
-// Arithmetic in f32 (f64 for f64); probabilities enter the second GEMM in the storage dtype.
+// Arithmetic in f32 (f64 for f64); bf16 operands are widened, probabilities stay f32, results are rounded once.
 #pragma once
 
 #include <vector>

@@ -7,7 +7,8 @@
 //
 // x, W and d_y share one dtype T in {f64, f32, bf16}; y is T, or f32 when T is bf16 (logits). Products of bf16 are
 // summed in f32. A row of y is bitwise independent of how many rows are computed together and of the thread count.
-// CPU: oneDNN; f64 (tests) through Eigen; bf16 on a CPU without bf16 arithmetic is widened to f32 and rounded once.
+// CPU: oneDNN for bf16 where the CPU has bf16 arithmetic, and for f32 from AVX-512 on; else our own tiles, with bf16
+// widened to f32 and rounded once; f64 (tests) through Eigen.
 #pragma once
 
 #include <memory>

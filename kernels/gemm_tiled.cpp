@@ -15,7 +15,6 @@ namespace {
 // A cache tile: kMaxRows x kDepth of A and the partial sums stay in the second-level cache, a panel of B in the first.
 constexpr int64_t kMaxRows = 144, kMaxColumns = 256, kDepth = 256;
 constexpr int kLanes = kLanesOf<float>, kPanel = kPanelOf<float>;
-constexpr int kTileVector = kTileRows <= 8 ? 8 : 16;
 static_assert(kMaxRows % kTileRows == 0 && kMaxColumns % kPanel == 0);
 constexpr int64_t kScratchPerThread = kMaxRows * kDepth + kDepth * kPanel + kMaxRows * kMaxColumns;
 // Products below this many multiply-adds are not worth a parallel region.
@@ -72,9 +71,8 @@ void multiply(const float* a, int64_t a_stride, const float* b, int64_t depth, c
   }
 }
 
-// A [rows, depth] as dense f32 rows: in place, rows a power of two apart would fight for the same cache sets.
-template <class T>
-void take_rows(float* to, const T* from, int64_t stride, int64_t rows, int64_t depth) {
+// A [rows, depth] widened to dense rows.
+void widen_rows(float* to, const bfloat16* from, int64_t stride, int64_t rows, int64_t depth) {
   for (int64_t i = 0; i < rows; ++i) {
 #pragma omp simd
     for (int64_t k = 0; k < depth; ++k) to[i * kDepth + k] = load(from[i * stride + k]);
@@ -85,16 +83,8 @@ void take_rows(float* to, const T* from, int64_t stride, int64_t rows, int64_t d
 template <class T>
 void interleave(float* to, const T* from, int64_t stride, int64_t rows, int64_t depth) {
   for (int64_t begin = 0; begin < rows; begin += kTileRows, to += depth * kTileRows) {
-    int64_t k = 0;
-    if (begin + kTileVector <= rows) {
-      // A whole vector a step: what it writes beyond kTileRows, the next step overwrites.
-      for (; k + 1 < depth; ++k) {
-#pragma omp simd
-        for (int i = 0; i < kTileVector; ++i) to[k * kTileRows + i] = load(from[k * stride + begin + i]);
-      }
-    }
     const int64_t count = std::min<int64_t>(kTileRows, rows - begin);
-    for (; k < depth; ++k) {
+    for (int64_t k = 0; k < depth; ++k) {
       for (int64_t i = 0; i < count; ++i) to[k * kTileRows + i] = load(from[k * stride + begin + i]);
     }
   }
@@ -145,14 +135,17 @@ class TileRun {
  private:
   void run_depth(int64_t k, int64_t depth) {
     const bool sums_rows = p_.b.defined();
+    const float* a = a_block_;
+    int64_t a_stride = kDepth;
     if (sums_rows) {
       dispatch(p_.a, [&](const auto* from) {
         interleave(a_block_, from + k * p_.a.row_stride() + row_, p_.a.row_stride(), rows_, depth);
       });
+    } else if (p_.a.dtype() == DType::kF32) {
+      a_stride = p_.a.row_stride();
+      a = p_.a.data<float>() + row_ * a_stride + k;
     } else {
-      dispatch(p_.a, [&](const auto* from) {
-        take_rows(a_block_, from + row_ * p_.a.row_stride() + k, p_.a.row_stride(), rows_, depth);
-      });
+      widen_rows(a_block_, p_.a.data<bfloat16>() + row_ * p_.a.row_stride() + k, p_.a.row_stride(), rows_, depth);
     }
     Target to{.first = k == 0,
               .last = k + depth == k_,
@@ -167,9 +160,9 @@ class TileRun {
         to.c = p_.c.raw() + ((row_ + i) * p_.c.row_stride() + column_ + j) * size_of(p_.c.dtype());
         with_rows(std::min<int64_t>(kTileRows, rows_ - i), [&](auto rows) {
           if (sums_rows) {
-            multiply<rows, Sums::kAcrossRows>(a_block_ + i * depth, kTileRows, b, depth, to);
+            multiply<rows, Sums::kAcrossRows>(a + i * depth, kTileRows, b, depth, to);
           } else {
-            multiply<rows, Sums::kAlongRows>(a_block_ + i * kDepth, kDepth, b, depth, to);
+            multiply<rows, Sums::kAlongRows>(a + i * a_stride, a_stride, b, depth, to);
           }
         });
       }

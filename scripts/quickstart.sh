@@ -97,7 +97,7 @@ overrides=("run.dir=$run")
 [ -z "$steps" ] || overrides+=("train.steps=$steps")
 set_mpirun "$ranks"
 say "${mpirun[*]} build/shoal train ${configs[*]} ${overrides[*]}"
-"${mpirun[@]}" build/shoal train "${configs[@]}" "${overrides[@]}"
+"${mpirun[@]}" build/shoal train "${configs[@]}" "${overrides[@]}" || die "training ended early; what it left is in $run"
 
 step "Summary"
 build/shoal ngram --train "${train_tokens[@]}" --validation "${validation_tokens[@]}" --json >"$run/ngram.json"
