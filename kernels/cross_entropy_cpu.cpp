@@ -1,5 +1,6 @@
-// kernels/cross_entropy_cpu.cpp: softmax's statistics block by block (online), so that a row comes from memory once; the
-// exponentials wait in a scratch row for the sum, so that each is computed once.
+// kernels/cross_entropy_cpu.cpp: softmax's statistics block by block (online), so that a row comes from memory once.
+//
+// The exponentials wait in a scratch row for the sum, so that each is computed once.
 #include "kernels/cross_entropy_cpu.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// kernels/cross_entropy_cpu.h: the loss's CPU loops. Both throw naming row and target when a target is outside the logits.
+// kernels/cross_entropy_cpu.h: the loss's CPU loops. Throws naming row and target when one is outside the logits.
 #pragma once
 
 #include "core/base/tensor.h"

@@ -19,7 +19,8 @@ struct MlaHeads {
   int64_t v_dim = 0;
 };
 
-void mla_heads_forward(Tensor k, Tensor v, const Tensor& kv, const Tensor& k_rope, const MlaHeads& shape, Stream& stream);
+void mla_heads_forward(Tensor k, Tensor v, const Tensor& kv, const Tensor& k_rope, const MlaHeads& shape,
+                       Stream& stream);
 // Overwrites d_kv and d_k_rope.
 void mla_heads_backward(Tensor d_kv, Tensor d_k_rope, const Tensor& d_k, const Tensor& d_v, const MlaHeads& shape,
                         Stream& stream);

@@ -1,4 +1,4 @@
-// kernels/permute_rows_cpu.cpp: moved rows are copied as bytes; summed rows meet in a scratch row of the arithmetic type.
+// kernels/permute_rows_cpu.cpp: moved rows are copied as bytes; summed rows meet in a scratch row.
 #include "kernels/permute_rows_cpu.h"
 
 #include <algorithm>

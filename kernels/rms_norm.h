@@ -16,8 +16,8 @@ namespace shoal {
 void rms_norm_forward(Tensor out, Tensor inv_rms, const Tensor& x, const Tensor& weight, double eps, Stream& stream);
 
 // d_x is overwritten, or added to (the residual's gradient already in it). d_weight [width] f32 (f64) Accumulates, in
-// an order that depends on neither thread count nor time (the sum over
-// rows is formed first and added once). d_x may alias d_out when it overwrites.
+// an order that depends on neither thread count nor time (the sum over rows is formed first and added once). d_x may
+// alias d_out when it overwrites.
 void rms_norm_backward(Tensor d_x, Tensor d_weight, const Tensor& d_out, const Tensor& x, const Tensor& weight,
                        const Tensor& inv_rms, Write d_x_mode, Stream& stream);
 

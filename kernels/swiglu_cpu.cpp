@@ -1,4 +1,4 @@
-// kernels/swiglu_cpu.cpp: silu(gate) * up in one visit; backward recomputes the sigmoid, which is cheaper than keeping it.
+// kernels/swiglu_cpu.cpp: silu(gate) * up in one visit; recomputing the sigmoid is cheaper than keeping it.
 #include "kernels/swiglu_cpu.h"
 
 #include "kernels/operands.h"

@@ -1,7 +1,7 @@
 // kernels/vector_math.h: exp and sigmoid written so that loops over them vectorise.
 //
-// f32: range reduction and a polynomial, within 2 units in the last place of the exact value; results below the smallest
-// normal number (2^-126) are 0; Inf and NaN behave as in std::exp. f64 serves tests and calls std::exp.
+// f32: range reduction and a polynomial, within 2 units in the last place of the exact value; results below the
+// smallest normal number (2^-126) are 0; Inf and NaN behave as in std::exp. f64 serves tests and calls std::exp.
 #pragma once
 
 #include <bit>

@@ -109,7 +109,7 @@ cat <<END
 
 Run folder    $run
 Again         build/shoal generate $run/final --prompt "..."
-TensorBoard   pip install tensorboard && tensorboard --logdir runs
-              (Debian 12 has no package; in a virtual environment: python3 -m venv, of python3-venv)
+TensorBoard   python3 -m venv build/tb && build/tb/bin/pip install tensorboard && build/tb/bin/tensorboard --logdir runs
+              (Debian 12 has no package of it; python3 -m venv wants the package python3-venv)
 All of this took $((SECONDS / 60)) min $((SECONDS % 60)) s.
 END

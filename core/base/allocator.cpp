@@ -98,9 +98,10 @@ std::shared_ptr<std::byte> Allocator::allocate(int64_t bytes, MemoryKind kind) {
           report += fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<MemoryKind>(k)),
                                 static_cast<double>(pool_->use.now_bytes[static_cast<size_t>(k)]) / (1 << 20));
         }
-        fail("out of memory: {:.1f} MiB for {} refused by the machine; in use: {}; lower train.microbatch or "
-             "the model's size, or start more ranks on more machines",
-             static_cast<double>(bytes) / (1 << 20), name_of(kind), report);
+        fail(
+            "out of memory: {:.1f} MiB for {} refused by the machine; in use: {}; lower train.microbatch or "
+            "the model's size, or start more ranks on more machines",
+            static_cast<double>(bytes) / (1 << 20), name_of(kind), report);
       }
     }
     pool_->count(counted, kind);

@@ -21,7 +21,7 @@ std::string_view name_of(MemoryKind kind);
 
 struct MemoryUse {
   std::array<int64_t, kNumMemoryKinds> now_bytes{};
-  std::array<int64_t, kNumMemoryKinds> peak_bytes{};        // each category's own high-water mark
+  std::array<int64_t, kNumMemoryKinds> peak_bytes{};           // each category's own high-water mark
   std::array<int64_t, kNumMemoryKinds> at_total_peak_bytes{};  // the split at the moment of total_peak_bytes
   int64_t total_now_bytes = 0;
   int64_t total_peak_bytes = 0;

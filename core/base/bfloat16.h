@@ -33,9 +33,13 @@ static_assert(sizeof(bfloat16) == 2);
 
 // One spelling for reading and writing an element of any floating storage type.
 template <class T>
-inline auto load(T value) { return value; }
+inline auto load(T value) {
+  return value;
+}
 inline float load(bfloat16 value) { return static_cast<float>(value); }
 template <class T, class V>
-inline T store(V value) { return static_cast<T>(value); }
+inline T store(V value) {
+  return static_cast<T>(value);
+}
 
 }  // namespace shoal

@@ -43,11 +43,11 @@ std::string check_message(fmt::format_string<Args...> format, Args&&... args) {
   } while (false)
 
 // Compares two formattable values and prints both.
-#define SHOAL_CHECK_EQ(a, b)                                                                        \
-  do {                                                                                              \
-    const auto& shoal_a_ = (a);                                                                     \
-    const auto& shoal_b_ = (b);                                                                     \
-    if (!(shoal_a_ == shoal_b_)) [[unlikely]]                                                       \
-      ::shoal::detail::check_failed(__FILE__, __LINE__, #a " == " #b,                               \
+#define SHOAL_CHECK_EQ(a, b)                                                                         \
+  do {                                                                                               \
+    const auto& shoal_a_ = (a);                                                                      \
+    const auto& shoal_b_ = (b);                                                                      \
+    if (!(shoal_a_ == shoal_b_)) [[unlikely]]                                                        \
+      ::shoal::detail::check_failed(__FILE__, __LINE__, #a " == " #b,                                \
                                     ::shoal::detail::check_message("{} vs {}", shoal_a_, shoal_b_)); \
   } while (false)

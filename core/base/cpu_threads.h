@@ -7,10 +7,10 @@
 namespace shoal {
 
 struct CpuThreads {
-  std::vector<int> cpus;      // this process's affinity mask when it started
-  int ranks_on_mask = 1;      // local ranks that share the mask (all of them when mpirun bound nobody)
-  int num_threads = 1;        // CPUs in the mask / ranks that share it, at least 1
-  bool pinned = false;        // OpenMP threads were pinned one per CPU
+  std::vector<int> cpus;  // this process's affinity mask when it started
+  int ranks_on_mask = 1;  // local ranks that share the mask (all of them when mpirun bound nobody)
+  int num_threads = 1;    // CPUs in the mask / ranks that share it, at least 1
+  bool pinned = false;    // OpenMP threads were pinned one per CPU
 };
 
 // CPUs this process may run on, ascending.

@@ -37,17 +37,40 @@ constexpr std::string_view name_of(DType dtype) {
 
 template <class T>
 struct DTypeOf;
-template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
-template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOf<bfloat16> { static constexpr DType value = DType::kBF16; };
-template <> struct DTypeOf<int64_t> { static constexpr DType value = DType::kI64; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOf<uint8_t> { static constexpr DType value = DType::kU8; };
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<bfloat16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
 
 // The type arithmetic on T is done in: double for f64, float for f32 and bf16.
 template <class T>
-struct ArithmeticOf { using type = T; };
-template <> struct ArithmeticOf<bfloat16> { using type = float; };
+struct ArithmeticOf {
+  using type = T;
+};
+template <>
+struct ArithmeticOf<bfloat16> {
+  using type = float;
+};
 template <class T>
 using Arithmetic = typename ArithmeticOf<T>::type;
 

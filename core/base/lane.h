@@ -68,7 +68,9 @@ void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks);
 template <class T>
 T run_lane(Lane& lane, Task<T> task) {
   std::optional<T> result;
-  auto store_result = [](Task<T> inner, std::optional<T>& out) -> Task<void> { out.emplace(co_await std::move(inner)); };
+  auto store_result = [](Task<T> inner, std::optional<T>& out) -> Task<void> {
+    out.emplace(co_await std::move(inner));
+  };
   Lane* const lanes[] = {&lane};
   std::vector<Task<void>> tasks;
   tasks.push_back(store_result(std::move(task), result));

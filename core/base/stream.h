@@ -38,7 +38,9 @@ class Stream {
   }
 
   // An uninitialised activation or scratch tensor on this stream's device.
-  Tensor activation(Shape shape, DType dtype) { return Tensor::empty(shape, dtype, allocator_, MemoryKind::kActivations); }
+  Tensor activation(Shape shape, DType dtype) {
+    return Tensor::empty(shape, dtype, allocator_, MemoryKind::kActivations);
+  }
   Tensor workspace(Shape shape, DType dtype) { return Tensor::empty(shape, dtype, allocator_, MemoryKind::kWorkspace); }
 
   // Times every op from now on (for `bench`).

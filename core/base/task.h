@@ -43,7 +43,9 @@ struct TaskPromise : TaskPromiseBase {
   std::optional<T> value;
   Task<T> get_return_object();
   template <class V>
-  void return_value(V&& v) { value.emplace(std::forward<V>(v)); }
+  void return_value(V&& v) {
+    value.emplace(std::forward<V>(v));
+  }
   T take() {
     if (error) std::rethrow_exception(error);
     return std::move(*value);

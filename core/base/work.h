@@ -18,11 +18,11 @@ constexpr int kNumWorkKinds = 5;
 std::string_view name_of(WorkKind kind);
 
 struct Work {
-  const char* op = "";          // "gemm.forward": a literal, stable, lower case
+  const char* op = "";  // "gemm.forward": a literal, stable, lower case
   WorkKind kind = WorkKind::kElementwise;
-  double model_flops = 0;       // the closed form's share (model.md): what MFU counts
-  double executed_flops = 0;    // what the machine does: recompute, attention's extra GEMMs
-  double bytes = 0;             // read and written, each operand once
+  double model_flops = 0;     // the closed form's share (model.md): what MFU counts
+  double executed_flops = 0;  // what the machine does: recompute, attention's extra GEMMs
+  double bytes = 0;           // read and written, each operand once
   DType precision = DType::kF32;
 };
 

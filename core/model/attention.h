@@ -12,16 +12,16 @@ namespace shoal {
 
 // Kept from forward for backward. rows = tokens of the microbatch.
 struct GqaSaved {
-  Tensor x;            // [rows, hidden] the layer's input
-  Tensor qkv;          // [rows, (heads + 2 kv_heads) * head_dim]; rotated in place when there is no q/k norm
-  Tensor q, k;         // rotated, normalised copies; undefined without q/k norm
+  Tensor x;     // [rows, hidden] the layer's input
+  Tensor qkv;   // [rows, (heads + 2 kv_heads) * head_dim]; rotated in place when there is no q/k norm
+  Tensor q, k;  // rotated, normalised copies; undefined without q/k norm
   NormSaved q_norm, k_norm;
   Tensor out;          // [rows, heads * head_dim]
   Tensor log_sum_exp;  // [heads, rows]
 };
 
 struct MlaSaved {
-  Tensor x;            // [rows, hidden]
+  Tensor x;                // [rows, hidden]
   Tensor q_a, q_a_normed;  // [rows, q_lora_rank]; undefined without q low-rank
   NormSaved q_a_norm;
   Tensor q;            // [rows, heads * qk_dim], rotated

@@ -21,18 +21,16 @@ AttentionShape shape_of(const ModelConfig& model) {
 
 AttentionGqa::AttentionGqa(const ModelContext& context, const std::string& prefix)
     : shape_(shape_of(context.config)),
-      qkv_(context.store, prefix + "qkv", (shape_.heads + 2 * shape_.kv_heads) * shape_.qk_dim,
-           context.config.hidden(), context.init_std()),
-      rope_(context.config.attention().rope(), shape_.qk_dim, context.max_position, context.compute,
-            context.allocator),
+      qkv_(context.store, prefix + "qkv", (shape_.heads + 2 * shape_.kv_heads) * shape_.qk_dim, context.config.hidden(),
+           context.init_std()),
+      rope_(context.config.attention().rope(), shape_.qk_dim, context.max_position, context.compute, context.allocator),
       out_(context.store, prefix + "out", context.config.hidden(), q_width(), context.residual_init_std()) {
   shape_.scale *= rope_.softmax_factor;
   const AttentionConfig::QkNorm kind = context.config.attention().qk_norm();
   if (kind != AttentionConfig::NONE) {
     const bool per_head = kind == AttentionConfig::PER_HEAD;
     q_norm_.emplace(context.store, prefix + "q_norm", per_head ? shape_.qk_dim : q_width(), context.config.norm_eps());
-    k_norm_.emplace(context.store, prefix + "k_norm", per_head ? shape_.qk_dim : kv_width(),
-                    context.config.norm_eps());
+    k_norm_.emplace(context.store, prefix + "k_norm", per_head ? shape_.qk_dim : kv_width(), context.config.norm_eps());
   }
 }
 
@@ -76,8 +74,8 @@ Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, Atten
   Tensor d_q = d_qkv.columns(0, q_width());
   Tensor d_k = d_qkv.columns(q_width(), kv_width());
   Tensor d_v = d_qkv.columns(q_width() + kv_width(), kv_width());
-  attention_backward(d_q, d_k, d_v, d_attention, q_norm_ ? s.q : q_raw, q_norm_ ? s.k : k_raw, v, s.out,
-                     s.log_sum_exp, batch.document_offsets, shape_, stream);
+  attention_backward(d_q, d_k, d_v, d_attention, q_norm_ ? s.q : q_raw, q_norm_ ? s.k : k_raw, v, s.out, s.log_sum_exp,
+                     batch.document_offsets, shape_, stream);
   d_attention = {};
   rope_backward(d_q, batch.positions, rope_.table, rope_shape(shape_.heads), stream);
   rope_backward(d_k, batch.positions, rope_.table, rope_shape(shape_.kv_heads), stream);

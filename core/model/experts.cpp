@@ -39,8 +39,7 @@ Task<Tensor> Experts::forward(Tensor x, const RoutePlan& plan, ExpertsSaved& sav
   co_return out;
 }
 
-Task<Experts::Gradients> Experts::backward(Tensor d_out, const RoutePlan& plan, ExpertsSaved& saved,
-                                           Lane& lane) const {
+Task<Experts::Gradients> Experts::backward(Tensor d_out, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
   co_await gate_up_.ready(lane);
   co_await down_.ready(lane);
   ExpertsSaved s = std::exchange(saved, {});

@@ -15,9 +15,9 @@ struct MlpSaved {
 };
 
 struct RouterSaved {
-  Tensor x;        // [rows, hidden] f32 (f64)
-  Tensor scores;   // [rows, num_experts] f32 (f64)
-  Tensor experts;  // [rows, topk] i32, ascending within a row
+  Tensor x;         // [rows, hidden] f32 (f64)
+  Tensor scores;    // [rows, num_experts] f32 (f64)
+  Tensor experts;   // [rows, topk] i32, ascending within a row
   Tensor d_scores;  // [rows, num_experts] balance losses' gradient; undefined without them
 };
 

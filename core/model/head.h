@@ -11,7 +11,7 @@
 namespace shoal {
 
 struct HeadSaved {
-  Tensor x;       // [rows, hidden] input
+  Tensor x;  // [rows, hidden] input
   NormSaved norm;
   Tensor d_normed;  // [rows, hidden]
 };

@@ -4,8 +4,8 @@
 namespace shoal {
 
 Linear::Linear(ParameterStore& store, std::string name, int64_t out, int64_t in, double init_std, bool always_f32)
-    : weight_(store.add({.name = std::move(name), .shape = {out, in}, .init_std = init_std, .always_f32 = always_f32})) {
-}
+    : weight_(
+          store.add({.name = std::move(name), .shape = {out, in}, .init_std = init_std, .always_f32 = always_f32})) {}
 
 Task<Tensor> Linear::forward(Tensor x, Lane& lane) const {
   co_await weight_.ready(lane);

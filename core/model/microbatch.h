@@ -9,9 +9,9 @@
 namespace shoal {
 
 struct Microbatch {
-  Tensor tokens;     // [rows] i32
-  Tensor targets;    // [rows] i32, -1: masked; undefined for generation
-  Tensor positions;  // [rows] i32, within the document
+  Tensor tokens;                          // [rows] i32
+  Tensor targets;                         // [rows] i32, -1: masked; undefined for generation
+  Tensor positions;                       // [rows] i32, within the document
   std::vector<int64_t> document_offsets;  // attention never crosses these; back() == rows
   std::vector<int64_t> sequence_offsets;  // runs of the per-sequence balance loss; back() == rows
 

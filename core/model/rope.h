@@ -8,7 +8,7 @@ namespace shoal {
 
 // From the config: what the rotation of one attention layer needs.
 struct Rope {
-  Tensor table;               // [max_position, dim / 2, 2]
+  Tensor table;  // [max_position, dim / 2, 2]
   RopeLayout layout = RopeLayout::kHalfSplit;
   double softmax_factor = 1;  // YaRN's, multiplies the attention scale
 

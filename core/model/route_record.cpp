@@ -48,9 +48,10 @@ RouteRecord::RouteRecord(std::string path, const RouteRecordShape& shape, bool w
     : path_(std::move(path)), shape_(shape) {
   file_ = ::open(path_.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
   if (file_ < 0) {
-    fail("cannot open the routing record '{}': {}; record one by a run with moe.routing: LEARNED and this "
-         "moe.replay_file",
-         path_, std::strerror(errno));
+    fail(
+        "cannot open the routing record '{}': {}; record one by a run with moe.routing: LEARNED and this "
+        "moe.replay_file",
+        path_, std::strerror(errno));
   }
   Header found;
   const Header expected = header_of(shape);
@@ -60,10 +61,11 @@ RouteRecord::RouteRecord(std::string path, const RouteRecordShape& shape, bool w
     if (!read_ok || std::memcmp(found.magic, expected.magic, sizeof(found.magic)) != 0) {
       fail("'{}' is not a routing record of Shoal", path_);
     }
-    fail("the routing record '{}' has {} MoE layers, top-{} of {} experts, {} rows a step; this run has {}, top-{} of "
-         "{}, {}: record it anew with this model and batch",
-         path_, found.moe_layers, found.topk, found.num_experts, found.rows_per_step, expected.moe_layers,
-         expected.topk, expected.num_experts, expected.rows_per_step);
+    fail(
+        "the routing record '{}' has {} MoE layers, top-{} of {} experts, {} rows a step; this run has {}, top-{} of "
+        "{}, {}: record it anew with this model and batch",
+        path_, found.moe_layers, found.topk, found.num_experts, found.rows_per_step, expected.moe_layers, expected.topk,
+        expected.num_experts, expected.rows_per_step);
   }
 }
 

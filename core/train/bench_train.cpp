@@ -1,11 +1,11 @@
 // core/train/bench_train.cpp: steps and ceiling in turn, medians of both.
 #include "core/train/bench_train.h"
 
+#include <nlohmann/json.hpp>
 #include <omp.h>
 
 #include <algorithm>
 #include <chrono>
-#include <nlohmann/json.hpp>
 
 #include "core/model/flops.h"
 #include "core/train/gemm_peak.h"

@@ -17,13 +17,13 @@ struct BenchTrain {
   double flops_per_token = 0;  // causal, without MTP
   double step_ms = 0;          // median
   double tokens_per_s = 0;
-  double tflops = 0;           // over all ranks
-  double gemm_tflops = 0;      // packed 1024³ on all ranks at once, median of the measurements between the steps
+  double tflops = 0;       // over all ranks
+  double gemm_tflops = 0;  // packed 1024³ on all ranks at once, median of the measurements between the steps
   double share_of_gemm_rate = 0;
-  int64_t peak_memory_bytes = 0;       // this rank's tensors
+  int64_t peak_memory_bytes = 0;  // this rank's tensors
   MemoryUse memory;
-  int64_t primitives_per_step = 0;     // GEMM primitives made in the last step: 0 once warm
-  WorkByOp profile;                    // of one extra step, every op timed
+  int64_t primitives_per_step = 0;  // GEMM primitives made in the last step: 0 once warm
+  WorkByOp profile;                 // of one extra step, every op timed
   double profile_step_ms = 0;
 };
 

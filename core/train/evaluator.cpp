@@ -45,8 +45,7 @@ ValidationMetrics Evaluator::run(ModelRuntime& runtime, Communicator& group) con
     const Batch batch = read_batch(*stream_, range);
     const std::vector<Microbatch> pieces = make_microbatches(batch, 1, 0, 0, num_sequences_, stream);
     TransformerSaved unused;
-    const Tensor losses =
-        run_lane(runtime.lane(), runtime.model().forward(pieces[0], false, unused, runtime.lane()));
+    const Tensor losses = run_lane(runtime.lane(), runtime.model().forward(pieces[0], false, unused, runtime.lane()));
     add(sums, batch.targets, losses, runtime);
   }
   for (Router* router : runtime.model().routers()) router->clear_statistics(stream);

@@ -23,8 +23,8 @@ class Evaluator {
 
  private:
   struct Sums {
-    double nats = 0;        // over every scored token
-    double text_nats = 0;   // over scored tokens that stand for bytes
+    double nats = 0;       // over every scored token
+    double text_nats = 0;  // over scored tokens that stand for bytes
     int64_t tokens = 0;
     int64_t bytes = 0;
   };

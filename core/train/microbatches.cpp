@@ -40,8 +40,7 @@ std::vector<Microbatch> make_microbatches(const Batch& batch, int64_t count, int
     microbatch.step = step;
     microbatch.first_global_row = (batch.range.first + share.first - step_first) * batch.seq_len;
     microbatch.sequence_scale = 1.0 / static_cast<double>(step_sequences);
-    microbatch.rows_share =
-        static_cast<double>(piece.rows()) / static_cast<double>(step_sequences * batch.seq_len);
+    microbatch.rows_share = static_cast<double>(piece.rows()) / static_cast<double>(step_sequences * batch.seq_len);
     microbatches.push_back(std::move(microbatch));
   }
   return microbatches;

@@ -23,8 +23,8 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, Communicator& dense_group,
                              .compute = options.compute,
                              .max_position = options.max_position};
   model_ = std::make_unique<Transformer>(context, TransformerPart::whole(config_));
-  buckets_ = std::make_unique<GradientBuckets>(store_, dense_group, expert_group, options.compute,
-                                               options.bucket_bytes, options.train, allocator_);
+  buckets_ = std::make_unique<GradientBuckets>(store_, dense_group, expert_group, options.compute, options.bucket_bytes,
+                                               options.train, allocator_);
 }
 
 void ModelRuntime::initialize(uint64_t seed) { buckets_->initialize(seed, stream_); }

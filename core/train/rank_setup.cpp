@@ -62,9 +62,10 @@ void check_shared_folder(const std::filesystem::path& folder, Communicator& worl
   int64_t found = -1;
   std::ifstream(file) >> found;
   if (found != nonce.data<int64_t>()[0]) {
-    fail("run.dir '{}' on {} is not the folder that rank 0 writes to: all ranks need one shared folder; mount it "
-         "everywhere under the same path, or point run.dir to one that is",
-         folder.string(), host_name());
+    fail(
+        "run.dir '{}' on {} is not the folder that rank 0 writes to: all ranks need one shared folder; mount it "
+        "everywhere under the same path, or point run.dir to one that is",
+        folder.string(), host_name());
   }
   wait(world.barrier());
   if (world.rank() == 0) std::filesystem::remove(file);

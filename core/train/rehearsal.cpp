@@ -72,12 +72,12 @@ DryRun dry_run(const Config& config, const ProcessMesh& mesh, DType compute) {
   run.parameters = counts.total;
   run.active_parameters = counts.active;
   run.flops_per_token = flops_per_token(config.model(), config.data().seq_len(), FlopConvention{});
-  const double my_share = static_cast<double>(share_of(config.train().global_batch(), mesh.data().rank(),
-                                                       mesh.data().size()).count) /
-                          static_cast<double>(config.train().global_batch());
-  run.stated_flops_per_token = my_share > 0 ? rehearsal.runtime().stream().model_flops() /
-                                                  (my_share * static_cast<double>(run.tokens_per_step))
-                                            : 0;
+  const double my_share =
+      static_cast<double>(share_of(config.train().global_batch(), mesh.data().rank(), mesh.data().size()).count) /
+      static_cast<double>(config.train().global_batch());
+  run.stated_flops_per_token =
+      my_share > 0 ? rehearsal.runtime().stream().model_flops() / (my_share * static_cast<double>(run.tokens_per_step))
+                   : 0;
   run.memory = rehearsal.runtime().allocator().use();
   return run;
 }

@@ -122,8 +122,7 @@ void TrainStep::balance(StepOutcome& outcome) {
   const int64_t layers = static_cast<int64_t>(routers.size());
   const Tensor table = stream.workspace({layers, static_cast<int64_t>(counts.size()) / layers}, DType::kI64);
   table.copy_from(counts);
-  const std::vector<double> violations =
-      balance_experts(biases, table, routers[0]->bias_update_rate(), group_, stream);
+  const std::vector<double> violations = balance_experts(biases, table, routers[0]->bias_update_rate(), group_, stream);
   outcome.max_violation = *std::max_element(violations.begin(), violations.end());
 }
 

@@ -20,8 +20,8 @@ struct StepInput {
 };
 
 struct StepOutcome {
-  double loss = 0;      // mean over the step's unmasked tokens, all ranks
-  double aux_loss = 0;  // balance losses as they enter the gradient
+  double loss = 0;            // mean over the step's unmasked tokens, all ranks
+  double aux_loss = 0;        // balance losses as they enter the gradient
   int64_t scored_tokens = 0;  // all ranks
   double grad_norm = 0;
   double clip_factor = 1;

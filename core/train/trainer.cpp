@@ -25,9 +25,7 @@ namespace shoal {
 
 namespace {
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void say(const std::string& line) {
   fmt::print("{}\n", line);
@@ -62,8 +60,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
-      runtime_(config_.model(), mesh.data(), mesh.expert_data(),
-               training_options(config_, DeviceKind::kCpu, compute_)),
+      runtime_(config_.model(), mesh.data(), mesh.expert_data(), training_options(config_, DeviceKind::kCpu, compute_)),
       step_(runtime_, mesh.data(), config_.optim(), moments_dtype(config_.precision()), config_.run().seed()) {
   if (config_.data().validation_size() > 0) {
     evaluator_.emplace(open_validation_stream(config_.data(), config_.model().vocab(), tokenizer_.get()),
@@ -111,7 +108,8 @@ void Trainer::start_prefetch() {
     mine.first += batches.first_sequence(step);
     return mine;
   };
-  prefetcher_ = std::make_unique<Prefetcher>(training_, std::move(ranges), std::max(1, config_.data().prefetch_steps()));
+  prefetcher_ =
+      std::make_unique<Prefetcher>(training_, std::move(ranges), std::max(1, config_.data().prefetch_steps()));
 }
 
 void Trainer::announce() {

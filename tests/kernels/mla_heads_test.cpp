@@ -75,5 +75,6 @@ TEST_CASE("shapes that do not belong together are refused", "[mla_heads]") {
   Tensor v = stream.activation({6, 12}, DType::kF64);
   const Tensor kv = random_tensor({6, 27}, stream, 1);
   const Tensor k_rope = random_tensor({6, 2}, stream, 2);
-  CHECK_THROWS_WITH(mla_heads_forward(k, v, kv, k_rope, shape, stream), Catch::Matchers::Contains("[6, 20] vs [6, 21]"));
+  CHECK_THROWS_WITH(mla_heads_forward(k, v, kv, k_rope, shape, stream),
+                    Catch::Matchers::Contains("[6, 20] vs [6, 21]"));
 }

@@ -1,6 +1,5 @@
 // tests/train/layout_test.cpp: one rank or several, the same training: bitwise where it is promised.
 #include <catch2/catch.hpp>
-
 #include <unistd.h>
 
 #include <cmath>
@@ -93,11 +92,11 @@ TEST_CASE("ranks agree to 1e-4 over 50 steps with routing replayed, and choose a
   Communicator& world = *job.world;
   SelfCommunicator self;
   Config config = layout_config(7, 3);  // no rank count divides it
-  const std::string path = (std::filesystem::temp_directory_path() /
-                            ("shoal_routes_" + std::to_string(getuid()) + "_" +
-                             std::to_string(std::atoi(std::getenv("OMPI_COMM_WORLD_RANK"))) + "_" +
-                             std::to_string(getpid())))
-                               .string();
+  const std::string path =
+      (std::filesystem::temp_directory_path() /
+       ("shoal_routes_" + std::to_string(getuid()) + "_" +
+        std::to_string(std::atoi(std::getenv("OMPI_COMM_WORLD_RANK"))) + "_" + std::to_string(getpid())))
+          .string();
   RouteRecord::create(path, record_shape(config));
   auto record = std::make_shared<RouteRecord>(path, record_shape(config), true);
   const Trace reference = train(config, self, 50, record);

@@ -255,8 +255,8 @@ TEST_CASE("the simulated device agrees with the CPU on memory and with the close
         CHECK(played.peak_bytes[static_cast<size_t>(k)] == on_cpu.peak_bytes[static_cast<size_t>(k)]);
       }
       CHECK(played.total_peak_bytes == on_cpu.total_peak_bytes);
-      const double closed = flops_per_token(model, config.data().seq_len(), FlopConvention{}) *
-                            static_cast<double>(tokens);
+      const double closed =
+          flops_per_token(model, config.data().seq_len(), FlopConvention{}) * static_cast<double>(tokens);
       CHECK(real.runtime().stream().model_flops() == Approx(closed).epsilon(1e-12));
       CHECK(simulated.runtime().stream().model_flops() == Approx(closed).epsilon(1e-12));
     }
