@@ -13,7 +13,8 @@ namespace shoal {
 // smoothed by adding k to each:
 //   unigram  p(b)     = (count(b) + k) / (tokens + k * vocab)
 //   bigram   p(b | a) = (count(a b) + k) / (count(a) + k * vocab)
-// with the k of a grid that is best for these validation tokens. The bigram runs across document ends, as training does.
+// with the k of a grid that is best for these validation tokens. The bigram runs across document ends, as training
+// does.
 struct NgramEntropy {
   double unigram_nats = 0;
   double unigram_k = 0;

@@ -18,7 +18,8 @@ struct CorpusCounts {
 };
 
 // Every document, in the order of `reader`, followed by its end of document; written whatever the number of threads
-// just the same. `progress` is called now and then. Does not call writer.finish(). Throws what reading or encoding does.
+// just the same. `progress` is called now and then. Does not call writer.finish(). Throws what reading or encoding
+// does.
 CorpusCounts tokenize_corpus(TextReader& reader, const Tokenizer& tokenizer, IndexedDatasetWriter& writer,
                              int num_threads, const std::function<void(const CorpusCounts&)>& progress);
 

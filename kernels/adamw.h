@@ -1,7 +1,8 @@
 // kernels/adamw.h: one pass of AdamW (arXiv:1711.05101) over a flat shard.
 //
 //   master  [n] f32 (f64)            m, v  [n] f32 or bf16 (f64)         grad  [n] f32 (f64)
-//   weight  [n] f32, bf16 (f64)      the new master in the compute dtype, for the gather; may be undefined or alias master
+//   weight  [n] f32, bf16 (f64)      the new master in the compute dtype, for the gather; may be undefined or alias
+//                                    master
 #pragma once
 
 #include "core/base/stream.h"

@@ -2,12 +2,14 @@
 // arXiv:2205.14135): memory linear in the sequence, no [tokens, tokens] matrix.
 //
 //   q    [tokens, heads * qk_dim]       k    [tokens, kv_heads * qk_dim]     v  [tokens, kv_heads * v_dim]
-//   out  [tokens, heads * v_dim]        log_sum_exp  [heads, tokens] f32 (f64 when q is f64), natural log, scaled logits
+//   out  [tokens, heads * v_dim]        log_sum_exp  [heads, tokens] f32 (f64 when q is f64), natural log, scaled
+//                                                    logits
 //   offsets  document d is tokens [offsets[d], offsets[d + 1]); offsets.back() == tokens. A token sees itself and the
 //            earlier tokens of its document. Documents of length 0 are allowed.
 //
-// Query head h reads kv head h / (heads / kv_heads). Rows of every matrix may be strided (views into a fused projection).
-// Arithmetic in f32 (f64 for f64); bf16 operands are widened, probabilities stay f32, results are rounded once.
+// Query head h reads kv head h / (heads / kv_heads). Rows of every matrix may be strided (views into a fused
+// projection). Arithmetic in f32 (f64 for f64); bf16 operands are widened, probabilities stay f32, results are rounded
+// once.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,5 @@
-// kernels/attention_block.h: what attention's two directions share: blocks of rows in dense scratch, and their products.
+// kernels/attention_block.h: what attention's two directions share: blocks of rows in dense scratch, and their
+// products.
 #pragma once
 
 #include <omp.h>

@@ -1,8 +1,9 @@
-// kernels/gemm_onednn.h: matrix products by oneDNN: a cache of primitives, weights packed once, memory brought by the caller.
+// kernels/gemm_onednn.h: matrix products by oneDNN: a cache of primitives, weights packed once, memory brought by the
+// caller.
 //
-// Used where oneDNN's product is fast and a row of it does not depend on its company: bf16 on CPUs with bf16 arithmetic,
-// f32 from AVX-512 on. A primitive has fixed sizes (run-time sizes would leave the weights unpacked); the packed layout
-// is the same for every number of rows, so one packed copy serves all.
+// Used where oneDNN's product is fast and a row of it does not depend on its company: bf16 on CPUs with bf16
+// arithmetic, f32 from AVX-512 on. A primitive has fixed sizes (run-time sizes would leave the weights unpacked); the
+// packed layout is the same for every number of rows, so one packed copy serves all.
 #pragma once
 
 #include <cstddef>

@@ -1,9 +1,10 @@
-// kernels/gemm_tiled.h: f32 matrix products in register tiles, for CPUs on which oneDNN's f32 product is not row-stable.
+// kernels/gemm_tiled.h: f32 matrix products in register tiles, for CPUs on which oneDNN's f32 product is not
+// row-stable.
 //
-// Every element of C is one chain of fused multiply-adds over k, ascending, whatever the tile, the number of rows or the
-// threads: that is what makes a row of y bitwise independent of its company. (oneDNN below AVX-512 chooses its kernels,
-// and with them the order of the sum, by M and by the thread count.) Operands stored in bf16 are widened as they enter
-// a tile, and the result is rounded once as it leaves.
+// Every element of C is one chain of fused multiply-adds over k, ascending, whatever the tile, the number of rows or
+// the threads: that is what makes a row of y bitwise independent of its company. (oneDNN below AVX-512 chooses its
+// kernels, and with them the order of the sum, by M and by the thread count.) Operands stored in bf16 are widened as
+// they enter a tile, and the result is rounded once as it leaves.
 //
 // Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 34(3), 2008.
 #pragma once

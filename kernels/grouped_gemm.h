@@ -6,8 +6,8 @@
 //   d_w      [num_experts, out, in]   f32 (f64 when x is f64)
 //
 // An expert nobody chose has no rows: its y is empty, its d_w is zeroed (kOverwrites) or left (kAccumulates). Rows per
-// expert are rounded up to 32 in scratch, with zero rows, so that oneDNN primitives repeat; the padding is never stored.
-// dtypes and bitwise promises as in gemm.h.
+// expert are rounded up to 32 in scratch, with zero rows, so that oneDNN primitives repeat; the padding is never
+// stored. dtypes and bitwise promises as in gemm.h.
 #pragma once
 
 #include <span>

@@ -29,7 +29,8 @@ struct VectorOf {
 template <class A>
 using Vector = typename VectorOf<A>::type;
 
-// Where element (i, k) of A lies: at a[i * stride + k], or, when the sum runs over rows of memory, at a[k * stride + i].
+// Where element (i, k) of A lies: at a[i * stride + k], or, when the sum runs over rows of memory, at a[k * stride +
+// i].
 enum class Sums { kAlongRows, kAcrossRows };
 
 // sums [rows][2] += A [rows, depth] · B [depth, kPanelOf], element (k, j) of B at b[k * b_stride + j].

@@ -6,8 +6,8 @@
 //   weights  [tokens, topk] f32 (f64)         in the order of `experts`
 //   bias     [num_experts] f32, or undefined  added to the scores for the choice only, never in the weights
 //
-// Choice (formats of DeepSeek-V3): groups are ranked (sum of their two best, or best, biased scores), experts outside the
-// best topk_groups are out (-inf), then the topk best biased scores win; ties take the lower id, for groups too.
+// Choice (formats of DeepSeek-V3): groups are ranked (sum of their two best, or best, biased scores), experts outside
+// the best topk_groups are out (-inf), then the topk best biased scores win; ties take the lower id, for groups too.
 // Weight: score / (sum of chosen scores + 1e-20) if normalize, times route_scale.
 #pragma once
 

@@ -154,8 +154,8 @@ A weight_divisor(const A* scores, const int32_t* experts, const RouterShape& sha
   return sum + static_cast<A>(kTinySum);
 }
 
-// d_scores of one token: what the balance loss says, plus, for the chosen ones, with w_j = α s_j / D and D = Σ s + tiny,
-// dL/ds_j = α / D * (dw_j - Σ_k dw_k s_k / D); without normalisation α dw_j.
+// d_scores of one token: what the balance loss says, plus, for the chosen ones, with w_j = α s_j / D and D = Σ s +
+// tiny, dL/ds_j = α / D * (dw_j - Σ_k dw_k s_k / D); without normalisation α dw_j.
 template <class A>
 void weight_gradient_row(A* d_scores, const A* d_weights, const A* scores, const int32_t* experts,
                          const RouterShape& shape) {

@@ -22,8 +22,8 @@ struct DecaySegment {
   friend bool operator==(const DecaySegment&, const DecaySegment&) = default;
 };
 
-// Cuts a bucket's shard where the rule changes. Padding and gaps (all zeros, which AdamW leaves at zero) join the segment
-// in front of them. The segments cover the shard exactly.
+// Cuts a bucket's shard where the rule changes. Padding and gaps (all zeros, which AdamW leaves at zero) join the
+// segment in front of them. The segments cover the shard exactly.
 std::vector<DecaySegment> decay_segments(const Bucket& bucket);
 
 class AdamwOptimizer {

@@ -1,5 +1,5 @@
-// optim/expert_bias.h: load balance without an auxiliary loss (arXiv:2408.15664): the router's selection bias follows the
-// experts' load.
+// optim/expert_bias.h: load balance without an auxiliary loss (arXiv:2408.15664): the router's selection bias follows
+// the experts' load.
 //
 //   counts  [moe_layers, num_experts] i64   tokens each expert was chosen by in a step
 //   biases  moe_layers × [num_experts] f32
@@ -21,8 +21,8 @@ void update_expert_bias(std::span<float> bias, std::span<const int64_t> counts, 
 // (max(counts) - mean) / mean: 0 when balanced, num_experts / topk - 1 when all tokens choose alike. 0 without tokens.
 double max_violation(std::span<const int64_t> counts);
 
-// Collective: sums `counts` over `group` (all ranks that see different tokens of the step) in place, updates each layer's
-// bias when `biases` is not empty (then it has one tensor a layer), and returns each layer's max violation.
+// Collective: sums `counts` over `group` (all ranks that see different tokens of the step) in place, updates each
+// layer's bias when `biases` is not empty (then it has one tensor a layer), and returns each layer's max violation.
 // On kSimulated the load is balanced.
 std::vector<double> balance_experts(std::span<const Tensor> biases, const Tensor& counts, double rate,
                                     Communicator& group, Stream& stream);

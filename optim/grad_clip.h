@@ -9,10 +9,10 @@ namespace shoal {
 // sqrt(Σ g²) over every parameter, each counted once. Collective over the buckets' groups; call it after every bucket's
 // reduction is posted (it waits for those still in flight).
 //
-// Bitwise the same for every number of ranks: each rank sums squares over chunks of kSumChunk elements of its shards, and
-// the gathered sums are added in the order (bucket, chunk) in f64; the padding behind a bucket adds zeros. Expert buckets
-// are gathered over their own group: with the expert axis at 1, as ProcessMesh demands, that covers every expert.
-// NaN or Inf when any gradient is. On kSimulated the norm is 1.
+// Bitwise the same for every number of ranks: each rank sums squares over chunks of kSumChunk elements of its shards,
+// and the gathered sums are added in the order (bucket, chunk) in f64; the padding behind a bucket adds zeros. Expert
+// buckets are gathered over their own group: with the expert axis at 1, as ProcessMesh demands, that covers every
+// expert. NaN or Inf when any gradient is. On kSimulated the norm is 1.
 double global_grad_norm(GradientBuckets& buckets, Stream& stream);
 
 // What the gradients are multiplied by: clip_norm / norm when the norm exceeds clip_norm, else 1; 1 when clip_norm is 0

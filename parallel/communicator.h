@@ -1,7 +1,7 @@
 // parallel/communicator.h: the collectives of one group of ranks, posted now and complete later.
 //
-// Every verb is Collective: each rank of the group posts the same verbs in the same order, with zero rows too. It returns
-// an Operation that shares ownership of its buffers until complete; `co_await lane.wire(op)` or `op->wait()`.
+// Every verb is Collective: each rank of the group posts the same verbs in the same order, with zero rows too. It
+// returns an Operation that shares ownership of its buffers until complete; `co_await lane.wire(op)` or `op->wait()`.
 //
 // Reductions are an all-to-all of pieces plus a local sum in ascending rank order in the tensor's own type, so that all
 // back ends agree bitwise (MPI_Reduce* has no bf16 and sums differently from call to call).
@@ -42,7 +42,8 @@ class Communicator {
                                        std::vector<int64_t> in_rows) = 0;
   // out [size * n] receives rank r's piece [n] at r * n. `piece` may be this rank's place in `out`.
   virtual OperationPtr all_gather(Tensor out, Tensor piece) = 0;
-  // out [n] = Σ over ranks, ascending, of in[rank() * n, (rank() + 1) * n).   in [size * n], f64, f32, i64 or i32. `out`
+  // out [n] = Σ over ranks, ascending, of in[rank() * n, (rank() + 1) * n).   in [size * n], f64, f32, i64 or i32.
+  //                                                                           `out`
   // may be that view of `in`, whose other elements are left as they were.
   virtual OperationPtr reduce_scatter(Tensor out, Tensor in) = 0;
   // x = Σ over ranks, ascending. f64, f32, i64 or i32.

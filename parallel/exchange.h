@@ -40,7 +40,8 @@ class Exchange : public Operation {
   void wait() override;
 
   // For the transport, from one thread at a time: post round() and call posted(); when its messages are through, call
-  // arrived(). True: round() is now the next one. False: the exchange is complete. A local step's exception completes it.
+  // arrived(). True: round() is now the next one. False: the exchange is complete. A local step's exception completes
+  // it.
   const Round& round() const { return rounds_[current_]; }
   void posted();
   bool arrived();

@@ -1,7 +1,7 @@
 // parallel/exchange_communicator.h: every verb of Communicator, written once over Exchange.
 //
-// A back end says who it is, which link leads to a peer, and how an Exchange travels. What is summed, in which order, and
-// what counts as sent is decided here, so that back ends agree bitwise and to the byte.
+// A back end says who it is, which link leads to a peer, and how an Exchange travels. What is summed, in which order,
+// and what counts as sent is decided here, so that back ends agree bitwise and to the byte.
 #pragma once
 
 #include "parallel/communicator.h"
@@ -12,8 +12,8 @@ namespace shoal {
 // Longer messages are cut.
 constexpr int64_t kMaxMessageBytes = int64_t{256} << 20;
 
-// Up to this size all_reduce sends its whole tensor to every rank and sums there: one trip instead of two. Either way an
-// element is the sum over ranks in ascending order, so the result is bitwise the same.
+// Up to this size all_reduce sends its whole tensor to every rank and sums there: one trip instead of two. Either way
+// an element is the sum over ranks in ascending order, so the result is bitwise the same.
 constexpr int64_t kAllReduceInOneRoundBytes = 16 << 10;
 
 class ExchangeCommunicator : public Communicator {

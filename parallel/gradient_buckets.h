@@ -6,10 +6,10 @@
 // a bucket of its own.
 //   grads    [padded] f32 (f64)      this rank's sum over its microbatches, then (its shard of) the sum over ranks
 //   weights  [padded] compute dtype
-// padded = a multiple of group size * kSumChunk; rank r of the group owns elements [r * shard, (r + 1) * shard). Offsets
-// do not depend on the group's size, and everything between and behind the entries stays zero. So sums over a bucket add
-// the same numbers in the same order on any number of ranks, and with equal microbatches 1 rank × 2 microbatches and
-// 2 ranks × 1 are bitwise equal.
+// padded = a multiple of group size * kSumChunk; rank r of the group owns elements [r * shard, (r + 1) * shard).
+// Offsets do not depend on the group's size, and everything between and behind the entries stays zero. So sums over a
+// bucket add the same numbers in the same order on any number of ranks, and with equal microbatches 1 rank × 2
+// microbatches and 2 ranks × 1 are bitwise equal.
 #pragma once
 
 #include <memory>
@@ -63,8 +63,9 @@ class GradientBuckets {
 
   // Start of a step: first uses of kPlain parameters are zeroed, the others marked "first GEMM overwrites".
   void begin_step(Stream& stream);
-  // Collective. Posts the sum of a bucket's gradients over its ranks; when bucket.reduction is complete (or null: a group
-  // of one), grad_shard() holds it, uses of a shared parameter added in order. A gradient nobody wrote counts as zero.
+  // Collective. Posts the sum of a bucket's gradients over its ranks; when bucket.reduction is complete (or null: a
+  // group of one), grad_shard() holds it, uses of a shared parameter added in order. A gradient nobody wrote counts as
+  // zero.
   void post_reduction(Bucket& bucket, Stream& stream);
   // Collective. Posts the gather of a bucket's updated weights; every parameter's ready() awaits it. Versions grow.
   void post_gather(Bucket& bucket);

@@ -1,4 +1,5 @@
-// parallel/mpi_progress.h: the process's one communication thread: it posts the messages of exchanges and sees them through.
+// parallel/mpi_progress.h: the process's one communication thread: it posts the messages of exchanges and sees them
+// through.
 //
 // Between two looks at MPI it sleeps, from tens to hundreds of µs, so that it does not take the core from the
 // computation (a blocking MPI_Wait would spin); when someone blocks on an exchange, it looks more often.
@@ -48,8 +49,8 @@ class MpiProgress {
   void post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const MpiGroup> group);
   // Ends the thread when everything posted is complete, as every rank posts the same.
   void finish();
-  // Ends the thread at once; what has not completed fails. For a rank that leaves because of an error: its peers may never
-  // post the other half.
+  // Ends the thread at once; what has not completed fails. For a rank that leaves because of an error: its peers may
+  // never post the other half.
   void abandon();
 
  private:

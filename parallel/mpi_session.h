@@ -1,4 +1,5 @@
-// parallel/mpi_session.h: this process's place in the job: MPI started when mpirun or srun started us, ended at the end.
+// parallel/mpi_session.h: this process's place in the job: MPI started when mpirun or srun started us, ended at the
+// end.
 //
 // Without them the process is rank 0 of 1 and MPI is never touched. Make it before compute threads are pinned (the
 // communication thread inherits the CPUs this process may use), and outside the `try` whose `catch` calls abort().
@@ -25,7 +26,8 @@ class MpiSession {
  public:
   // Throws when MPI has no MPI_THREAD_MULTIPLE. MPI that someone else started is used and not ended.
   MpiSession();
-  // Ends MPI once everything posted is complete. While an exception leaves, it aborts the job instead of waiting for peers.
+  // Ends MPI once everything posted is complete. While an exception leaves, it aborts the job instead of waiting for
+  // peers.
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
@@ -43,8 +45,8 @@ class MpiSession {
   // Collective. All ranks; a group of one without a launcher. `scratch` and this session must outlive it.
   std::unique_ptr<Communicator> world(Allocator& scratch, const WorldOptions& options = {});
 
-  // Ends the whole job within about a second, with exit code `code` and the message on stderr: once, when every rank says
-  // the same at the same time (rank 0 speaks first and takes the others with it).
+  // Ends the whole job within about a second, with exit code `code` and the message on stderr: once, when every rank
+  // says the same at the same time (rank 0 speaks first and takes the others with it).
   [[noreturn]] void abort(int code, std::string_view message);
 
  private:

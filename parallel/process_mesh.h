@@ -1,8 +1,8 @@
 // parallel/process_mesh.h: who is where: one set of ranks, two views of it.
 //
-// Dense layers see island × pipeline × data × context × tensor, expert layers island × pipeline × expert_data × expert ×
-// expert_tensor, over the same ranks; the last axis varies fastest. In this version every axis but data must be 1 (and so
-// expert_data = data); other sizes are refused with a sentence.
+// Dense layers see island × pipeline × data × context × tensor, expert layers island × pipeline × expert_data × expert
+// × expert_tensor, over the same ranks; the last axis varies fastest. In this version every axis but data must be 1
+// (and so expert_data = data); other sizes are refused with a sentence.
 #pragma once
 
 #include <memory>
@@ -29,8 +29,9 @@ class ProcessMesh {
   // Collective. Throws as resolve() does.
   ProcessMesh(MeshSizes sizes, Communicator& world);
 
-  // Sizes with data filled in, without a communicator: what `shoal config` and `--dry-run` use. Throws when an axis is not
-  // in this version ("parallel.tensor = 2: tensor parallelism is not in this version; set it to 1") and as fit() does.
+  // Sizes with data filled in, without a communicator: what `shoal config` and `--dry-run` use. Throws when an axis is
+  // not in this version ("parallel.tensor = 2: tensor parallelism is not in this version; set it to 1") and as fit()
+  // does.
   static MeshSizes resolve(MeshSizes sizes, int num_ranks);
   // The arithmetic alone. Throws with the nearest sizes that fit:
   //   "data(2) * tensor(2) = 4, but mpirun started 6 ranks; set parallel.data to 3 or start 4"

@@ -1,10 +1,12 @@
 // parallel/route_plan.h: where every row of a MoE block goes, and how it comes back: one plan for all four trips.
 //
-// Dispatch and combine are each other's backward. A token's row reaches a rank once, however many of that rank's experts
-// it chose; there it is expanded to one row per (row, local expert), sorted by expert, so that each expert's rows are
-// contiguous. The expert multiplies the router's weight in, so that combine only adds: by ascending expert id, in f32.
+// Dispatch and combine are each other's backward. A token's row reaches a rank once, however many of that rank's
+// experts it chose; there it is expanded to one row per (row, local expert), sorted by expert, so that each expert's
+// rows are contiguous. The expert multiplies the router's weight in, so that combine only adds: by ascending expert id,
+// in f32.
 //
-//   rows_routed  rows of the sorted list on this rank          rows_received  rows that arrived (here: the local tokens)
+//   rows_routed  rows of the sorted list on this rank          rows_received  rows that arrived (here: the local
+//                                                                             tokens)
 #pragma once
 
 #include <cstdint>

@@ -7,9 +7,9 @@
 
 namespace shoal {
 
-// Written under a temporary name beside `path`; commit() syncs it, renames it over `path` and syncs the folder. Destroyed
-// without a commit, the temporary file is removed and `path` is as it was. Errors name the path and, when the disk is
-// full, the bytes that are left. A failed sync is never retried: the pages it lost would be reported clean.
+// Written under a temporary name beside `path`; commit() syncs it, renames it over `path` and syncs the folder.
+// Destroyed without a commit, the temporary file is removed and `path` is as it was. Errors name the path and, when the
+// disk is full, the bytes that are left. A failed sync is never retried: the pages it lost would be reported clean.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);

@@ -1,4 +1,5 @@
-// core/checkpoint/safetensors.h: Hugging Face's tensor file, written as the reference writes it and read as hostile input.
+// core/checkpoint/safetensors.h: Hugging Face's tensor file, written as the reference writes it and read as hostile
+// input.
 //
 //   u64 N | N bytes of JSON: name → {"dtype", "shape", "data_offsets"} | data, little-endian, row-major, dense
 #pragma once
@@ -24,8 +25,8 @@ struct NamedTensor {
 NamedTensor named(std::string name, const Tensor& tensor);
 
 // Header and data order of the reference: widest dtype first, then by name; the JSON padded to a multiple of 8, so that
-// every tensor is aligned. Written atomically (atomic_file.h). Metadata is written as given; loaders of Hugging Face want
-// {"format": "pt"} in it. Throws on duplicate names, names that are not UTF-8, and whatever the disk says.
+// every tensor is aligned. Written atomically (atomic_file.h). Metadata is written as given; loaders of Hugging Face
+// want {"format": "pt"} in it. Throws on duplicate names, names that are not UTF-8, and whatever the disk says.
 void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata);
 
@@ -39,9 +40,9 @@ struct StoredTensor {
   int64_t numel = 0;
 };
 
-// An open file whose header has been validated in full: JSON, UTF-8, no duplicate or unknown keys, known dtypes, rank at
-// most 8, checked products, offsets that cover the data exactly. No field of it can cause an allocation beyond the file's
-// size. Errors name file, tensor, expected and found. Moves, does not copy.
+// An open file whose header has been validated in full: JSON, UTF-8, no duplicate or unknown keys, known dtypes, rank
+// at most 8, checked products, offsets that cover the data exactly. No field of it can cause an allocation beyond the
+// file's size. Errors name file, tensor, expected and found. Moves, does not copy.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(std::filesystem::path path);

@@ -1,7 +1,7 @@
 // core/model/head.h: final norm, output projection and loss, in chunks of rows: logits never exist as a whole.
 //
-// The loss's scale is known before the step, so a chunk's gradient follows its loss at once: one visit to the logits, no
-// recomputed GEMM. Forward therefore leaves d_x for backward.
+// The loss's scale is known before the step, so a chunk's gradient follows its loss at once: one visit to the logits,
+// no recomputed GEMM. Forward therefore leaves d_x for backward.
 #pragma once
 
 #include "core/model/microbatch.h"
@@ -21,7 +21,8 @@ class Head {
   // `tied` is the embedding's parameter, or null for a matrix of its own.
   Head(const ModelContext& context, Parameter* tied);
 
-  // losses [rows] f32 (f64), unscaled, 0 where masked. With gradients: the weight's gradient is added to, `saved` filled.
+  // losses [rows] f32 (f64), unscaled, 0 where masked. With gradients: the weight's gradient is added to, `saved`
+  // filled.
   Task<Tensor> forward(Tensor x, const Microbatch& batch, bool with_gradients, HeadSaved& saved, Lane& lane) const;
   // → d_x [rows, hidden].
   Task<Tensor> backward(HeadSaved& saved, Lane& lane) const;

@@ -1,10 +1,11 @@
 // core/model/route_record.h: expert choices on disk, so that another layout can replay them.
 //
-// Free top-k routing is chaotic: a relative noise of 1e-7 flips choices within a few steps. Layouts are therefore compared
-// with the choices of a reference run, keyed by (step, MoE layer, global row of the step), whatever rank held the row.
+// Free top-k routing is chaotic: a relative noise of 1e-7 flips choices within a few steps. Layouts are therefore
+// compared with the choices of a reference run, keyed by (step, MoE layer, global row of the step), whatever rank held
+// the row.
 //
-// File (little-endian): "SHOALRTE", u32 version 1, u32 moe_layers, u32 topk, u32 num_experts, u64 rows_per_step, then for
-// each step and layer rows_per_step * topk u16: expert id + 1. A part never recorded reads as 0, which is refused.
+// File (little-endian): "SHOALRTE", u32 version 1, u32 moe_layers, u32 topk, u32 num_experts, u64 rows_per_step, then
+// for each step and layer rows_per_step * topk u16: expert id + 1. A part never recorded reads as 0, which is refused.
 #pragma once
 
 #include <cstdint>

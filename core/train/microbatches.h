@@ -1,8 +1,8 @@
 // core/train/microbatches.h: who computes which sequences of a step, and in which pieces.
 //
 // A step's sequences are dealt contiguously: rank r of R takes [n r / R, n (r + 1) / R). Every rank cuts its share into
-// the same number of microbatches (a rank with fewer sequences has smaller, even empty ones), so that all ranks post the
-// same collectives. Any batch works on any number of ranks.
+// the same number of microbatches (a rank with fewer sequences has smaller, even empty ones), so that all ranks post
+// the same collectives. Any batch works on any number of ranks.
 #pragma once
 
 #include <vector>

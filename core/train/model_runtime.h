@@ -41,7 +41,8 @@ class ModelRuntime {
   GradientBuckets& buckets() { return *buckets_; }
 
   void initialize(uint64_t seed);
-  // Weights and router biases of a final model; throws naming the tensor that is missing, too many, or of another shape.
+  // Weights and router biases of a final model; throws naming the tensor that is missing, too many, or of another
+  // shape.
   void load(const FinalModel& final_model);
   // Every weight and router bias, by global name; views that live as long as the runtime. Awaits all gathers.
   std::vector<NamedTensor> named_tensors();

@@ -26,8 +26,8 @@ std::vector<bfloat16> bf16(const std::vector<float>& values) { return {values.be
 
 std::string golden_bytes() {
   std::string bytes("\x70\0\0\0\0\0\0\0", 8);
-  bytes +=
-      R"({"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"BF16","shape":[1,3],"data_offsets":[8,14]}} )";
+  bytes += R"({"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+           R"("a":{"dtype":"BF16","shape":[1,3],"data_offsets":[8,14]}} )";
   bytes += std::string("\x00\x00\x80\x3f\x00\x00\x00\xc0\x80\x3f\x00\x40\x80\xbf", 14);
   return bytes;
 }

@@ -84,8 +84,8 @@ TEST_CASE("a permutation visits everything once, and depends on seed and stream"
 }
 
 TEST_CASE("a permutation is well mixed") {
-  // The mean distance between the images of neighbours is n / 3 for a random permutation (deviation about n / 140 here),
-  // and the number of fixed points is about 1.
+  // The mean distance between the images of neighbours is n / 3 for a random permutation (deviation about n / 140
+  // here), and the number of fixed points is about 1.
   constexpr int64_t kSize = 10'000;
   const Permutation permutation(3, 5, kSize);
   double distance = 0;

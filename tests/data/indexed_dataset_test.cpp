@@ -1,4 +1,5 @@
-// tests/data/indexed_dataset_test.cpp: Megatron's token files: golden bytes, round trips, and files nobody should trust.
+// tests/data/indexed_dataset_test.cpp: Megatron's token files: golden bytes, round trips, and files nobody should
+// trust.
 #include "data/indexed_dataset.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,5 @@
-// tests/kernels/gemm_onednn_test.cpp: oneDNN's way, in f32 so that it runs on every CPU, and in bf16 where there is bf16.
+// tests/kernels/gemm_onednn_test.cpp: oneDNN's way, in f32 so that it runs on every CPU, and in bf16 where there is
+// bf16.
 #include "kernels/gemm_onednn.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,5 @@
-// tests/kernels/gemm_test.cpp: a linear layer's three products against plain loops in double, and their bitwise promises.
+// tests/kernels/gemm_test.cpp: a linear layer's three products against plain loops in double, and their bitwise
+// promises.
 #include "kernels/gemm.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,5 @@
-// tests/parallel/communicator_test.cpp: every verb, on a group of one and over MPI, whole and split, with cut messages too.
+// tests/parallel/communicator_test.cpp: every verb, on a group of one and over MPI, whole and split, with cut messages
+// too.
 #include "parallel/communicator.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,5 @@
-// tests/parallel/failing_job.cpp: a job that fails in the way its argument names; failing_job_test.py watches how it ends.
+// tests/parallel/failing_job.cpp: a job that fails in the way its argument names; failing_job_test.py watches how it
+// ends.
 #include <exception>
 #include <string>
 
