@@ -48,6 +48,14 @@ int64_t run_folder_bytes(const Config& config, DType compute) {
   return weights + weights / 20 + config.train().steps() * 2048 + (int64_t{16} << 20);
 }
 
+// Collective. Rank 0 makes the folder; a refusal ends the job.
+std::filesystem::path open_run_folder(const Config& config, DType compute, Communicator& world) {
+  if (world.rank() == 0) prepare_run_folder(config.run(), run_folder_bytes(config, compute));
+  wait(world.barrier());
+  check_shared_folder(config.run().dir(), world);
+  return config.run().dir();
+}
+
 }  // namespace
 
 Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads& threads, TrainerOptions options)
@@ -56,10 +64,10 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads
       options_(std::move(options)),
       threads_(threads),
       compute_(resolve_compute(config.precision())),
-      run_dir_(config.run().dir()),
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
+      run_dir_(open_run_folder(config_, compute_, mesh.world())),
       runtime_(config_.model(), mesh.data(), mesh.expert_data(), training_options(config_, DeviceKind::kCpu, compute_)),
       step_(runtime_, mesh.data(), config_.optim(), moments_dtype(config_.precision()), config_.run().seed()) {
   if (config_.data().validation_size() > 0) {
@@ -68,7 +76,6 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads
                        config_.train().validation_sequences(), config_.train().microbatch());
   }
   if (speaks()) {
-    prepare_run_folder(config_.run(), run_folder_bytes(config_, compute_));
     describe_run(run_dir_, options_.config_text,
                  environment_json({.command_line = options_.command_line,
                                    .num_ranks = mesh_.world().size(),
@@ -77,8 +84,6 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads
     log_.emplace(run_dir_);
     log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
   }
-  wait(mesh_.world().barrier());
-  check_shared_folder(run_dir_, mesh_.world());
   set_up_routing_record();
   start_prefetch();
 }

@@ -50,7 +50,6 @@ class Trainer {
   TrainerOptions options_;
   CpuThreads threads_;
   DType compute_;
-  std::filesystem::path run_dir_;
 
   std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
   std::shared_ptr<const SampleStream> training_;
@@ -58,6 +57,7 @@ class Trainer {
   std::unique_ptr<Prefetcher> prefetcher_;
   BatchSchedule batches_;
 
+  std::filesystem::path run_dir_;  // made once the data is known to be there, before anything expensive
   ModelRuntime runtime_;
   TrainStep step_;
   std::optional<MetricsLog> log_;  // rank 0
