@@ -121,6 +121,16 @@ class BadInput(ShoalTest):
         done = self.mpirun(2, "train", "tiny.textproto", "parallel.data=3")
         self.assertNotEqual(done.returncode, 0)
         self.assert_one_message(done.stderr, ["3", "2"])
+        # Only rank 0 makes the run folder, while rank 1 waits for it.
+        self.write("run", "a file where the folder should be")
+        done = self.mpirun(2, "train", "tiny.textproto")
+        self.assertNotEqual(done.returncode, 0)
+        self.assert_one_message(done.stderr, ["error on rank 0 of 2", "is not a folder"])
+        (self.folder / "run").unlink()
+        # Only rank 1 is wrong, and rank 0 waits for it.
+        done = self.mpirun(1, "train", "tiny.textproto", ":", "-np", 1, SHOAL, "train", "tiny.textproto", "model.moe.topk=12")
+        self.assertNotEqual(done.returncode, 0)
+        self.assert_one_message(done.stderr, ["error on rank 1 of 2", "model.moe.topk (12)"])
         self.assert_no_run()
 
 
