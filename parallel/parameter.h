@@ -48,7 +48,7 @@ class Parameter {
   std::span<const PackedMatrix> packed_experts() const;  // kExperts
 
   // The f32 (f64) gradient of one use: every use writes its own. They are summed in order of use after the sum over
-  // ranks, so that any split of the microbatches over ranks adds the same numbers in the same order.
+  // ranks, so that one rank with two microbatches and two ranks with one each add in the same order.
   const Tensor& grad(int use = 0) const;
   // kOverwrites for the first GEMM of a step into this use's gradient, kAccumulates afterwards. The first use of a
   // kPlain parameter is zeroed at the start of a step and always accumulates.
