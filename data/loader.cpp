@@ -1,4 +1,4 @@
-// data/loader.cpp: one thread that stays `depth` batches ahead.
+// data/loader.cpp: one thread that stays `depth` steps ahead.
 #include "data/loader.h"
 
 #include <algorithm>
@@ -11,24 +11,6 @@ namespace shoal {
 
 int64_t Batch::num_scored() const {
   return std::count_if(targets.begin(), targets.end(), [](int32_t target) { return target >= 0; });
-}
-
-Batch Batch::slice(int64_t first, int64_t count) const {
-  SHOAL_CHECK(first >= 0 && count >= 0 && first + count <= range.count, "[{}, {} + {}) of {}", first, first, count,
-              range.count);
-  const int64_t begin = first * seq_len;
-  const int64_t end = (first + count) * seq_len;
-  Batch part{.range = {range.first + first, count},
-             .seq_len = seq_len,
-             .tokens = {tokens.begin() + begin, tokens.begin() + end},
-             .targets = {targets.begin() + begin, targets.begin() + end},
-             .positions = {positions.begin() + begin, positions.begin() + end},
-             .document_offsets = {}};
-  // A sequence's start is always an offset, so the cut falls on two of them.
-  for (const int64_t offset : document_offsets) {
-    if (offset >= begin && offset <= end) part.document_offsets.push_back(offset - begin);
-  }
-  return part;
 }
 
 Batch read_batch(const SampleStream& stream, SampleRange range) {
@@ -85,12 +67,13 @@ void Prefetcher::run() {
         changed_.wait(lock, [&] { return stop_ || ready_.size() < depth_; });
         if (stop_) return;
       }
-      const std::optional<SampleRange> range = schedule_(k);
-      if (!range) break;
-      Batch batch = read_batch(*stream_, *range);
+      const std::optional<std::vector<SampleRange>> ranges = schedule_(k);
+      if (!ranges) break;
+      std::vector<Batch> batches;
+      for (const SampleRange& range : *ranges) batches.push_back(read_batch(*stream_, range));
       {
         const std::lock_guard lock(mutex_);
-        ready_.push_back(std::move(batch));
+        ready_.push_back(std::move(batches));
       }
       changed_.notify_all();
     }
@@ -105,8 +88,8 @@ void Prefetcher::run() {
   changed_.notify_all();
 }
 
-std::optional<Batch> Prefetcher::next() {
-  std::optional<Batch> batch;
+std::optional<std::vector<Batch>> Prefetcher::next() {
+  std::optional<std::vector<Batch>> batches;
   {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return !ready_.empty() || finished_; });
@@ -114,11 +97,11 @@ std::optional<Batch> Prefetcher::next() {
       if (error_) std::rethrow_exception(error_);
       return std::nullopt;
     }
-    batch = std::move(ready_.front());
+    batches = std::move(ready_.front());
     ready_.pop_front();
   }
   changed_.notify_all();
-  return batch;
+  return batches;
 }
 
 }  // namespace shoal

@@ -35,28 +35,27 @@ struct Batch {
   int64_t rows() const { return range.count * seq_len; }
   // Targets that are not masked.
   int64_t num_scored() const;
-  // Sequences [first, first + count) of this batch, as a batch.
-  Batch slice(int64_t first, int64_t count) const;
 };
 
 // An empty range gives a batch of no rows (document_offsets = {0}).
 Batch read_batch(const SampleStream& stream, SampleRange range);
 
-// Which samples a rank takes, batch after batch: nullopt ends it. Called on the prefetch thread, k = 0, 1, 2, …
-using RangeSchedule = std::function<std::optional<SampleRange>(int64_t k)>;
+// Which samples a rank takes in step k, a range for each of its microbatches: nullopt ends it. Called on the prefetch
+// thread, k = 0, 1, 2, …
+using RangeSchedule = std::function<std::optional<std::vector<SampleRange>>(int64_t k)>;
 
-// Reads the batches of a schedule ahead of their use.
+// Reads the steps of a schedule ahead of their use.
 class Prefetcher {
  public:
-  // At most `depth` (at least 1) batches wait to be taken.
+  // At most `depth` (at least 1) steps wait to be taken.
   Prefetcher(std::shared_ptr<const SampleStream> stream, RangeSchedule schedule, int depth);
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
 
-  // The next batch in the schedule's order, nullopt after its end. Throws what reading it threw, now and at every
+  // The batches of the next step, nullopt after the schedule's end. Throws what reading them threw, now and at every
   // later call.
-  std::optional<Batch> next();
+  std::optional<std::vector<Batch>> next();
 
  private:
   void run();
@@ -66,7 +65,7 @@ class Prefetcher {
   size_t depth_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Batch> ready_;
+  std::deque<std::vector<Batch>> ready_;
   std::exception_ptr error_;
   bool finished_ = false;  // the thread will add nothing more
   bool stop_ = false;      // the destructor wants the thread back

@@ -43,9 +43,10 @@ class Communicator {
   // out [size * n] receives rank r's piece [n] at r * n. `piece` may be this rank's place in `out`.
   virtual OperationPtr all_gather(Tensor out, Tensor piece) = 0;
   // out [n] = Σ over ranks, ascending, of in[rank() * n, (rank() + 1) * n).   in [size * n], f64, f32, i64 or i32.
-  //                                                                           `out`
-  // may be that view of `in`, whose other elements are left as they were.
-  virtual OperationPtr reduce_scatter(Tensor out, Tensor in) = 0;
+  // With `onto` [n] the sum begins there: ((onto + rank 0's) + rank 1's) + …, so that sums of several calls are one
+  // sum in the order of calls and ranks. `out` may be `onto`, or this rank's view of `in`, whose other elements are
+  // left as they were.
+  virtual OperationPtr reduce_scatter(Tensor out, Tensor in, Tensor onto = {}) = 0;
   // x = Σ over ranks, ascending. f64, f32, i64 or i32.
   virtual OperationPtr all_reduce(Tensor x) = 0;
   virtual OperationPtr broadcast(Tensor x, int root) = 0;

@@ -141,9 +141,11 @@ Round ExchangeCommunicator::gather_round(const Tensor& out, const std::vector<in
   return round;
 }
 
-// Every rank's range of the flat `in` is summed on that rank into `out`, which may be that range.
-Round ExchangeCommunicator::reduce_round(Tensor out, const Tensor& in, const std::vector<int64_t>& begins,
-                                         const std::vector<int64_t>& counts, std::vector<Tensor>& buffers) {
+// Every rank's range of the flat `in` is summed on that rank, beginning with `onto` if there is one, into `out`, which
+// may be either.
+Round ExchangeCommunicator::reduce_round(Tensor out, const Tensor& in, const Tensor& onto,
+                                         const std::vector<int64_t>& begins, const std::vector<int64_t>& counts,
+                                         std::vector<Tensor>& buffers) {
   Round round = new_round();
   const size_t me = static_cast<size_t>(rank());
   const int64_t count = counts[me];
@@ -157,6 +159,7 @@ Round ExchangeCommunicator::reduce_round(Tensor out, const Tensor& in, const std
   count_own(in, count);
   if (in.raw() != nullptr) {
     std::vector<const std::byte*> pieces;
+    if (onto.defined()) pieces.push_back(onto.raw());
     for (int p = 0; p < size(); ++p) {
       pieces.push_back(p == rank() ? address(in, begins[me]) : address(arrived, (p > rank() ? p - 1 : p) * count));
     }
@@ -183,7 +186,7 @@ OperationPtr ExchangeCommunicator::all_gather(Tensor out, Tensor piece) {
   return post({gather_round(to, begins_of(counts), counts)}, {out, piece}, out.device());
 }
 
-OperationPtr ExchangeCommunicator::reduce_scatter(Tensor out, Tensor in) {
+OperationPtr ExchangeCommunicator::reduce_scatter(Tensor out, Tensor in, Tensor onto) {
   SHOAL_CHECK(out.dtype() == in.dtype() && out.device() == in.device() && is_summed(in.dtype()), "sums of {} into {}",
               name_of(in.dtype()), name_of(out.dtype()));
   SHOAL_CHECK(in.numel() == out.numel() * size(), "{} does not fall into {} pieces of {}", in.shape(), size(),
@@ -193,9 +196,18 @@ OperationPtr ExchangeCommunicator::reduce_scatter(Tensor out, Tensor in) {
   const int64_t count = out.numel();
   SHOAL_CHECK(to.raw() == address(from, count * rank()) || !overlap(to, from),
               "out overlaps in, but is not this rank's piece of it");
+  Tensor start;
+  if (onto.defined()) {
+    SHOAL_CHECK(onto.dtype() == in.dtype() && onto.device() == in.device() && onto.numel() == count,
+                "a sum of {} pieces of {} onto {} {}", name_of(in.dtype()), out.shape(), name_of(onto.dtype()),
+                onto.shape());
+    start = flat(onto);
+    SHOAL_CHECK(!overlap(start, from) && (start.raw() == to.raw() || !overlap(start, to)),
+                "onto overlaps in, or a part of out");
+  }
   const std::vector<int64_t> counts(static_cast<size_t>(size()), count);
-  std::vector<Tensor> buffers{out, in};
-  Round round = reduce_round(to, from, begins_of(counts), counts, buffers);
+  std::vector<Tensor> buffers{out, in, onto};
+  Round round = reduce_round(to, from, start, begins_of(counts), counts, buffers);
   return post({std::move(round)}, std::move(buffers), in.device());
 }
 
@@ -227,7 +239,7 @@ OperationPtr ExchangeCommunicator::all_reduce(Tensor tensor) {
   const size_t me = static_cast<size_t>(rank());
   std::vector<Tensor> buffers{x};
   std::vector<Round> rounds;
-  rounds.push_back(reduce_round(x.rows(begins[me], counts[me]), x, begins, counts, buffers));
+  rounds.push_back(reduce_round(x.rows(begins[me], counts[me]), x, {}, begins, counts, buffers));
   rounds.push_back(gather_round(x, begins, counts));
   return post(std::move(rounds), std::move(buffers), x.device());
 }

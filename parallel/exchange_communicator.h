@@ -21,7 +21,7 @@ class ExchangeCommunicator : public Communicator {
   OperationPtr all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,
                                std::vector<int64_t> in_rows) final;
   OperationPtr all_gather(Tensor out, Tensor piece) final;
-  OperationPtr reduce_scatter(Tensor out, Tensor in) final;
+  OperationPtr reduce_scatter(Tensor out, Tensor in, Tensor onto = {}) final;
   OperationPtr all_reduce(Tensor x) final;
   OperationPtr broadcast(Tensor x, int root) final;
   OperationPtr barrier() final;
@@ -47,7 +47,7 @@ class ExchangeCommunicator : public Communicator {
   void count_own(const Tensor& x, int64_t count);
   Tensor scratch_for(int64_t pieces, int64_t count, const Tensor& like) const;
   Round gather_round(const Tensor& out, const std::vector<int64_t>& begins, const std::vector<int64_t>& counts);
-  Round reduce_round(Tensor out, const Tensor& in, const std::vector<int64_t>& begins,
+  Round reduce_round(Tensor out, const Tensor& in, const Tensor& onto, const std::vector<int64_t>& begins,
                      const std::vector<int64_t>& counts, std::vector<Tensor>& buffers);
   OperationPtr all_reduce_in_one_round(Tensor x);
   OperationPtr post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device);

@@ -19,7 +19,8 @@ DType weight_dtype(const ParameterSpec& spec, DType compute) {
   return spec.always_f32 ? arithmetic_dtype(compute) : compute;
 }
 
-// Several reduce-scatters, then the sum of their results in order of use, once all have arrived.
+// A reduce-scatter for each use, then the sum of `shards`, their results, in order of use, once all have arrived. None
+// given: they stay apart.
 class ReductionOfUses : public Operation {
  public:
   ReductionOfUses(std::vector<OperationPtr> parts, std::vector<Tensor> shards, Stream& stream)
@@ -58,11 +59,12 @@ class ReductionOfUses : public Operation {
 }  // namespace
 
 GradientBuckets::GradientBuckets(ParameterStore& store, Communicator& dense_group, Communicator& expert_group,
-                                 DType compute, int64_t bucket_bytes, bool train, Allocator& allocator) {
+                                 DType compute, int64_t bucket_bytes, bool train, Allocator& allocator)
+    : allocator_(allocator) {
   SHOAL_CHECK(is_floating(compute), "weights in {}", name_of(compute));
   SHOAL_CHECK(bucket_bytes > 0, "buckets of {} bytes", bucket_bytes);
   lay_out(store, dense_group, expert_group, compute, bucket_bytes);
-  for (Bucket& bucket : buckets_) allocate(bucket, compute, train, allocator);
+  for (Bucket& bucket : buckets_) allocate(bucket, compute, train);
 }
 
 void GradientBuckets::lay_out(ParameterStore& store, Communicator& dense_group, Communicator& expert_group,
@@ -89,14 +91,14 @@ void GradientBuckets::lay_out(ParameterStore& store, Communicator& dense_group, 
   }
 }
 
-void GradientBuckets::allocate(Bucket& bucket, DType compute, bool train, Allocator& allocator) {
+void GradientBuckets::allocate(Bucket& bucket, DType compute, bool train) {
   const ParameterSpec& first = bucket.entries.front().parameter->spec();
   bucket.padded = round_up(std::max<int64_t>(bucket.padded, 1), bucket.group->size() * kSumChunk);
   bucket.shard = bucket.padded / bucket.group->size();
-  bucket.weights = Tensor::zeros({bucket.padded}, weight_dtype(first, compute), allocator, MemoryKind::kWeights);
+  bucket.weights = Tensor::zeros({bucket.padded}, weight_dtype(first, compute), allocator_, MemoryKind::kWeights);
   if (train) {
     const auto gradient = [&] {
-      return Tensor::zeros({bucket.padded}, arithmetic_dtype(compute), allocator, MemoryKind::kGradients);
+      return Tensor::zeros({bucket.padded}, arithmetic_dtype(compute), allocator_, MemoryKind::kGradients);
     };
     bucket.grads = gradient();
     for (int use = 1; use < first.num_uses; ++use) bucket.further_uses.push_back(gradient());
@@ -145,22 +147,35 @@ void GradientBuckets::initial_shard(const Bucket& bucket, uint64_t seed, Tensor 
   }
 }
 
-void GradientBuckets::begin_step(Stream& stream) {
-  for (Bucket& bucket : buckets_) {
-    SHOAL_CHECK(bucket.grads.defined(), "these buckets were built without gradients");
-    SHOAL_CHECK(bucket.reduction == nullptr || bucket.reduction->done(), "the last step's gradients still travel");
-    bucket.reduction = nullptr;
-    for (const BucketEntry& entry : bucket.entries) {
-      Parameter& parameter = *entry.parameter;
-      parameter.grad_written_.assign(parameter.grads_.size(), false);
-      if (parameter.spec_.use != ParameterUse::kPlain) continue;
-      fill_zero(parameter.grads_[0], stream);
-      parameter.grad_written_[0] = true;
-    }
+// The gradients of a bucket are written from scratch.
+void GradientBuckets::begin_anew(Bucket& bucket, Stream& stream) {
+  SHOAL_CHECK(bucket.grads.defined(), "these buckets were built without gradients");
+  SHOAL_CHECK(bucket.reduction == nullptr || bucket.reduction->done(), "the gradients of this bucket still travel");
+  bucket.reduction = nullptr;
+  for (const BucketEntry& entry : bucket.entries) {
+    Parameter& parameter = *entry.parameter;
+    parameter.grad_written_.assign(parameter.grads_.size(), false);
+    if (parameter.spec_.use != ParameterUse::kPlain) continue;
+    fill_zero(parameter.grads_[0], stream);
+    parameter.grad_written_[0] = true;
   }
 }
 
-void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
+void GradientBuckets::begin_step(Stream& stream) {
+  for (Bucket& bucket : buckets_) {
+    begin_anew(bucket, stream);
+    bucket.rounds_summed = 0;
+  }
+}
+
+void GradientBuckets::begin_round(Stream& stream) {
+  for (Bucket& bucket : buckets_) {
+    if (bucket.group->size() > 1) begin_anew(bucket, stream);
+  }
+}
+
+// [padded] each use, zeros where nobody wrote.
+std::vector<Tensor> GradientBuckets::gradients_of_uses(Bucket& bucket, Stream& stream) {
   SHOAL_CHECK(bucket.grads.defined(), "these buckets were built without gradients");
   SHOAL_CHECK(bucket.reduction == nullptr, "the gradients of this bucket already travel");
   for (const BucketEntry& entry : bucket.entries) {
@@ -171,19 +186,39 @@ void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
   }
   std::vector<Tensor> uses = bucket.further_uses;
   uses.insert(uses.begin(), bucket.grads);
+  return uses;
+}
+
+void GradientBuckets::post_partial_reduction(Bucket& bucket, Stream& stream) {
+  if (bucket.group->size() == 1) return;
+  const std::vector<Tensor> uses = gradients_of_uses(bucket, stream);
+  std::vector<OperationPtr> reductions;
+  for (size_t use = 0; use < uses.size(); ++use) {
+    if (bucket.partial_sums.size() == use) {
+      bucket.partial_sums.push_back(
+          Tensor::empty({bucket.shard}, uses[use].dtype(), allocator_, MemoryKind::kGradients));
+    }
+    const Tensor& sum = bucket.partial_sums[use];
+    reductions.push_back(bucket.group->reduce_scatter(sum, uses[use], bucket.rounds_summed > 0 ? sum : Tensor()));
+  }
+  ++bucket.rounds_summed;
+  bucket.reduction = std::make_shared<ReductionOfUses>(std::move(reductions), std::vector<Tensor>(), stream);
+}
+
+void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
+  std::vector<Tensor> uses = gradients_of_uses(bucket, stream);
   if (bucket.group->size() == 1) {
     for (size_t use = 1; use < uses.size(); ++use) accumulate(uses[0], uses[use], stream);
     return;
   }
   std::vector<OperationPtr> reductions;
-  for (Tensor& grads : uses) {
-    const Tensor whole = grads;
-    grads = whole.rows(bucket.shard_begin(), bucket.shard);
-    reductions.push_back(bucket.group->reduce_scatter(grads, whole));
+  for (size_t use = 0; use < uses.size(); ++use) {
+    const Tensor whole = uses[use];
+    uses[use] = whole.rows(bucket.shard_begin(), bucket.shard);
+    reductions.push_back(bucket.group->reduce_scatter(
+        uses[use], whole, bucket.rounds_summed > 0 ? bucket.partial_sums[use] : Tensor()));
   }
-  bucket.reduction = reductions.size() == 1
-                         ? reductions[0]
-                         : std::make_shared<ReductionOfUses>(std::move(reductions), std::move(uses), stream);
+  bucket.reduction = std::make_shared<ReductionOfUses>(std::move(reductions), std::move(uses), stream);
 }
 
 void GradientBuckets::post_gather(Bucket& bucket) {

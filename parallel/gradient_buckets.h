@@ -8,8 +8,11 @@
 //   weights  [padded] compute dtype
 // padded = a multiple of group size * kSumChunk; rank r of the group owns elements [r * shard, (r + 1) * shard).
 // Offsets do not depend on the group's size, and everything between and behind the entries stays zero. So sums over a
-// bucket add the same numbers in the same order on any number of ranks, and with equal microbatches 1 rank × 2
-// microbatches and 2 ranks × 1 are bitwise equal.
+// bucket add the same numbers in the same order on any number of ranks.
+//
+// Microbatches are dealt to ranks in rounds (core/train/microbatches.h). Reduced once a step, gradients are each rank's
+// sum over its microbatches, summed over ranks. Reduced after each round (post_partial_reduction), they are the sum over
+// all microbatches in their global order, bitwise the same on any number of ranks, for that many times the traffic.
 #pragma once
 
 #include <memory>
@@ -35,6 +38,8 @@ struct Bucket {
   int64_t shard = 0;                 // padded / group size
   Tensor grads;                      // undefined when nothing is trained; so are the next
   std::vector<Tensor> further_uses;  // [padded] each: gradients of uses 1, 2, … of a shared parameter
+  std::vector<Tensor> partial_sums;  // [shard] each use: over earlier rounds and all ranks; made when first needed
+  int64_t rounds_summed = 0;         // in partial_sums, this step
   Tensor weights;
   OperationPtr reduction;  // in flight, or null
 
@@ -63,9 +68,14 @@ class GradientBuckets {
 
   // Start of a step: first uses of kPlain parameters are zeroed, the others marked "first GEMM overwrites".
   void begin_step(Stream& stream);
-  // Collective. Posts the sum of a bucket's gradients over its ranks; when bucket.reduction is complete (or null: a
-  // group of one), grad_shard() holds it, uses of a shared parameter added in order. A gradient nobody wrote counts as
-  // zero.
+  // Collective. After any round of microbatches but the step's last: posts the sum of a bucket's gradients over its
+  // ranks, onto those of earlier rounds. A group of one goes on adding where it is, in the same order.
+  void post_partial_reduction(Bucket& bucket, Stream& stream);
+  // Before the next microbatch after post_partial_reduction, whose operations must be complete: gradients begin anew.
+  void begin_round(Stream& stream);
+  // Collective. After the last round: posts the sum of a bucket's gradients over its ranks, onto those of earlier
+  // rounds; when bucket.reduction is complete (or null: a group of one), grad_shard() holds it, uses of a shared
+  // parameter added in order. A gradient nobody wrote counts as zero.
   void post_reduction(Bucket& bucket, Stream& stream);
   // Collective. Posts the gather of a bucket's updated weights; every parameter's ready() awaits it. Versions grow.
   void post_gather(Bucket& bucket);
@@ -75,8 +85,11 @@ class GradientBuckets {
  private:
   void lay_out(ParameterStore& store, Communicator& dense_group, Communicator& expert_group, DType compute,
                int64_t bucket_bytes);
-  void allocate(Bucket& bucket, DType compute, bool train, Allocator& allocator);
+  void allocate(Bucket& bucket, DType compute, bool train);
+  void begin_anew(Bucket& bucket, Stream& stream);
+  std::vector<Tensor> gradients_of_uses(Bucket& bucket, Stream& stream);
 
+  Allocator& allocator_;
   std::vector<Bucket> buckets_;
 };
 

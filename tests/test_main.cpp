@@ -16,8 +16,10 @@ struct AbortOnFailure : Catch::TestEventListenerBase {
   using TestEventListenerBase::TestEventListenerBase;
   bool assertionEnded(const Catch::AssertionStats& stats) override {
     if (!stats.assertionResult.isOk() && under_mpirun()) {
-      std::fprintf(stderr, "%s:%zu: %s\n", stats.assertionResult.getSourceInfo().file,
-                   stats.assertionResult.getSourceInfo().line, stats.assertionResult.getExpression().c_str());
+      const Catch::AssertionResult& result = stats.assertionResult;
+      for (const Catch::MessageInfo& info : stats.infoMessages) std::fprintf(stderr, "%s\n", info.message.c_str());
+      std::fprintf(stderr, "%s:%zu: %s\n", result.getSourceInfo().file, result.getSourceInfo().line,
+                   result.getExpandedExpression().c_str());
       MPI_Abort(MPI_COMM_WORLD, 1);
     }
     return true;

@@ -18,7 +18,8 @@ struct RouterSaved {
   Tensor x;         // [rows, hidden] f32 (f64)
   Tensor scores;    // [rows, num_experts] f32 (f64)
   Tensor experts;   // [rows, topk] i32, ascending within a row
-  Tensor d_scores;  // [rows, num_experts] balance losses' gradient; undefined without them
+  Tensor aux_loss;  // [1] f32 (f64) balance losses as they enter the step's loss; undefined without them, as is
+  Tensor d_scores;  // [rows, num_experts] their gradient
 };
 
 struct ExpertsSaved {

@@ -45,17 +45,13 @@ Router::Router(const ModelContext& context, const std::string& prefix, int64_t m
       batch_balance_loss_(context.config.moe().router().batch_balance_loss()),
       bias_update_rate_(context.config.moe().router().bias_update_rate()),
       gate_(context.store, name_, shape_.num_experts, context.config.hidden(), context.init_std(), true),
-      aux_loss_(Tensor::zeros({1}, arithmetic_dtype(context.compute), context.allocator, MemoryKind::kWeights)),
       counts_(static_cast<size_t>(shape_.num_experts)) {
   if (context.config.moe().router().selection_bias()) {
     bias_ = Tensor::zeros({shape_.num_experts}, DType::kF32, context.allocator, MemoryKind::kWeights);
   }
 }
 
-void Router::clear_statistics(Stream& stream) {
-  fill_zero(aux_loss_, stream);
-  std::fill(counts_.begin(), counts_.end(), 0);
-}
+void Router::clear_statistics() { std::fill(counts_.begin(), counts_.end(), 0); }
 
 void Router::choose(Tensor experts, const Tensor& scores, const Microbatch& batch, Stream& stream) {
   const int64_t rows = scores.size(0);
@@ -80,12 +76,14 @@ void Router::add_balance_losses(const Microbatch& batch, RouterSaved& saved, Str
   if (sequence_balance_loss_ == 0 && batch_balance_loss_ == 0) return;
   saved.d_scores = stream.activation(saved.scores.shape(), saved.scores.dtype());
   fill_zero(saved.d_scores, stream);
+  saved.aux_loss = stream.activation({1}, saved.scores.dtype());
+  fill_zero(saved.aux_loss, stream);
   if (sequence_balance_loss_ != 0) {
-    balance_loss(aux_loss_, saved.d_scores, saved.scores, saved.experts, batch.sequence_offsets,
+    balance_loss(saved.aux_loss, saved.d_scores, saved.scores, saved.experts, batch.sequence_offsets,
                  sequence_balance_loss_ * batch.sequence_scale, shape_, stream);
   }
   if (batch_balance_loss_ != 0) {
-    balance_loss(aux_loss_, saved.d_scores, saved.scores, saved.experts, {0, saved.scores.size(0)},
+    balance_loss(saved.aux_loss, saved.d_scores, saved.scores, saved.experts, {0, saved.scores.size(0)},
                  batch_balance_loss_ * batch.rows_share, shape_, stream);
   }
 }

@@ -25,7 +25,6 @@ class Router {
   // moe_layer counts MoE layers only, from 0: the key of a routing record.
   Router(const ModelContext& context, const std::string& prefix, int64_t moe_layer);
 
-  // Balance losses, scaled as they enter the step's loss, are added to aux_loss().
   Task<RouterChoice> forward(Tensor x, const Microbatch& batch, RouterSaved& saved, Lane& lane);
   // d_weights [rows, topk] f32 (f64) → d_x [rows, hidden] in the compute dtype.
   Task<Tensor> backward(Tensor d_weights, DType compute, RouterSaved& saved, Lane& lane) const;
@@ -36,10 +35,9 @@ class Router {
   // [num_experts] f32, the same on every rank; zeros at first. Moved by the optimizer between steps (expert_bias.h).
   const Tensor& bias() const { return bias_; }
 
-  // Rows each expert got since clear_statistics(), on this rank; balance losses likewise.
+  // Rows each expert got since clear_statistics(), on this rank.
   std::vector<int64_t>& counts() { return counts_; }
-  const Tensor& aux_loss() const { return aux_loss_; }
-  void clear_statistics(Stream& stream);
+  void clear_statistics();
 
   // Shared by all layers: where choices are recorded or replayed. Null: neither.
   void set_record(std::shared_ptr<RouteRecord> record) { record_ = std::move(record); }
@@ -57,7 +55,6 @@ class Router {
   double bias_update_rate_;
   Linear gate_;
   Tensor bias_;
-  Tensor aux_loss_;  // [1] f32 (f64)
   std::vector<int64_t> counts_;
   std::shared_ptr<RouteRecord> record_;
 };

@@ -27,6 +27,8 @@ Task<Tensor> Transformer::run_blocks(const Microbatch& batch, bool keep, Transfo
   saved.blocks.resize(blocks_.size());
   for (size_t i = 0; i < blocks_.size(); ++i) {
     x = co_await blocks_[i]->forward(std::move(x), batch, saved.blocks[i], lane);
+    const auto* moe = std::get_if<MoeSaved>(&saved.blocks[i].ffn);
+    if (moe != nullptr && moe->router.aux_loss.defined()) saved.aux_losses.push_back(moe->router.aux_loss);
     if (!keep) saved.blocks[i] = {};
   }
   co_return x;

@@ -23,6 +23,7 @@ struct TransformerPart {
 struct TransformerSaved {
   std::vector<BlockSaved> blocks;
   HeadSaved head;
+  std::vector<Tensor> aux_losses;  // [1] each: of the MoE blocks that have balance losses, in layer order
 };
 
 class Transformer {

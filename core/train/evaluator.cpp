@@ -15,52 +15,71 @@ Evaluator::Evaluator(std::shared_ptr<const SampleStream> stream, std::vector<int
   if (max_sequences > 0) num_sequences_ = std::min(num_sequences_, max_sequences);
 }
 
-void Evaluator::add(Sums& sums, const std::vector<int32_t>& targets, const Tensor& losses,
-                    ModelRuntime& runtime) const {
-  Stream& stream = runtime.stream();
+void Evaluator::Sums::add(const Sums& other) {
+  nats += other.nats;
+  text_nats += other.text_nats;
+  tokens += other.tokens;
+  bytes += other.bytes;
+}
+
+std::vector<Evaluator::Sums> Evaluator::sums_of(const Batch& batch, const Tensor& losses, Stream& stream) const {
   const Tensor wide = stream.workspace(losses.shape(), DType::kF64);
   cast(wide, losses, stream);
   const std::vector<double> nats =
-      read_to_host<double>(wide, stream, [&] { return std::vector<double>(targets.size(), 0.0); });
-  for (size_t i = 0; i < targets.size(); ++i) {
-    if (targets[i] < 0) continue;
-    ++sums.tokens;
-    sums.nats += nats[i];
+      read_to_host<double>(wide, stream, [&] { return std::vector<double>(batch.targets.size(), 0.0); });
+  std::vector<Sums> sums(static_cast<size_t>(batch.range.count));
+  for (size_t i = 0; i < batch.targets.size(); ++i) {
+    if (batch.targets[i] < 0) continue;
+    Sums& sequence = sums[i / static_cast<size_t>(batch.seq_len)];
+    sequence.tokens += 1;
+    sequence.nats += nats[i];
     if (byte_lengths_.empty()) continue;
     // Padded vocabulary rows stand for no token of the tokenizer and never occur as targets.
-    const int64_t bytes = byte_lengths_[static_cast<size_t>(targets[i])];
-    sums.bytes += bytes;
-    if (bytes > 0) sums.text_nats += nats[i];
+    const int32_t bytes = byte_lengths_[static_cast<size_t>(batch.targets[i])];
+    sequence.bytes += bytes;
+    if (bytes > 0) sequence.text_nats += nats[i];
   }
+  return sums;
+}
+
+// Every sequence has its place in a table, zero where another rank computed it: the sum over ranks only collects them.
+Evaluator::Sums Evaluator::sum_over_ranks(const std::vector<Sums>& sequences, Communicator& group,
+                                          Stream& stream) const {
+  std::vector<double> values;
+  for (const Sums& s : sequences) values.insert(values.end(), {s.nats, s.text_nats, s.tokens, s.bytes});
+  const Tensor table = stream.workspace({static_cast<int64_t>(values.size())}, DType::kF64);
+  table.copy_from(values);
+  wait(group.all_reduce(table));
+  values = read_to_host<double>(table, stream, [&] { return std::vector<double>(values.size(), 1.0); });
+  Sums total;
+  for (size_t i = 0; i < values.size(); i += 4) {
+    total.add({.nats = values[i], .text_nats = values[i + 1], .tokens = values[i + 2], .bytes = values[i + 3]});
+  }
+  return total;
 }
 
 ValidationMetrics Evaluator::run(ModelRuntime& runtime, Communicator& group) const {
-  const SampleRange mine = share_of(num_sequences_, group.rank(), group.size());
+  const SampleRange all{.first = 0, .count = num_sequences_};
   const int64_t count = num_microbatches(num_sequences_, group.size(), microbatch_);
   Stream& stream = runtime.stream();
-  Sums sums;
-  for (int64_t i = 0; i < count; ++i) {
-    SampleRange range = share_of(mine.count, i, count);
-    range.first += mine.first;
+  std::vector<Sums> sequences(static_cast<size_t>(num_sequences_));
+  for (const SampleRange& range : deal_sequences(all, group.rank(), group.size(), count)) {
     const Batch batch = read_batch(*stream_, range);
-    const std::vector<Microbatch> pieces = make_microbatches(batch, 1, 0, 0, num_sequences_, stream);
+    const std::vector<Microbatch> pieces = make_microbatches({batch}, 0, all, stream);
     TransformerSaved unused;
     const Tensor losses = run_lane(runtime.lane(), runtime.model().forward(pieces[0], false, unused, runtime.lane()));
-    add(sums, batch.targets, losses, runtime);
+    std::ranges::copy(sums_of(batch, losses, stream), sequences.begin() + range.first);
   }
-  for (Router* router : runtime.model().routers()) router->clear_statistics(stream);
+  for (Router* router : runtime.model().routers()) router->clear_statistics();
 
-  const Tensor totals = stream.workspace({4}, DType::kF64);
-  totals.copy_from<double>(
-      {sums.nats, sums.text_nats, static_cast<double>(sums.tokens), static_cast<double>(sums.bytes)});
-  wait(group.all_reduce(totals));
-  const auto all = read_to_host<double>(totals, stream, [] { return std::vector<double>{0, 0, 1, 1}; });
+  const Sums total = sum_over_ranks(sequences, group, stream);
   ValidationMetrics metrics;
-  metrics.val_tokens = static_cast<int64_t>(all[2]);
-  metrics.val_loss = all[0] / all[2];
+  metrics.val_tokens = static_cast<int64_t>(total.tokens);
+  metrics.val_loss = total.nats / total.tokens;
   metrics.val_perplexity = perplexity(metrics.val_loss);
   if (!byte_lengths_.empty()) {
-    metrics.val_bits_per_byte = bits_per_byte(all[1] / all[2], metrics.val_tokens, static_cast<int64_t>(all[3]));
+    metrics.val_bits_per_byte =
+        bits_per_byte(total.text_nats / total.tokens, metrics.val_tokens, static_cast<int64_t>(total.bytes));
   }
   return metrics;
 }

@@ -6,7 +6,7 @@
 
 #include "core/train/metrics.h"
 #include "core/train/model_runtime.h"
-#include "data/sample_stream.h"
+#include "data/loader.h"
 #include "data/tokenizer.h"
 
 namespace shoal {
@@ -18,17 +18,21 @@ class Evaluator {
   Evaluator(std::shared_ptr<const SampleStream> stream, std::vector<int32_t> byte_lengths, int64_t max_sequences,
             int64_t microbatch);
 
-  // Collective over `group`, which splits the sequences. Fills val_tokens, val_loss, val_perplexity, val_bits_per_byte.
+  // Collective over `group`, which splits the sequences. Fills val_tokens, val_loss, val_perplexity, val_bits_per_byte:
+  // bitwise the same on any number of ranks, where forward is.
   ValidationMetrics run(ModelRuntime& runtime, Communicator& group) const;
 
  private:
   struct Sums {
     double nats = 0;       // over every scored token
     double text_nats = 0;  // over scored tokens that stand for bytes
-    int64_t tokens = 0;
-    int64_t bytes = 0;
+    double tokens = 0;
+    double bytes = 0;
+    void add(const Sums& other);
   };
-  void add(Sums& sums, const std::vector<int32_t>& targets, const Tensor& losses, ModelRuntime& runtime) const;
+  // Of each sequence of a batch.
+  std::vector<Sums> sums_of(const Batch& batch, const Tensor& losses, Stream& stream) const;
+  Sums sum_over_ranks(const std::vector<Sums>& sequences, Communicator& group, Stream& stream) const;
 
   std::shared_ptr<const SampleStream> stream_;
   std::vector<int32_t> byte_lengths_;

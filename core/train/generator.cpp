@@ -57,7 +57,7 @@ std::vector<float> next_logits(ModelRuntime& runtime, std::span<const int32_t> c
   const Tensor last = stream.activation({1}, DType::kI32);
   last.copy_from<int32_t>({static_cast<int32_t>(length - 1)});
   const Tensor logits = run_lane(runtime.lane(), runtime.model().logits(batch, last, runtime.lane()));
-  for (Router* router : runtime.model().routers()) router->clear_statistics(stream);
+  for (Router* router : runtime.model().routers()) router->clear_statistics();
   const Tensor narrow = stream.workspace(logits.shape(), DType::kF32);
   cast(narrow, logits, stream);
   return read_to_host<float>(narrow, stream, [&] { return std::vector<float>(static_cast<size_t>(logits.numel())); });

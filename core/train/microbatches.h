@@ -1,8 +1,8 @@
 // core/train/microbatches.h: who computes which sequences of a step, and in which pieces.
 //
-// A step's sequences are dealt contiguously: rank r of R takes [n r / R, n (r + 1) / R). Every rank cuts its share into
-// the same number of microbatches (a rank with fewer sequences has smaller, even empty ones), so that all ranks post
-// the same collectives. Any batch works on any number of ranks.
+// A step's sequences are cut into R * M nearly equal, contiguous microbatches and dealt to R ranks in M rounds:
+// microbatch i goes to rank i mod R. So every rank runs the same number (some smaller, even empty) and posts the same
+// collectives, any batch works on any number of ranks, and rounds and ranks together keep the global order.
 #pragma once
 
 #include <vector>
@@ -19,9 +19,12 @@ SampleRange share_of(int64_t total, int64_t index, int64_t parts);
 // Microbatches every rank runs for `sequences` on `num_ranks`, none larger than `max_sequences`: at least 1.
 int64_t num_microbatches(int64_t sequences, int num_ranks, int64_t max_sequences);
 
-// Copies a rank's batch to the device in `count` pieces. `step_first` and `step_sequences` describe the whole step;
-// loss scales are set later, when the step's unmasked tokens are known. On kSimulated only the shapes matter.
-std::vector<Microbatch> make_microbatches(const Batch& batch, int64_t count, int64_t step, int64_t step_first,
-                                          int64_t step_sequences, Stream& stream);
+// The sequences of a rank's microbatches, a range for each of `count` rounds; `sequences` are all ranks' of the step.
+std::vector<SampleRange> deal_sequences(SampleRange sequences, int rank, int num_ranks, int64_t count);
+
+// Copies a rank's batches to the device. `sequences` are all ranks' of the step; loss scales are set later, when the
+// step's unmasked tokens are known. On kSimulated only the shapes matter.
+std::vector<Microbatch> make_microbatches(const std::vector<Batch>& batches, int64_t step, SampleRange sequences,
+                                          Stream& stream);
 
 }  // namespace shoal

@@ -39,29 +39,27 @@ RuntimeOptions training_options(const Config& config, DeviceKind device, DType c
           .bucket_bytes = config.parallel().bucket_mib() << 20};
 }
 
-DType moments_dtype(const PrecisionConfig& precision) {
-  return precision.moments() == PrecisionConfig::MOMENTS_BF16 ? DType::kBF16 : DType::kF32;
-}
-
 Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, DeviceKind device, DType compute)
     : config_(config),
       mesh_(mesh),
       runtime_(config_.model(), mesh.data(), mesh.expert_data(), training_options(config_, device, compute)),
-      step_(runtime_, mesh.data(), config_.optim(), moments_dtype(config_.precision()), config_.run().seed()) {}
+      step_(runtime_, mesh.data(), config_) {}
 
 int64_t Rehearsal::run_step() {
-  const int64_t sequences = config_.train().global_batch();
+  const SampleRange sequences{.first = steps_ * config_.train().global_batch(), .count = config_.train().global_batch()};
   const int64_t seq_len = config_.data().seq_len();
-  const int64_t first = steps_ * sequences;
-  SampleRange mine = share_of(sequences, mesh_.data().rank(), mesh_.data().size());
-  mine.first += first;
-  const Batch batch = random_batch(mine, seq_len, config_.model().vocab(), config_.run().seed());
-  const int64_t count = num_microbatches(sequences, mesh_.data().size(), config_.train().microbatch());
+  const int64_t count = num_microbatches(sequences.count, mesh_.data().size(), config_.train().microbatch());
   ++steps_;
-  StepInput input{.step = steps_, .lr = config_.optim().lr(), .scored_tokens = batch.num_scored(), .microbatches = {}};
-  input.microbatches = make_microbatches(batch, count, steps_, first, sequences, runtime_.stream());
+  StepInput input{.step = steps_, .lr = config_.optim().lr(), .scored_tokens = 0, .microbatches = {}};
+  std::vector<Batch> batches;
+  for (const SampleRange& range : deal_sequences(sequences, mesh_.data().rank(), mesh_.data().size(), count)) {
+    batches.push_back(random_batch(range, seq_len, config_.model().vocab(), config_.run().seed()));
+    my_tokens_ += batches.back().rows();
+    input.scored_tokens += batches.back().num_scored();
+  }
+  input.microbatches = make_microbatches(batches, steps_, sequences, runtime_.stream());
   last_ = step_.run(std::move(input));
-  return sequences * seq_len;
+  return sequences.count * seq_len;
 }
 
 DryRun dry_run(const Config& config, const ProcessMesh& mesh, DType compute) {
@@ -72,12 +70,8 @@ DryRun dry_run(const Config& config, const ProcessMesh& mesh, DType compute) {
   run.parameters = counts.total;
   run.active_parameters = counts.active;
   run.flops_per_token = flops_per_token(config.model(), config.data().seq_len(), FlopConvention{});
-  const double my_share =
-      static_cast<double>(share_of(config.train().global_batch(), mesh.data().rank(), mesh.data().size()).count) /
-      static_cast<double>(config.train().global_batch());
-  run.stated_flops_per_token =
-      my_share > 0 ? rehearsal.runtime().stream().model_flops() / (my_share * static_cast<double>(run.tokens_per_step))
-                   : 0;
+  const auto my_tokens = static_cast<double>(rehearsal.my_tokens());
+  run.stated_flops_per_token = my_tokens > 0 ? rehearsal.runtime().stream().model_flops() / my_tokens : 0;
   run.memory = rehearsal.runtime().allocator().use();
   return run;
 }

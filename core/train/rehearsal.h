@@ -26,6 +26,8 @@ class Rehearsal {
 
   ModelRuntime& runtime() { return runtime_; }
   const StepOutcome& last() const { return last_; }
+  // Tokens of all steps so far that this rank computed.
+  int64_t my_tokens() const { return my_tokens_; }
 
  private:
   Config config_;
@@ -34,11 +36,11 @@ class Rehearsal {
   TrainStep step_;
   StepOutcome last_;
   int64_t steps_ = 0;
+  int64_t my_tokens_ = 0;
 };
 
 // The options of a training runtime, the same for trainer and rehearsal.
 RuntimeOptions training_options(const Config& config, DeviceKind device, DType compute);
-DType moments_dtype(const PrecisionConfig& precision);
 
 // What a run would take, found by running one step on the simulated device.
 struct DryRun {

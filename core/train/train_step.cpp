@@ -11,13 +11,26 @@
 
 namespace shoal {
 
-TrainStep::TrainStep(ModelRuntime& runtime, Communicator& group, const OptimConfig& config, DType moments,
-                     uint64_t seed)
+namespace {
+
+DType moments_dtype(const PrecisionConfig& precision) {
+  return precision.moments() == PrecisionConfig::MOMENTS_BF16 ? DType::kBF16 : DType::kF32;
+}
+
+double read_scalar(const Tensor& x, Stream& stream, double simulated) {
+  if (x.dtype() == DType::kF64) return read_to_host<double>(x, stream, [&] { return std::vector{simulated}; })[0];
+  return read_to_host<float>(x, stream, [&] { return std::vector{static_cast<float>(simulated)}; })[0];
+}
+
+}  // namespace
+
+TrainStep::TrainStep(ModelRuntime& runtime, Communicator& group, const Config& config)
     : runtime_(runtime),
       group_(group),
-      config_(config),
-      optimizer_(runtime.buckets(), config, moments, seed, runtime.stream()) {
-  runtime_.initialize(seed);
+      config_(config.optim()),
+      reduces_each_microbatch_(config.parallel().gradient_reduction() == ParallelConfig::EACH_MICROBATCH),
+      optimizer_(runtime.buckets(), config_, moments_dtype(config.precision()), config.run().seed(), runtime.stream()) {
+  runtime_.initialize(config.run().seed());
 }
 
 StepOutcome TrainStep::run(StepInput input) {
@@ -25,7 +38,7 @@ StepOutcome TrainStep::run(StepInput input) {
   const double exposed_before = runtime_.lane().exposed_wire_seconds();
   set_loss_scales(input, outcome);
   runtime_.buckets().begin_step(runtime_.stream());
-  for (Router* router : runtime_.model().routers()) router->clear_statistics(runtime_.stream());
+  for (Router* router : runtime_.model().routers()) router->clear_statistics();
   run_schedule(input, outcome);
   update_weights(input, outcome);
   balance(outcome);
@@ -46,49 +59,70 @@ void TrainStep::set_loss_scales(StepInput& input, StepOutcome& outcome) {
   }
 }
 
-Task<void> TrainStep::forward(const Microbatch& batch, TransformerSaved& saved, double& loss_sum) {
-  const Tensor losses = co_await runtime_.model().forward(batch, true, saved, runtime_.lane());
+Task<void> TrainStep::begin_round() {
+  co_await await_reductions();
+  runtime_.buckets().begin_round(runtime_.stream());
+}
+
+Task<void> TrainStep::forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses) {
+  const Tensor token_losses = co_await runtime_.model().forward(batch, true, saved, runtime_.lane());
   Stream& stream = runtime_.stream();
   const Tensor total = stream.workspace({1}, DType::kF64);
-  sum(total, losses, stream);
+  sum(total, token_losses, stream);
   const double simulated = std::log(static_cast<double>(runtime_.config().vocab())) * static_cast<double>(batch.rows());
-  loss_sum += read_to_host<double>(total, stream, [&] { return std::vector<double>{simulated}; })[0];
+  losses.tokens = read_scalar(total, stream, simulated);
+  for (const Tensor& aux : saved.aux_losses) losses.aux += read_scalar(aux, stream, 0);
+}
+
+void TrainStep::end_round() {
+  GradientBuckets& buckets = runtime_.buckets();
+  for (Bucket& bucket : buckets.buckets()) buckets.post_partial_reduction(bucket, runtime_.stream());
 }
 
 void TrainStep::run_schedule(const StepInput& input, StepOutcome& outcome) {
-  std::vector<TransformerSaved> saved(input.microbatches.size());
-  double loss_sum = 0;
-  for (const std::vector<Action>& together : one_lane_schedule(static_cast<int>(input.microbatches.size()))) {
+  const size_t count = input.microbatches.size();
+  std::vector<TransformerSaved> saved(count);
+  std::vector<Losses> losses(count);
+  for (const std::vector<Action>& together : one_lane_schedule(static_cast<int>(count))) {
     SHOAL_CHECK_EQ(together.size(), size_t{1});
     const size_t i = static_cast<size_t>(together[0].microbatch);
     if (together[0].kind == ActionKind::kForward) {
-      run_lane(runtime_.lane(), forward(input.microbatches[i], saved[i], loss_sum));
+      // The head writes gradients in forward already.
+      if (reduces_each_microbatch_ && i > 0) run_lane(runtime_.lane(), begin_round());
+      run_lane(runtime_.lane(), forward(input.microbatches[i], saved[i], losses[i]));
     } else {
       run_lane(runtime_.lane(), runtime_.model().backward(input.microbatches[i], saved[i], runtime_.lane()));
+      if (reduces_each_microbatch_ && i + 1 < count) end_round();
     }
   }
-  reduce_losses(loss_sum, outcome);
+  reduce_losses(losses, outcome);
 }
 
-void TrainStep::reduce_losses(double loss_sum, StepOutcome& outcome) {
+// Every microbatch of every rank has its place in a table, zero elsewhere: the sum over ranks only collects it, and the
+// sum over the table is in global order on any number of ranks.
+void TrainStep::reduce_losses(const std::vector<Losses>& mine, StepOutcome& outcome) {
   Stream& stream = runtime_.stream();
-  double aux_sum = 0;
-  for (Router* router : runtime_.model().routers()) {
-    const Tensor& aux = router->aux_loss();
-    if (aux.dtype() == DType::kF64) {
-      aux_sum += read_to_host<double>(aux, stream, [] { return std::vector<double>{0}; })[0];
-    } else {
-      aux_sum += static_cast<double>(read_to_host<float>(aux, stream, [] { return std::vector<float>{0}; })[0]);
-    }
+  const size_t ranks = static_cast<size_t>(group_.size());
+  std::vector<double> table(mine.size() * ranks * 2);
+  for (size_t round = 0; round < mine.size(); ++round) {
+    const size_t place = (round * ranks + static_cast<size_t>(group_.rank())) * 2;
+    table[place] = mine[round].tokens;
+    table[place + 1] = mine[round].aux;
   }
-  const Tensor sums = stream.workspace({2}, DType::kF64);
-  sums.copy_from<double>({loss_sum, aux_sum});
-  wait(group_.all_reduce(sums));
-  const auto totals = read_to_host<double>(sums, stream, [&] {
-    return std::vector<double>{loss_sum * group_.size(), aux_sum};
+  const Tensor collected = stream.workspace({static_cast<int64_t>(table.size())}, DType::kF64);
+  collected.copy_from(table);
+  wait(group_.all_reduce(collected));
+  table = read_to_host<double>(collected, stream, [&] {
+    std::vector<double> alike(table.size());  // simulated ranks are all like this one
+    for (size_t i = 0; i < mine.size() * ranks; ++i) alike[2 * i] = mine[i / ranks].tokens;
+    return alike;
   });
-  outcome.loss = totals[0] / static_cast<double>(outcome.scored_tokens);
-  outcome.aux_loss = totals[1];
+  double tokens = 0;
+  for (size_t i = 0; i < table.size(); i += 2) {
+    tokens += table[i];
+    outcome.aux_loss += table[i + 1];
+  }
+  outcome.loss = tokens / static_cast<double>(outcome.scored_tokens);
 }
 
 Task<void> TrainStep::await_reductions() {

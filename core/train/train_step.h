@@ -2,6 +2,8 @@
 //
 //   forwards and backwards by the schedule → gradients reduce-scattered → global norm, clip → AdamW on the shards →
 //   weights gathered (awaited by the next reader of each) → router biases moved
+//
+// Losses are summed over microbatches in global order, gradients too with parallel.gradient_reduction EACH_MICROBATCH.
 #pragma once
 
 #include <vector>
@@ -32,23 +34,32 @@ struct StepOutcome {
 
 class TrainStep {
  public:
-  // `group`: ranks that see different tokens. Draws the initial weights and masters from `seed`.
-  TrainStep(ModelRuntime& runtime, Communicator& group, const OptimConfig& config, DType moments, uint64_t seed);
+  // `group`: ranks that see different tokens. Draws the initial weights and masters from config.run.seed.
+  TrainStep(ModelRuntime& runtime, Communicator& group, const Config& config);
 
   StepOutcome run(StepInput input);
 
  private:
+  // A microbatch's share of the step's losses.
+  struct Losses {
+    double tokens = 0;  // Σ token losses, in nats
+    double aux = 0;
+  };
+
   void set_loss_scales(StepInput& input, StepOutcome& outcome);
   void run_schedule(const StepInput& input, StepOutcome& outcome);
-  Task<void> forward(const Microbatch& batch, TransformerSaved& saved, double& loss_sum);
+  Task<void> forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses);
+  Task<void> begin_round();
+  void end_round();
   Task<void> await_reductions();
   void update_weights(const StepInput& input, StepOutcome& outcome);
   void balance(StepOutcome& outcome);
-  void reduce_losses(double loss_sum, StepOutcome& outcome);
+  void reduce_losses(const std::vector<Losses>& mine, StepOutcome& outcome);
 
   ModelRuntime& runtime_;
   Communicator& group_;
   OptimConfig config_;
+  bool reduces_each_microbatch_;
   AdamwOptimizer optimizer_;
 };
 

@@ -42,6 +42,10 @@ std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
   return tokenizer;
 }
 
+SampleRange sequences_of(const BatchSchedule& batches, int64_t step) {
+  return {.first = batches.first_sequence(step), .count = batches.sequences(step)};
+}
+
 // Weights once more for final/, and room for metrics, events and samples.
 int64_t run_folder_bytes(const Config& config, DType compute) {
   const int64_t weights = count_parameters(config.model()).total * size_of(compute);
@@ -69,7 +73,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads
       batches_(config.train()),
       run_dir_(open_run_folder(config_, compute_, mesh.world())),
       runtime_(config_.model(), mesh.data(), mesh.expert_data(), training_options(config_, DeviceKind::kCpu, compute_)),
-      step_(runtime_, mesh.data(), config_.optim(), moments_dtype(config_.precision()), config_.run().seed()) {
+      step_(runtime_, mesh.data(), config_) {
   if (config_.data().validation_size() > 0) {
     evaluator_.emplace(open_validation_stream(config_.data(), config_.model().vocab(), tokenizer_.get()),
                        tokenizer_ ? tokenizer_->byte_lengths() : std::vector<int32_t>(),
@@ -106,12 +110,12 @@ void Trainer::set_up_routing_record() {
 void Trainer::start_prefetch() {
   const int rank = mesh_.data().rank();
   const int size = mesh_.data().size();
-  auto ranges = [batches = batches_, rank, size](int64_t k) -> std::optional<SampleRange> {
+  const int64_t microbatch = config_.train().microbatch();
+  auto ranges = [batches = batches_, rank, size, microbatch](int64_t k) -> std::optional<std::vector<SampleRange>> {
     const int64_t step = k + 1;
     if (step > batches.steps()) return std::nullopt;
-    SampleRange mine = share_of(batches.sequences(step), rank, size);
-    mine.first += batches.first_sequence(step);
-    return mine;
+    const SampleRange sequences = sequences_of(batches, step);
+    return deal_sequences(sequences, rank, size, num_microbatches(sequences.count, size, microbatch));
   };
   prefetcher_ =
       std::make_unique<Prefetcher>(training_, std::move(ranges), std::max(1, config_.data().prefetch_steps()));
@@ -150,16 +154,13 @@ void Trainer::run() {
 
 void Trainer::train_one_step(int64_t step) {
   const double begin = now_s();
-  const int64_t sequences = batches_.sequences(step);
-  std::optional<Batch> batch = prefetcher_->next();
-  SHOAL_CHECK(batch.has_value(), "no batch for step {}", step);
-  const int64_t count = num_microbatches(sequences, mesh_.data().size(), config_.train().microbatch());
+  const std::optional<std::vector<Batch>> batches = prefetcher_->next();
+  SHOAL_CHECK(batches.has_value(), "no batches for step {}", step);
   StepInput input{.step = step,
                   .lr = learning_rate(config_.optim(), step, batches_.steps()),
-                  .scored_tokens = batch->num_scored(),
-                  .microbatches = {}};
-  input.microbatches =
-      make_microbatches(*batch, count, step, batches_.first_sequence(step), sequences, runtime_.stream());
+                  .scored_tokens = 0,
+                  .microbatches = make_microbatches(*batches, step, sequences_of(batches_, step), runtime_.stream())};
+  for (const Batch& batch : *batches) input.scored_tokens += batch.num_scored();
   const StepOutcome outcome = step_.run(std::move(input));
   const double step_s = now_s() - begin;
   training_s_ += step_s;

@@ -1,4 +1,4 @@
-// tests/data/loader_test.cpp: batches and their slices, and a prefetch thread that keeps order and hands on errors.
+// tests/data/loader_test.cpp: batches, and a prefetch thread that keeps order and hands on errors.
 #include "data/loader.h"
 
 #include <catch2/catch.hpp>
@@ -38,10 +38,12 @@ class NumberStream final : public SampleStream {
   int64_t fails_at_;
 };
 
-RangeSchedule batches_of(int64_t size, int64_t num_batches) {
-  return [=](int64_t k) -> std::optional<SampleRange> {
-    if (k == num_batches) return std::nullopt;
-    return SampleRange{k * size, size};
+// Steps of two microbatches, of `size` samples and of one.
+RangeSchedule steps_of(int64_t size, int64_t num_steps) {
+  return [=](int64_t k) -> std::optional<std::vector<SampleRange>> {
+    if (k == num_steps) return std::nullopt;
+    const int64_t first = k * (size + 1);
+    return std::vector<SampleRange>{{first, size}, {first + size, 1}};
   };
 }
 
@@ -60,30 +62,17 @@ TEST_CASE("a batch is its samples end to end") {
   CHECK(empty.document_offsets == std::vector<int64_t>{0});
 }
 
-TEST_CASE("a slice of a batch is the batch of those samples") {
-  const Batch batch = read_batch(NumberStream(), {2, 5});
-  for (int64_t first = 0; first <= 5; ++first) {
-    for (int64_t count = 0; first + count <= 5; ++count) {
-      const Batch slice = batch.slice(first, count);
-      const Batch expected = read_batch(NumberStream(), {2 + first, count});
-      CHECK(slice.range == expected.range);
-      CHECK(slice.tokens == expected.tokens);
-      CHECK(slice.targets == expected.targets);
-      CHECK(slice.positions == expected.positions);
-      CHECK(slice.document_offsets == expected.document_offsets);
-    }
-  }
-  CHECK_THROWS_WITH(batch.slice(3, 3), Contains("check failed"));
-}
-
-TEST_CASE("a prefetcher gives a schedule's batches in order, and then its end") {
+TEST_CASE("a prefetcher gives a schedule's steps in order, and then its end") {
   for (const int depth : {0, 1, 2, 50}) {
-    Prefetcher prefetcher(std::make_shared<NumberStream>(), batches_of(3, 20), depth);
+    Prefetcher prefetcher(std::make_shared<NumberStream>(), steps_of(3, 20), depth);
     for (int64_t k = 0; k < 20; ++k) {
-      const auto batch = prefetcher.next();
-      REQUIRE(batch);
-      CHECK(batch->range == SampleRange{3 * k, 3});
-      CHECK(batch->tokens.front() == 30 * k);
+      const auto batches = prefetcher.next();
+      REQUIRE(batches);
+      REQUIRE(batches->size() == 2);
+      CHECK(batches->at(0).range == SampleRange{4 * k, 3});
+      CHECK(batches->at(0).tokens.front() == 40 * k);
+      CHECK(batches->at(1).range == SampleRange{4 * k + 3, 1});
+      CHECK(batches->at(1).tokens.front() == 40 * k + 30);
     }
     CHECK_FALSE(prefetcher.next());
     CHECK_FALSE(prefetcher.next());
@@ -95,7 +84,7 @@ TEST_CASE("a prefetcher stays within its depth, and can be left early") {
   Prefetcher prefetcher(
       stream,
       [](int64_t k) {
-        return SampleRange{k, 1};
+        return std::vector{SampleRange{k, 1}};
       },
       3);
   CHECK(prefetcher.next());
@@ -105,13 +94,13 @@ TEST_CASE("a prefetcher stays within its depth, and can be left early") {
 }
 
 TEST_CASE("errors of the stream and of the schedule reach the caller after the batches before them") {
-  Prefetcher prefetcher(std::make_shared<NumberStream>(5), batches_of(2, 100), 4);
-  CHECK(prefetcher.next()->range.first == 0);
-  CHECK(prefetcher.next()->range.first == 2);
-  CHECK_THROWS_WITH(prefetcher.next(), Contains("sample 5 cannot be read"));
-  CHECK_THROWS_WITH(prefetcher.next(), Contains("sample 5 cannot be read"));
+  Prefetcher prefetcher(std::make_shared<NumberStream>(7), steps_of(2, 100), 4);
+  CHECK(prefetcher.next()->at(0).range.first == 0);
+  CHECK(prefetcher.next()->at(0).range.first == 3);
+  CHECK_THROWS_WITH(prefetcher.next(), Contains("sample 7 cannot be read"));
+  CHECK_THROWS_WITH(prefetcher.next(), Contains("sample 7 cannot be read"));
 
   Prefetcher no_schedule(
-      std::make_shared<NumberStream>(), [](int64_t) -> std::optional<SampleRange> { fail("no such step"); }, 1);
+      std::make_shared<NumberStream>(), [](int64_t) -> std::optional<std::vector<SampleRange>> { fail("no such step"); }, 1);
   CHECK_THROWS_WITH(no_schedule.next(), Contains("no such step"));
 }

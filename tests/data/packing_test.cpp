@@ -142,12 +142,12 @@ TEST_CASE("any number of ranks sees the same samples in the same order") {
       }
       Prefetcher prefetcher(
           stream,
-          [&](int64_t k) -> std::optional<SampleRange> {
+          [&](int64_t k) -> std::optional<std::vector<SampleRange>> {
             if (k == static_cast<int64_t>(schedule.size())) return std::nullopt;
-            return schedule[static_cast<size_t>(k)];
+            return std::vector{schedule[static_cast<size_t>(k)]};
           },
           2);
-      for (auto& step : steps) step.push_back(prefetcher.next().value().tokens);
+      for (auto& step : steps) step.push_back(prefetcher.next().value().at(0).tokens);
       CHECK_FALSE(prefetcher.next());
     }
     std::vector<int32_t> tokens;

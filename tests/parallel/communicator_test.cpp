@@ -147,7 +147,36 @@ void reduces_and_scatters(Communicator& group, int64_t n, bool in_place) {
   REQUIRE(same_bits(after, mine));
 }
 
+// Rounds summed onto each other are one sum, in the order of rounds and ranks.
+template <class T>
+void reduces_onto(Communicator& group, int64_t n) {
+  const auto values = [&](int round, int rank) {
+    return values_of<T>(rank, n * group.size(), "onto" + std::to_string(round));
+  };
+  const Tensor sum = tensor_of(std::vector<T>(static_cast<size_t>(n)));
+  const Tensor last = tensor_of(values(2, group.rank()));
+  const Tensor place = last.rows(n * group.rank(), n);
+  wait(group.reduce_scatter(sum, tensor_of(values(0, group.rank()))));
+  wait(group.reduce_scatter(sum, tensor_of(values(1, group.rank())), sum));
+  wait(group.reduce_scatter(place, last, sum));
+  std::vector<T> expected = std::vector<T>(static_cast<size_t>(n));
+  for (int round = 0; round < 3; ++round) {
+    for (int rank = 0; rank < group.size(); ++rank) {
+      const std::vector<T> theirs = values(round, rank);
+      for (int64_t i = 0; i < n; ++i) {
+        T& element = expected[static_cast<size_t>(i)];
+        const T added = theirs[static_cast<size_t>(n * group.rank() + i)];
+        element = round == 0 && rank == 0 ? added : element + added;
+      }
+    }
+  }
+  REQUIRE(same_bits(place.to_vector<T>(), expected));
+}
+
 void check_reduce_scatter(Communicator& group) {
+  for (const int64_t n : {0, 1, 1025, 30011}) reduces_onto<float>(group, n);
+  reduces_onto<double>(group, 33);
+  reduces_onto<int64_t>(group, 33);
   for (const bool in_place : {false, true}) {
     for (const int64_t n : {0, 1, 13, 1023, 1025, 30011}) reduces_and_scatters<float>(group, n, in_place);
     reduces_and_scatters<double>(group, 2049, in_place);

@@ -17,9 +17,9 @@ using namespace shoal;
 
 namespace {
 
-Config layout_config(int64_t global_batch, int64_t microbatch) {
+Config layout_config(int64_t global_batch, int64_t microbatch, const ModelConfig& model = tiny::deepseek()) {
   Config config;
-  *config.mutable_model() = tiny::deepseek();
+  *config.mutable_model() = model;
   config.mutable_data()->set_seq_len(24);
   config.mutable_train()->set_global_batch(global_batch);
   config.mutable_train()->set_microbatch(microbatch);
@@ -36,25 +36,30 @@ struct Job {
 
 struct Trace {
   std::vector<double> losses;
-  std::vector<std::vector<float>> weights;
+  std::vector<double> aux_losses;
+  std::vector<double> grad_norms;
+  std::vector<std::vector<std::byte>> weights;  // and router biases
   std::vector<std::vector<int64_t>> first_counts;  // of each router, this rank, after step 1
 };
 
-Trace train(const Config& config, Communicator& world, int steps, std::shared_ptr<RouteRecord> record = nullptr) {
+Trace train(const Config& config, Communicator& world, int steps, std::shared_ptr<RouteRecord> record = nullptr,
+            DType compute = DType::kF32) {
   const ProcessMesh mesh(MeshSizes{}, world);
-  Rehearsal rehearsal(config, mesh, DeviceKind::kCpu, DType::kF32);
+  Rehearsal rehearsal(config, mesh, DeviceKind::kCpu, compute);
   for (Router* router : rehearsal.runtime().model().routers()) router->set_record(record);
   Trace trace;
   for (int i = 0; i < steps; ++i) {
     rehearsal.run_step();
     trace.losses.push_back(rehearsal.last().loss);
+    trace.aux_losses.push_back(rehearsal.last().aux_loss);
+    trace.grad_norms.push_back(rehearsal.last().grad_norm);
     if (i > 0) continue;
     for (Router* router : rehearsal.runtime().model().routers()) trace.first_counts.push_back(router->counts());
   }
   for (const NamedTensor& tensor : rehearsal.runtime().named_tensors()) {
-    std::vector<float> values(static_cast<size_t>(tensor.shape.numel()));
-    std::memcpy(values.data(), tensor.data, values.size() * sizeof(float));
-    trace.weights.push_back(std::move(values));
+    std::vector<std::byte> bytes(static_cast<size_t>(tensor.shape.numel() * size_of(tensor.dtype)));
+    std::memcpy(bytes.data(), tensor.data, bytes.size());
+    trace.weights.push_back(std::move(bytes));
   }
   return trace;
 }
@@ -76,15 +81,36 @@ TEST_CASE("the same run twice is bitwise the same", "[layout]") {
   CHECK(a.weights == b.weights);
 }
 
-TEST_CASE("one rank with two microbatches and two ranks with one are bitwise the same", "[mpi]") {
+namespace {
+
+void check_bitwise_equal(const Trace& a, const Trace& b) {
+  CHECK(a.losses == b.losses);
+  CHECK(a.aux_losses == b.aux_losses);
+  CHECK(a.grad_norms == b.grad_norms);
+  CHECK(a.weights == b.weights);
+}
+
+}  // namespace
+
+TEST_CASE("one microbatch a rank: ranks and one rank alone are bitwise the same", "[mpi]") {
   Job job;
-  Communicator& world = *job.world;
-  if (world.size() != 2) return;
+  const int ranks = job.world->size();
   SelfCommunicator self;
-  const Trace one = train(layout_config(6, 3), self, 20);
-  const Trace two = train(layout_config(6, 3), world, 20);
-  CHECK(one.losses == two.losses);
-  CHECK(one.weights == two.weights);
+  const Config config = layout_config(3 * ranks, 3);
+  check_bitwise_equal(train(config, self, 20), train(config, *job.world, 20));
+}
+
+TEST_CASE("gradients reduced after each microbatch: any number of ranks is bitwise the same", "[mpi]") {
+  Job job;
+  SelfCommunicator self;
+  for (const ModelConfig& model : {tiny::deepseek(), tiny::llama(), tiny::olmoe()}) {
+    for (const DType compute : {DType::kF32, DType::kBF16}) {
+      INFO(model.name() << " in " << name_of(compute));
+      Config config = layout_config(12, 2, model);  // 6 microbatches: 3 rounds of 2 ranks, 2 of 3
+      config.mutable_parallel()->set_gradient_reduction(ParallelConfig::EACH_MICROBATCH);
+      check_bitwise_equal(train(config, self, 20, nullptr, compute), train(config, *job.world, 20, nullptr, compute));
+    }
+  }
 }
 
 TEST_CASE("ranks agree to 1e-4 over 50 steps with routing replayed, and choose alike in step 1", "[mpi]") {

@@ -32,8 +32,27 @@ TEST_CASE("all ranks run the same number of microbatches, none too large", "[mic
     for (const int ranks : {1, 2, 3, 8}) {
       const int64_t count = num_microbatches(sequences, ranks, 4);
       for (int rank = 0; rank < ranks; ++rank) {
-        const SampleRange mine = share_of(sequences, rank, ranks);
-        for (int64_t i = 0; i < count; ++i) CHECK(share_of(mine.count, i, count).count <= 4);
+        const std::vector<SampleRange> mine = deal_sequences({100, sequences}, rank, ranks, count);
+        CHECK(static_cast<int64_t>(mine.size()) == count);
+        for (const SampleRange& range : mine) CHECK(range.count <= 4);
+      }
+    }
+  }
+}
+
+TEST_CASE("rounds of ranks go through a step's sequences in order", "[microbatches]") {
+  for (const int64_t sequences : {0, 1, 7, 24, 25}) {
+    for (const int ranks : {1, 2, 3, 8}) {
+      for (const int64_t count : {1, 2, 5}) {
+        int64_t next = 100;
+        for (size_t round = 0; round < static_cast<size_t>(count); ++round) {
+          for (int rank = 0; rank < ranks; ++rank) {
+            const SampleRange range = deal_sequences({100, sequences}, rank, ranks, count)[round];
+            CHECK(range.first == next);
+            next += range.count;
+          }
+        }
+        CHECK(next == 100 + sequences);
       }
     }
   }
@@ -42,29 +61,30 @@ TEST_CASE("all ranks run the same number of microbatches, none too large", "[mic
 TEST_CASE("microbatches carry the batch's rows and their place in the step", "[microbatches]") {
   Allocator allocator(DeviceKind::kCpu);
   Stream stream(allocator);
-  const Batch batch = random_batch({.first = 103, .count = 5}, 7, 50, 1);
-  const std::vector<Microbatch> pieces = make_microbatches(batch, 3, 9, 100, 12, stream);
-  REQUIRE(pieces.size() == 3);
-  std::vector<int32_t> tokens;
-  int64_t row = (103 - 100) * 7;
-  for (const Microbatch& piece : pieces) {
+  const std::vector<Batch> batches{random_batch({.first = 103, .count = 2}, 7, 50, 1),
+                                   random_batch({.first = 109, .count = 3}, 7, 50, 1)};
+  const std::vector<Microbatch> pieces = make_microbatches(batches, 9, {.first = 100, .count = 12}, stream);
+  REQUIRE(pieces.size() == 2);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const Microbatch& piece = pieces[i];
     CHECK(piece.step == 9);
-    CHECK(piece.first_global_row == row);
+    CHECK(piece.first_global_row == (batches[i].range.first - 100) * 7);
+    CHECK(piece.rows() == batches[i].rows());
     CHECK(piece.document_offsets == piece.sequence_offsets);
     CHECK(piece.sequence_offsets.back() == piece.rows());
     CHECK(piece.sequence_scale == Approx(1.0 / 12));
     CHECK(piece.rows_share == Approx(static_cast<double>(piece.rows()) / (12 * 7)));
-    row += piece.rows();
-    for (const int32_t token : piece.tokens.to_vector<int32_t>()) tokens.push_back(token);
+    CHECK(piece.tokens.to_vector<int32_t>() == batches[i].tokens);
+    CHECK(piece.targets.to_vector<int32_t>() == batches[i].targets);
+    CHECK(piece.positions.to_vector<int32_t>() == batches[i].positions);
   }
-  CHECK(tokens == batch.tokens);
 }
 
 TEST_CASE("a rank without sequences still has its microbatches, empty", "[microbatches]") {
   Allocator allocator(DeviceKind::kCpu);
   Stream stream(allocator);
   const Batch batch = random_batch({.first = 4, .count = 0}, 7, 50, 1);
-  const std::vector<Microbatch> pieces = make_microbatches(batch, 2, 1, 0, 4, stream);
+  const std::vector<Microbatch> pieces = make_microbatches({batch, batch}, 1, {.first = 0, .count = 4}, stream);
   REQUIRE(pieces.size() == 2);
   for (const Microbatch& piece : pieces) {
     CHECK(piece.rows() == 0);

@@ -55,15 +55,14 @@ struct Fixture {
   }
 
   double loss(bool with_gradients) {
-    for (Router* router : runtime.model().routers()) router->clear_statistics(runtime.stream());
+    for (Router* router : runtime.model().routers()) router->clear_statistics();
     TransformerSaved saved;
     const Tensor losses =
         run_lane(runtime.lane(), runtime.model().forward(batch, with_gradients, saved, runtime.lane()));
     const Tensor total = runtime.stream().workspace({1}, DType::kF64);
     sum(total, losses, runtime.stream());
     double value = total.data<double>()[0] * batch.token_loss_scale;
-    for (Router* router : runtime.model().routers()) {
-      const Tensor& aux = router->aux_loss();
+    for (const Tensor& aux : saved.aux_losses) {
       value += aux.dtype() == DType::kF64 ? aux.data<double>()[0] : static_cast<double>(aux.data<float>()[0]);
     }
     if (with_gradients) run_lane(runtime.lane(), runtime.model().backward(batch, saved, runtime.lane()));
@@ -269,9 +268,10 @@ TEST_CASE("training steps lower the loss on a batch seen again and again", "[mod
   for (const ModelConfig& model : {tiny::deepseek(), tiny::llama()}) {
     INFO(model.name());
     Fixture fixture(model, DType::kF32);
-    OptimConfig optim;
-    optim.set_weight_decay(0);
-    TrainStep step(fixture.runtime, world, optim, DType::kF32, 7);
+    Config config;
+    config.mutable_optim()->set_weight_decay(0);
+    config.mutable_run()->set_seed(7);
+    TrainStep step(fixture.runtime, world, config);
     double first = 0;
     double last = 0;
     for (int i = 1; i <= 30; ++i) {
