@@ -46,6 +46,22 @@ build/shoal train "${configs[@]}" --dry-run
 "${mpirun[@]}" build/shoal doctor
 "${mpirun[@]}" build/shoal train "${configs[@]}" "run.dir=$folder/run"
 
+step "One rank and two, bitwise"
+for ranks in 1 2; do
+  set_mpirun "$ranks"
+  "${mpirun[@]}" build/shoal train "${configs[@]}" "run.dir=$folder/ranks-$ranks" train.steps=4 run.threads=1 >"$folder/ranks-$ranks.log" ||
+    die "training on $ranks rank(s) ended early: $(cat "$folder/ranks-$ranks.log")"
+done
+cmp "$folder"/ranks-{1,2}/final/model.safetensors || die "1 and 2 ranks trained different weights"
+python3 - "$folder"/ranks-{1,2}/metrics.jsonl <<'END'
+import json, sys
+names = ("step", "tokens", "loss", "aux_loss", "grad_norm", "expert_load_max_violation", "val_loss", "val_bits_per_byte")
+one, two = ([{name: line.get(name) for name in names} for line in map(json.loads, open(path))] for path in sys.argv[1:])
+if one != two:
+    sys.exit("smoke.sh: 1 and 2 ranks report different numbers:\n" + "\n".join(f"  {a}\n  {b}" for a, b in zip(one, two) if a != b))
+print(f"Weights and metrics of {len(one)} lines are the same to the last bit.")
+END
+
 step "What it left behind"
 cp "$folder/ngram.json" "$folder/run/ngram.json"
 scripts/quickstart_summary.py summary "$folder/run"
