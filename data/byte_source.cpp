@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/base/check.h"
-#include "data/file.h"
+#include "core/base/input_file.h"
 
 namespace shoal {
 namespace {

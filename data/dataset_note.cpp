@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "core/base/check.h"
-#include "data/file.h"
+#include "core/base/input_file.h"
 
 namespace shoal {
 

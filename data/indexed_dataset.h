@@ -22,7 +22,7 @@
 #include <string>
 #include <vector>
 
-#include "data/file.h"
+#include "core/base/input_file.h"
 
 namespace shoal {
 

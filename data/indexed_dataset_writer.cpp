@@ -35,7 +35,7 @@ IndexedDatasetWriter::IndexedDatasetWriter(std::string prefix, int64_t vocab_siz
       fail("{}{} exists already; choose another name, or say that it may be replaced (--force)", prefix_, extension);
     }
   }
-  bin_ = std::make_unique<OutputFile>(prefix_ + ".bin");
+  bin_ = std::make_unique<AtomicFile>(prefix_ + ".bin");
 }
 
 IndexedDatasetWriter::~IndexedDatasetWriter() = default;
@@ -55,7 +55,7 @@ void IndexedDatasetWriter::add_document(std::span<const int32_t> tokens) {
   num_tokens_ += static_cast<int64_t>(tokens.size());
 }
 
-void IndexedDatasetWriter::write_index(OutputFile& idx) const {
+void IndexedDatasetWriter::write_index(AtomicFile& idx) const {
   const int64_t token_bytes = vocab_size_ < kFirstVocabOf32Bits ? 2 : 4;
   const auto put = [&](auto value) { idx.write(&value, sizeof(value)); };
   idx.write("MMIDIDX\0\0", 9);
@@ -76,14 +76,14 @@ void IndexedDatasetWriter::write_index(OutputFile& idx) const {
 void IndexedDatasetWriter::finish(std::string_view note) {
   SHOAL_CHECK(bin_ != nullptr, "{} is finished", prefix_);
   bin_->close();
-  OutputFile idx(prefix_ + ".idx");
+  AtomicFile idx(prefix_ + ".idx");
   write_index(idx);
   // An .idx that is replaced goes first: it must never stand beside the new .bin.
   if (existing_ == ExistingFiles::kReplace) remove_file(prefix_ + ".idx");
   remove_file(note_path(prefix_));
   if (!note.empty()) {
-    OutputFile file(note_path(prefix_));
-    file.write(note.data(), static_cast<int64_t>(note.size()));
+    AtomicFile file(note_path(prefix_));
+    file.write(note);
     file.commit();
   }
   bin_->commit();

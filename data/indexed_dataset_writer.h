@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/file.h"
+#include "core/base/atomic_file.h"
 
 namespace shoal {
 
@@ -35,7 +35,7 @@ class IndexedDatasetWriter {
   int64_t num_tokens() const { return num_tokens_; }
 
  private:
-  void write_index(OutputFile& idx) const;
+  void write_index(AtomicFile& idx) const;
 
   std::string prefix_;
   int64_t vocab_size_;
@@ -43,7 +43,7 @@ class IndexedDatasetWriter {
   int64_t num_tokens_ = 0;
   std::vector<int32_t> lengths_;
   std::vector<char> narrow_;  // a document's ids in the file's dtype
-  std::unique_ptr<OutputFile> bin_;
+  std::unique_ptr<AtomicFile> bin_;
 };
 
 }  // namespace shoal

@@ -9,7 +9,7 @@
 #include <span>
 
 #include "core/base/check.h"
-#include "data/file.h"
+#include "core/base/input_file.h"
 #include "data/sentencepiece_model.h"
 #include "data/utf8.h"
 

@@ -215,8 +215,8 @@ void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
   for (size_t use = 0; use < uses.size(); ++use) {
     const Tensor whole = uses[use];
     uses[use] = whole.rows(bucket.shard_begin(), bucket.shard);
-    reductions.push_back(bucket.group->reduce_scatter(
-        uses[use], whole, bucket.rounds_summed > 0 ? bucket.partial_sums[use] : Tensor()));
+    reductions.push_back(
+        bucket.group->reduce_scatter(uses[use], whole, bucket.rounds_summed > 0 ? bucket.partial_sums[use] : Tensor()));
   }
   bucket.reduction = std::make_shared<ReductionOfUses>(std::move(reductions), std::move(uses), stream);
 }

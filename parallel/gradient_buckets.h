@@ -11,8 +11,8 @@
 // bucket add the same numbers in the same order on any number of ranks.
 //
 // Microbatches are dealt to ranks in rounds (core/train/microbatches.h). Reduced once a step, gradients are each rank's
-// sum over its microbatches, summed over ranks. Reduced after each round (post_partial_reduction), they are the sum over
-// all microbatches in their global order, bitwise the same on any number of ranks, for that many times the traffic.
+// sum over its microbatches, summed over ranks. Reduced after each round (post_partial_reduction), they are the sum
+// over all microbatches in their global order, bitwise the same on any number of ranks, for as many times the traffic.
 #pragma once
 
 #include <memory>

@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <system_error>
 
+#include "core/base/atomic_file.h"
 #include "core/base/check.h"
-#include "core/checkpoint/atomic_file.h"
 
 namespace shoal {
 
@@ -25,7 +25,7 @@ AppendFile::~AppendFile() {
 
 void AppendFile::append(std::string_view record) {
   try {
-    write_fully(fd_, record.data(), record.size(), path_);
+    write_fully(fd_, record.data(), static_cast<int64_t>(record.size()), path_);
   } catch (...) {
     // Best effort: the error in flight says what matters, and readers skip a torn last record.
     [[maybe_unused]] const int cut = ::ftruncate(fd_, bytes_);

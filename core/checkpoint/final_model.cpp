@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/checkpoint/atomic_file.h"
+#include "core/base/atomic_file.h"
 
 namespace shoal {
 namespace {

@@ -12,7 +12,7 @@
 #include <system_error>
 #include <utility>
 
-#include "core/checkpoint/atomic_file.h"
+#include "core/base/atomic_file.h"
 #include "core/checkpoint/safetensors_header.h"
 
 namespace shoal {

@@ -7,10 +7,10 @@
 #include <filesystem>
 #include <memory>
 
+#include "core/base/atomic_file.h"
 #include "core/base/check.h"
 #include "core/cli/commands.h"
 #include "core/cli/text_options.h"
-#include "data/file.h"
 #include "data/tokenizer_sentencepiece.h"
 
 namespace shoal {
@@ -27,13 +27,13 @@ void train(const TrainFlags& flags) {
   if (std::filesystem::exists(flags.output) && !flags.force) {
     fail("{} exists already; choose another --output, or replace it with --force", flags.output);
   }
-  OutputFile file(flags.output);  // before the work: a folder that cannot be written in is said at once
+  AtomicFile file(flags.output);  // before the work: a folder that cannot be written in is said at once
   spdlog::info("training a tokenizer of {} pieces", flags.training.vocab_size);
   const auto start = std::chrono::steady_clock::now();
   TextReader reader = flags.text.open();
   const std::string model =
       train_sentencepiece([&](std::string& document) { return reader.next(document); }, flags.training);
-  file.write(model.data(), static_cast<int64_t>(model.size()));
+  file.write(model);
   file.commit();
   const SentencePieceTokenizer tokenizer(flags.output);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;

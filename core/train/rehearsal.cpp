@@ -46,7 +46,8 @@ Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, DeviceKind d
       step_(runtime_, mesh.data(), config_) {}
 
 int64_t Rehearsal::run_step() {
-  const SampleRange sequences{.first = steps_ * config_.train().global_batch(), .count = config_.train().global_batch()};
+  const SampleRange sequences{.first = steps_ * config_.train().global_batch(),
+                              .count = config_.train().global_batch()};
   const int64_t seq_len = config_.data().seq_len();
   const int64_t count = num_microbatches(sequences.count, mesh_.data().size(), config_.train().microbatch());
   ++steps_;

@@ -3,8 +3,8 @@
 
 #include <system_error>
 
+#include "core/base/atomic_file.h"
 #include "core/base/check.h"
-#include "core/checkpoint/atomic_file.h"
 #include "core/train/progress.h"
 
 namespace shoal {

@@ -5,9 +5,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "core/base/atomic_file.h"
 #include "core/base/check.h"
 #include "core/checkpoint/append_file.h"
-#include "core/checkpoint/atomic_file.h"
 #include "tests/temporary_folder.h"
 
 namespace shoal {
@@ -99,7 +99,7 @@ TEST_CASE("an append file does not touch another run's records") {
 
 TEST_CASE("only regular files are copied") {
   const TemporaryFolder folder;
-  CHECK_THROWS_WITH(copy_file_atomically(folder.path(), folder / "copy"), Contains("is not a regular file"));
+  CHECK_THROWS_WITH(copy_file_atomically(folder.path(), folder / "copy"), Contains("expected a regular file"));
   make_file(folder / "from", std::string(200000, 'q') + "end");
   copy_file_atomically(folder / "from", folder / "copy");
   CHECK(bytes_of_file(folder / "copy") == bytes_of_file(folder / "from"));

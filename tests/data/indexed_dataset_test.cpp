@@ -330,7 +330,7 @@ TEST_CASE("the writer leaves nothing half-written and replaces only when told") 
   CHECK(read_bytes(prefix + ".note.json") == "a note");
   CHECK(folder.num_files() == 3);
   CHECK_THROWS_WITH(IndexedDatasetWriter(folder / "no/such/folder", 100, ExistingFiles::kRefuse),
-                    Contains("cannot create"));
+                    Contains("cannot be created"));
 }
 
 TEST_CASE("the writer takes no token outside its vocabulary") {

@@ -101,6 +101,7 @@ TEST_CASE("errors of the stream and of the schedule reach the caller after the b
   CHECK_THROWS_WITH(prefetcher.next(), Contains("sample 7 cannot be read"));
 
   Prefetcher no_schedule(
-      std::make_shared<NumberStream>(), [](int64_t) -> std::optional<std::vector<SampleRange>> { fail("no such step"); }, 1);
+      std::make_shared<NumberStream>(),
+      [](int64_t) -> std::optional<std::vector<SampleRange>> { fail("no such step"); }, 1);
   CHECK_THROWS_WITH(no_schedule.next(), Contains("no such step"));
 }

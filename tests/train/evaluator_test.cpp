@@ -1,4 +1,4 @@
-// tests/train/evaluator_test.cpp: held-out loss and bits per byte against the model's own losses, on any number of ranks.
+// tests/train/evaluator_test.cpp: held-out loss and bits per byte against the model's own losses, on any ranks.
 #include "core/train/evaluator.h"
 
 #include <catch2/catch.hpp>
@@ -26,8 +26,7 @@ class RandomStream final : public SampleStream {
   int64_t num_samples() const override { return kNumSequences; }
   void read(int64_t index, Sample& sample) const override {
     const Batch batch = random_batch({.first = index, .count = 1}, kSeqLen, vocab_, 3);
-    sample = {
-        .tokens = batch.tokens, .targets = batch.targets, .positions = batch.positions, .document_starts = {0}};
+    sample = {.tokens = batch.tokens, .targets = batch.targets, .positions = batch.positions, .document_starts = {0}};
     if (index % 2 == 1) sample.targets.back() = -1;
   }
 

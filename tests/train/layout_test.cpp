@@ -38,7 +38,7 @@ struct Trace {
   std::vector<double> losses;
   std::vector<double> aux_losses;
   std::vector<double> grad_norms;
-  std::vector<std::vector<std::byte>> weights;  // and router biases
+  std::vector<std::vector<std::byte>> weights;     // and router biases
   std::vector<std::vector<int64_t>> first_counts;  // of each router, this rank, after step 1
 };
 

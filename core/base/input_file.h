@@ -1,4 +1,4 @@
-// data/file.h: files by descriptor, with every error named: reading at an offset, and writing that is whole or absent.
+// core/base/input_file.h: a file read by descriptor at any offset, with every error named.
 #pragma once
 
 #include <cstdint>
@@ -30,34 +30,6 @@ class InputFile {
   int fd_ = -1;
   int64_t size_bytes_ = 0;
 };
-
-// A file that appears under its name only when it is complete: written beside it under a temporary name, synced and
-// renamed by commit(). Destroyed without commit(), it leaves nothing.
-class OutputFile {
- public:
-  explicit OutputFile(std::string path);
-  ~OutputFile();
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
-
-  // Buffered. Throws Error (disk full, …).
-  void write(const void* from, int64_t bytes);
-  // Flushes and syncs; write() is over. commit() does it when it has not been done.
-  void close();
-  // Renames to the final name, replacing what was there, and syncs the folder.
-  void commit();
-
- private:
-  void flush();
-
-  std::string path_;
-  std::string temporary_;
-  int fd_ = -1;
-  std::string buffer_;
-};
-
-// Removes a file, if it is there, so that it stays removed after a power failure. Throws Error.
-void remove_file(const std::string& path);
 
 // The whole of a file, at most `max_bytes`. Throws Error.
 std::string read_small_file(const std::string& path, const std::string& what, int64_t max_bytes);

@@ -1,21 +1,22 @@
-// core/checkpoint/atomic_file.cpp: temporary name, full write, fsync, rename, fsync of the folder.
-#include "core/checkpoint/atomic_file.h"
+// core/base/atomic_file.cpp: temporary name, full write, fsync, rename, fsync of the folder.
+#include "core/base/atomic_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <string>
 #include <system_error>
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/base/input_file.h"
 
 namespace shoal {
 namespace {
+
+constexpr int64_t kBufferBytes = int64_t{1} << 20;
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
@@ -26,11 +27,11 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-void write_fully(int fd, const void* data, size_t bytes, const std::filesystem::path& path) {
+void write_fully(int fd, const void* data, int64_t bytes, const std::filesystem::path& path) {
   const char* p = static_cast<const char*>(data);
-  size_t left = bytes;
+  int64_t left = bytes;
   while (left > 0) {
-    const ssize_t wrote = ::write(fd, p, left);
+    const ssize_t wrote = ::write(fd, p, static_cast<size_t>(left));
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) {
       const int error = wrote == 0 ? EIO : errno;
@@ -45,7 +46,7 @@ void write_fully(int fd, const void* data, size_t bytes, const std::filesystem::
       fail("{}: cannot be written: {}", path.string(), reason(error));
     }
     p += wrote;
-    left -= static_cast<size_t>(wrote);
+    left -= wrote;
   }
 }
 
@@ -55,7 +56,8 @@ void sync_directory(const std::filesystem::path& directory) {
   const int result = ::fsync(fd);
   const int error = errno;
   ::close(fd);
-  if (result != 0) fail("{}: the folder cannot be synced: {}", directory.string(), reason(error));
+  // Some network file systems refuse to sync a folder; the rename itself has happened.
+  if (result != 0 && error != EINVAL) fail("{}: the folder cannot be synced: {}", directory.string(), reason(error));
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path)
@@ -66,27 +68,41 @@ AtomicFile::AtomicFile(std::filesystem::path path)
 }
 
 AtomicFile::~AtomicFile() {
-  if (fd_ < 0) return;
-  ::close(fd_);
-  ::unlink(temporary_.c_str());
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-void AtomicFile::write(const void* data, size_t bytes) {
-  SHOAL_CHECK(fd_ >= 0, "{} is committed", path_.string());
-  write_fully(fd_, data, bytes, path_);
+void AtomicFile::write(const void* data, int64_t bytes) {
+  SHOAL_CHECK(fd_ >= 0, "{} is closed", path_.string());
+  const char* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const int64_t part = std::min(bytes, kBufferBytes - static_cast<int64_t>(buffer_.size()));
+    buffer_.append(from, static_cast<size_t>(part));
+    from += part;
+    bytes -= part;
+    if (static_cast<int64_t>(buffer_.size()) == kBufferBytes) flush();
+  }
+}
+
+void AtomicFile::flush() {
+  write_fully(fd_, buffer_.data(), static_cast<int64_t>(buffer_.size()), path_);
+  buffer_.clear();
+}
+
+void AtomicFile::close() {
+  SHOAL_CHECK(fd_ >= 0, "{} is closed", path_.string());
+  flush();
+  if (::fsync(fd_) != 0) fail("{}: cannot be synced: {}", path_.string(), reason(errno));
+  if (::close(std::exchange(fd_, -1)) != 0) fail("{}: cannot be closed: {}", path_.string(), reason(errno));
 }
 
 void AtomicFile::commit() {
-  SHOAL_CHECK(fd_ >= 0, "{} is committed", path_.string());
-  if (::fsync(fd_) != 0) fail("{}: cannot be synced: {}", path_.string(), reason(errno));
-  const int closed = ::close(std::exchange(fd_, -1));
-  const int close_error = errno;
-  const auto give_up = [&](const char* what, int error) {
-    ::unlink(temporary_.c_str());
-    fail("{}: cannot be {}: {}", path_.string(), what, reason(error));
-  };
-  if (closed != 0) give_up("closed", close_error);
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) give_up("put in place", errno);
+  if (fd_ >= 0) close();
+  SHOAL_CHECK(!temporary_.empty(), "{} is committed", path_.string());
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    fail("{}: cannot be put in place: {}", path_.string(), reason(errno));
+  }
+  temporary_.clear();
   sync_directory(folder_of(path_));
 }
 
@@ -96,23 +112,23 @@ void write_text_file(const std::filesystem::path& path, std::string_view text) {
   file.commit();
 }
 
+void remove_file(const std::filesystem::path& path) {
+  if (::unlink(path.c_str()) == 0) {
+    sync_directory(folder_of(path));
+  } else if (errno != ENOENT) {
+    fail("{}: cannot be removed: {}", path.string(), reason(errno));
+  }
+}
+
 void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to) {
-  const int in = ::open(from.c_str(), O_RDONLY | O_CLOEXEC);
-  if (in < 0) fail("{}: cannot be opened: {}", from.string(), reason(errno));
-  struct Closer {
-    int fd;
-    ~Closer() { ::close(fd); }
-  } closer{in};
-  struct stat status {};
-  if (::fstat(in, &status) != 0 || !S_ISREG(status.st_mode)) fail("{}: is not a regular file", from.string());
+  const InputFile in(from.string(), "the file to copy");
   AtomicFile out(to);
-  std::array<char, 1 << 16> buffer;
-  for (;;) {
-    const ssize_t got = ::read(in, buffer.data(), buffer.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail("{}: cannot be read: {}", from.string(), reason(errno));
+  std::string piece(static_cast<size_t>(kBufferBytes), '\0');
+  for (int64_t at = 0;;) {
+    const int64_t got = in.read_some(at, piece.data(), kBufferBytes);
     if (got == 0) break;
-    out.write(buffer.data(), static_cast<size_t>(got));
+    out.write(piece.data(), got);
+    at += got;
   }
   out.commit();
 }
