@@ -220,6 +220,7 @@ void check_model(const Checker& checker, const ModelConfig& model) {
                "the number of query heads");
   checker.positive("model.norm_eps", model.norm_eps(), "it keeps a norm from dividing by 0");
   checker.positive("model.init_std", model.init_std(), "weights that start at 0 stay alike");
+  checker.at_least("model.embedding_init_std", model.embedding_init_std(), 0.0, "0: as model.init_std");
   checker.in_range("model.ffn", model.ffn(), int64_t{0}, kMaxWidth, "the inner width of dense blocks");
   checker.in_range("model.mtp.depth", model.mtp().depth(), int64_t{0}, int64_t{64}, "0: none");
   checker.at_least("model.mtp.loss_weight", model.mtp().loss_weight(), 0.0, "the weight beside the main loss");

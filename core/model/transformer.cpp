@@ -9,10 +9,11 @@ namespace shoal {
 Transformer::Transformer(const ModelContext& context, const TransformerPart& part) {
   const ModelConfig& config = context.config;
   SHOAL_CHECK(part.embedding && part.head && part.num_layers == config.layers(), "pipeline stages are not built yet");
+  const double embedding_std = config.embedding_init_std();
   embedding_ = &context.store.add({.name = "embedding",
                                    .shape = {config.vocab(), config.hidden()},
                                    .use = ParameterUse::kPlain,
-                                   .init_std = context.init_std(),
+                                   .init_std = embedding_std > 0 ? embedding_std : context.init_std(),
                                    .num_uses = config.tie_embeddings() ? 2 : 1});
   for (int64_t i = 0; i < part.num_layers; ++i) {
     blocks_.push_back(std::make_unique<Block>(context, part.first_layer + i));

@@ -1,6 +1,7 @@
 // core/train/run_folder.cpp: refuse first, write afterwards.
 #include "core/train/run_folder.h"
 
+#include <array>
 #include <system_error>
 
 #include "core/base/atomic_file.h"
@@ -56,8 +57,23 @@ void check_writable(const fs::path& folder) {
 
 }  // namespace
 
+namespace {
+
+constexpr std::array kRunFiles{"metrics.jsonl", "config.textproto", "environment.json", "tensorboard", "final"};
+
+// What a start leaves that failed before its first record: metrics.jsonl is made first, and empty.
+bool is_failed_start(const fs::path& folder) {
+  std::error_code ignored;
+  const fs::path metrics = folder / "metrics.jsonl";
+  return fs::is_regular_file(metrics, ignored) && fs::file_size(metrics, ignored) == 0 &&
+         !fs::exists(folder / "final", ignored);
+}
+
+}  // namespace
+
 bool holds_run(const fs::path& folder) {
-  for (const char* name : {"metrics.jsonl", "config.textproto", "environment.json", "tensorboard", "final"}) {
+  if (is_failed_start(folder)) return false;
+  for (const char* name : kRunFiles) {
     std::error_code ignored;
     if (fs::exists(folder / name, ignored)) return true;
   }
@@ -89,6 +105,9 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
     if (error) {
       fail("run.dir {}: the old run cannot be moved aside to {}: {}", folder.string(), aside.string(), error.message());
     }
+  }
+  if (is_failed_start(folder)) {
+    for (const char* name : kRunFiles) fs::remove_all(folder / name, error);
   }
   fs::create_directories(folder, error);
   if (error) fail("run.dir {}: cannot be created: {}", folder.string(), error.message());

@@ -20,7 +20,8 @@ namespace shoal {
 // Returns the folder.
 std::filesystem::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes);
 
-// True when the folder holds the files of a run.
+// True when the folder holds the files of a run that wrote a record at least. What a start leaves that failed before
+// (an empty metrics.jsonl) is no run: prepare_run_folder removes it.
 bool holds_run(const std::filesystem::path& folder);
 
 // Writes config.textproto and environment.json.

@@ -80,12 +80,12 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads
                        config_.train().validation_sequences(), config_.train().microbatch());
   }
   if (speaks()) {
+    log_.emplace(run_dir_);  // first: run_folder.h
     describe_run(run_dir_, options_.config_text,
                  environment_json({.command_line = options_.command_line,
                                    .num_ranks = mesh_.world().size(),
                                    .threads_per_rank = threads_.num_threads,
                                    .compute = std::string(name_of(compute_))}));
-    log_.emplace(run_dir_);
     log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
   }
   set_up_routing_record();

@@ -263,6 +263,8 @@ TEST_CASE("optimizers that cannot learn are refused", "[config]") {
         "b: model.norm_eps is 0; expected more than 0 (it keeps a norm from dividing by 0)");
   CHECK(gqa({"model.init_std=0"}) ==
         "b: model.init_std is 0; expected more than 0 (weights that start at 0 stay alike)");
+  CHECK(gqa({"model.embedding_init_std=-1"}) ==
+        "b: model.embedding_init_std is -1; expected at least 0 (0: as model.init_std)");
 }
 
 TEST_CASE("schedules out of order are refused", "[config]") {

@@ -226,7 +226,7 @@ class SilentGroup final : public Communicator {
     return unheard();
   }
   OperationPtr all_gather(Tensor, Tensor) override { return unheard(); }
-  OperationPtr reduce_scatter(Tensor, Tensor) override { return unheard(); }
+  OperationPtr reduce_scatter(Tensor, Tensor, Tensor) override { return unheard(); }
   OperationPtr all_reduce(Tensor) override { return unheard(); }
   OperationPtr broadcast(Tensor, int) override { return unheard(); }
   OperationPtr barrier() override { return unheard(); }

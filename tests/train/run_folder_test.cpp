@@ -55,6 +55,23 @@ TEST_CASE("a folder that holds a run is refused") {
   }
 }
 
+TEST_CASE("what a failed start left is no run, and makes room for the next") {
+  const TemporaryFolder folder;
+  make_file(folder / "metrics.jsonl", "");
+  make_file(folder / "config.textproto", "old");
+  fs::create_directories(folder / "tensorboard");
+  make_file(folder / "tensorboard/events", "old");
+  make_file(folder / "notes.txt", "mine");
+  CHECK_FALSE(holds_run(folder.path()));
+  CHECK(prepare_run_folder(config_of(folder.path()), 0) == folder.path());
+  CHECK(bytes_of_file(folder / "notes.txt") == "mine");
+  CHECK(std::distance(fs::directory_iterator(folder.path()), {}) == 1);
+
+  make_file(folder / "metrics.jsonl", "");
+  fs::create_directories(folder / "final");
+  CHECK_THROWS_WITH(prepare_run_folder(config_of(folder.path()), 0), Contains("already holds a run"));
+}
+
 TEST_CASE("overwrite moves the old run aside, whole") {
   const TemporaryFolder folder;
   const fs::path run = folder / "run";
