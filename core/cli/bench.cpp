@@ -1,5 +1,4 @@
 // core/cli/bench.cpp: `shoal bench`: how fast this machine is, and how much of that a training step uses.
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <memory>
@@ -85,23 +84,20 @@ void run_gemm(const Options& options, MpiSession& session) {
 
 }  // namespace
 
-void add_bench_command(CLI::App& app, MpiSession& session) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure this machine: GEMMs, or whole training steps.");
-  bench->require_subcommand(1);
+void add_bench_command(Command shoal, MpiSession& session) {
+  Command bench = shoal.subcommand("bench", "Measure this machine: GEMMs, or whole training steps.");
 
   auto train_options = std::make_shared<Options>();
-  CLI::App* train = bench->add_subcommand("train", kTrainDescription);
-  train->add_option("config", train_options->arguments, "CONFIG... [key=value...]")->required();
-  train->add_option("--steps", train_options->steps, "Timed steps, after two to warm up")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  train->add_flag("--json", train_options->json, "One JSON object");
-  train->callback([train_options, &session] { run_train(*train_options, session); });
+  Command train = bench.subcommand("train", kTrainDescription);
+  train.positional("config", train_options->arguments, "CONFIG... [key=value...]");
+  train.option("--steps", train_options->steps, "Timed steps, after two to warm up", {.low = 1});
+  train.flag("--json", train_options->json, "One JSON object");
+  train.action([train_options, &session] { run_train(*train_options, session); });
 
   auto gemm_options = std::make_shared<Options>();
-  CLI::App* gemm = bench->add_subcommand("gemm", "Time packed GEMMs of typical shapes on this rank's threads.");
-  gemm->add_flag("--json", gemm_options->json, "A JSON array");
-  gemm->callback([gemm_options, &session] { run_gemm(*gemm_options, session); });
+  Command gemm = bench.subcommand("gemm", "Time packed GEMMs of typical shapes on this rank's threads.");
+  gemm.flag("--json", gemm_options->json, "A JSON array");
+  gemm.action([gemm_options, &session] { run_gemm(*gemm_options, session); });
 }
 
 }  // namespace shoal

@@ -1,26 +1,24 @@
 // core/cli/commands.h: the subcommands of `shoal`, one file each.
 //
-// Each function declares its subcommand on the app, with options and help, and sets a callback that does the work.
-// A callback reports failure by throwing; main prints the message and ends the job. Commands that take the session run
+// Each function declares its subcommand on `shoal`, with options and help, and sets the action that does the work.
+// An action reports failure by throwing; main prints the message and ends the job. Commands that take the session run
 // on all ranks; the others are for one process.
 #pragma once
 
-namespace CLI {
-class App;
-}
+#include "core/cli/command_line.h"
 
 namespace shoal {
 
 class MpiSession;
 
-void add_bench_command(CLI::App& app, MpiSession& session);
-void add_config_command(CLI::App& app);
-void add_doctor_command(CLI::App& app, MpiSession& session);
-void add_evaluate_command(CLI::App& app, MpiSession& session);
-void add_generate_command(CLI::App& app, MpiSession& session);
-void add_ngram_command(CLI::App& app);
-void add_tokenize_command(CLI::App& app);
-void add_tokenizer_command(CLI::App& app);
-void add_train_command(CLI::App& app, MpiSession& session);
+void add_bench_command(Command shoal, MpiSession& session);
+void add_config_command(Command shoal);
+void add_doctor_command(Command shoal, MpiSession& session);
+void add_evaluate_command(Command shoal, MpiSession& session);
+void add_generate_command(Command shoal, MpiSession& session);
+void add_ngram_command(Command shoal);
+void add_tokenize_command(Command shoal);
+void add_tokenizer_command(Command shoal);
+void add_train_command(Command shoal, MpiSession& session);
 
 }  // namespace shoal

@@ -1,5 +1,4 @@
 // core/cli/config.cpp: `shoal config`: checks a config and prints all of it, with what it amounts to.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <memory>
@@ -83,14 +82,12 @@ void print_config(const Options& options) {
 
 }  // namespace
 
-void add_config_command(CLI::App& app) {
+void add_config_command(Command shoal) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("config", kDescription);
-  command->add_option("config", options->arguments, "CONFIG... [key=value...]: config files, then overrides")
-      ->required();
-  command->add_option("--ranks", options->ranks, "Also check that the mesh fits this many ranks, and print it")
-      ->check(CLI::PositiveNumber);
-  command->callback([options] { print_config(*options); });
+  Command command = shoal.subcommand("config", kDescription);
+  command.positional("config", options->arguments, "CONFIG... [key=value...]: config files, then overrides");
+  command.option("--ranks", options->ranks, "Also check that the mesh fits this many ranks, and print it", {.low = 1});
+  command.action([options] { print_config(*options); });
 }
 
 }  // namespace shoal

@@ -1,15 +1,17 @@
 // core/cli/doctor.cpp: `shoal doctor`: is this machine, and the way mpirun uses it, as Shoal would like it?
 //
 // Started alone it tells about the machine; under mpirun every rank adds the CPUs it was given, and rank 0 prints.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <mpi.h>
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "core/base/cpu_threads.h"
 #include "core/cli/commands.h"
@@ -190,7 +192,7 @@ void report_libraries(const Json& environment, Json& report) {
   libraries = environment.at("libraries");
   libraries["sentencepiece"] = SHOAL_SENTENCEPIECE_VERSION;
   libraries["eigen"] = SHOAL_EIGEN_VERSION;
-  libraries["cli11"] = CLI11_VERSION;
+  libraries["cli11"] = SHOAL_CLI11_VERSION;
   libraries["zstd"] = ZSTD_versionString();
   const unsigned xxhash = XXH_versionNumber();
   libraries["xxhash"] = fmt::format("{}.{}.{}", xxhash / 10000, xxhash / 100 % 100, xxhash % 100);
@@ -277,19 +279,21 @@ void run_doctor(bool as_json, const MpiSession& session) {
   print_rest(report);
 }
 
-}  // namespace
-
-void add_doctor_command(CLI::App& app, MpiSession& session) {
-  CLI::App* command = app.add_subcommand("doctor", "Tells whether this machine, and how mpirun uses it, suit training");
-  command->footer(R"(
+constexpr const char* kFooter = R"(
 Alone it describes the machine; under mpirun it also shows which CPUs every rank was given and how many threads each
 would compute with, and names the mpirun flag to add where a rank got fewer than its share.
 
   shoal doctor
-  mpirun -np 2 shoal doctor)");
+  mpirun -np 2 shoal doctor)";
+
+}  // namespace
+
+void add_doctor_command(Command shoal, MpiSession& session) {
+  Command command =
+      shoal.subcommand("doctor", "Tells whether this machine, and how mpirun uses it, suit training", kFooter);
   auto as_json = std::make_shared<bool>(false);
-  command->add_flag("--json", *as_json, "Print one JSON object");
-  command->callback([as_json, &session] { run_doctor(*as_json, session); });
+  command.flag("--json", *as_json, "Print one JSON object");
+  command.action([as_json, &session] { run_doctor(*as_json, session); });
 }
 
 }  // namespace shoal

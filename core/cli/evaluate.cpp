@@ -1,6 +1,4 @@
 // core/cli/evaluate.cpp: `shoal evaluate`: the loss of a trained model on held-out tokens.
-#include <CLI/CLI.hpp>
-
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,16 +51,14 @@ void run(const Options& options, MpiSession& mpi) {
 
 }  // namespace
 
-void add_evaluate_command(CLI::App& app, MpiSession& session) {
+void add_evaluate_command(Command shoal, MpiSession& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("evaluate", kDescription);
-  command->add_option("model", options->model, "A run folder, or its final/")->required();
-  command->add_option("--data", options->data, "Token files without .bin/.idx; default: the run's validation data");
-  command->add_option("--sequences", options->sequences, "At most this many sequences; 0: all")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  command->add_flag("--json", options->json, "One JSON object");
-  command->callback([options, &session] { run(*options, session); });
+  Command command = shoal.subcommand("evaluate", kDescription);
+  command.positional("model", options->model, "A run folder, or its final/");
+  command.option("--data", options->data, "Token files without .bin/.idx; default: the run's validation data");
+  command.option("--sequences", options->sequences, "At most this many sequences; 0: all", {.low = 0});
+  command.flag("--json", options->json, "One JSON object");
+  command.action([options, &session] { run(*options, session); });
 }
 
 }  // namespace shoal

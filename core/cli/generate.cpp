@@ -1,6 +1,4 @@
 // core/cli/generate.cpp: `shoal generate`: let a trained model write.
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -50,22 +48,17 @@ void run(const Options& options, MpiSession& mpi) {
 
 }  // namespace
 
-void add_generate_command(CLI::App& app, MpiSession& session) {
+void add_generate_command(Command shoal, MpiSession& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("generate", kDescription);
-  command->add_option("model", options->model, "A run folder, or its final/")->required();
-  command->add_option("--prompt", options->prompt, "How the text starts; empty: as a document does");
-  command->add_option("--tokens", options->max_new_tokens, "Most tokens to write")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--temperature", options->temperature, "0: always the likeliest; 1: as the model believes")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--top-k", options->top_k, "Draw from the likeliest k only; 0: from all")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--seed", options->seed, "Another seed, another text")->capture_default_str();
-  command->callback([options, &session] { run(*options, session); });
+  Command command = shoal.subcommand("generate", kDescription);
+  command.positional("model", options->model, "A run folder, or its final/");
+  command.option("--prompt", options->prompt, "How the text starts; empty: as a document does");
+  command.option("--tokens", options->max_new_tokens, "Most tokens to write", {.low = 0});
+  command.option("--temperature", options->temperature, "0: always the likeliest; 1: as the model believes",
+                 {.low = 0});
+  command.option("--top-k", options->top_k, "Draw from the likeliest k only; 0: from all", {.low = 0});
+  command.option("--seed", options->seed, "Another seed, another text");
+  command.action([options, &session] { run(*options, session); });
 }
 
 }  // namespace shoal

@@ -1,5 +1,4 @@
 // core/cli/ngram.cpp: `shoal ngram`: what counting single tokens and pairs achieves on the validation tokens.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -71,23 +70,21 @@ void measure(const NgramFlags& flags) {
 
 }  // namespace
 
-void add_ngram_command(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("ngram", "Cross-entropy of validation tokens under training counts: the bars to pass");
-  command->footer(
+void add_ngram_command(Command shoal) {
+  Command command = shoal.subcommand(
+      "ngram", "Cross-entropy of validation tokens under training counts: the bars to pass",
       "A model that learned anything beats the unigram figure; one that uses more than the last token beats the "
       "bigram\n"
       "figure. Counts are smoothed by adding k to each, with the k of a grid that suits these validation tokens "
       "best.\n\n"
       "  shoal ngram --train data/a data/b --validation data/a_val data/b_val");
   auto flags = std::make_shared<NgramFlags>();
-  command->add_option("--train", flags->training, "Prefixes of training token files")->required();
-  command->add_option("--validation", flags->validation, "Prefixes of validation token files")->required();
-  command->add_option("--vocab", flags->vocab_size, "Vocabulary size; 0: as noted when the files were made")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
-      ->capture_default_str();
-  command->add_flag("--json", flags->json, "Print one JSON object");
-  command->callback([flags] { measure(*flags); });
+  command.option("--train", flags->training, "Prefixes of training token files", Need::kRequired);
+  command.option("--validation", flags->validation, "Prefixes of validation token files", Need::kRequired);
+  command.option("--vocab", flags->vocab_size, "Vocabulary size; 0: as noted when the files were made",
+                 {0, int64_t{1} << 31});
+  command.flag("--json", flags->json, "Print one JSON object");
+  command.action([flags] { measure(*flags); });
 }
 
 }  // namespace shoal

@@ -1,11 +1,10 @@
 // core/cli/text_options.h: the options shared by the subcommands that read text.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include <string>
 #include <vector>
 
+#include "core/cli/command_line.h"
 #include "data/text_reader.h"
 
 namespace shoal {
@@ -15,20 +14,15 @@ struct TextFlags {
   std::string split = "none";
   std::string text_key = "text";
 
-  void add_to(CLI::App& command) {
-    command
-        .add_option("--input", inputs,
-                    "Text files in the order they are to be read: plain text or JSONL (told by the names .jsonl and "
-                    ".ndjson), as they are or packed with gzip or zstd")
-        ->required()
-        ->check(CLI::ExistingFile);
-    command
-        .add_option("--split", split,
-                    "What is a document in a plain text file: none (the file), blank-lines (between lines of nothing "
-                    "but spaces), lines (each line); jsonl: each line is a JSON object, whatever the file's name")
-        ->check(CLI::IsMember({"none", "blank-lines", "lines", "jsonl"}))
-        ->capture_default_str();
-    command.add_option("--text-key", text_key, "JSONL: the member that holds the text")->capture_default_str();
+  void add_to(Command& command) {
+    command.files("--input", inputs,
+                  "Text files in the order they are to be read: plain text or JSONL (told by the names .jsonl and "
+                  ".ndjson), as they are or packed with gzip or zstd");
+    command.choice("--split", split,
+                   "What is a document in a plain text file: none (the file), blank-lines (between lines of nothing "
+                   "but spaces), lines (each line); jsonl: each line is a JSON object, whatever the file's name",
+                   {"none", "blank-lines", "lines", "jsonl"});
+    command.option("--text-key", text_key, "JSONL: the member that holds the text");
   }
 
   TextReader open() const {

@@ -1,5 +1,4 @@
 // core/cli/tokenize.cpp: `shoal tokenize`: text files to the token files that training reads.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -70,22 +69,20 @@ void tokenize(const TokenizeFlags& flags) {
 
 }  // namespace
 
-void add_tokenize_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("tokenize", "Turn text into the token files that training reads");
-  command->footer(
+void add_tokenize_command(Command shoal) {
+  Command command = shoal.subcommand(
+      "tokenize", "Turn text into the token files that training reads",
       "Writes PREFIX.bin and PREFIX.idx, Megatron-LM's indexed dataset with an end-of-document token after each\n"
       "document, and PREFIX.note.json, which remembers the tokenizer. Documents keep their order. A config names the\n"
       "result as data.train { prefix: \"PREFIX\" }.\n\n"
       "  shoal tokenize --tokenizer corpus.model --input a.jsonl.zst b.txt --output data/corpus");
   auto flags = std::make_shared<TokenizeFlags>();
-  flags->text.add_to(*command);
-  command->add_option("--tokenizer", flags->tokenizer, "\"bytes\", or a SentencePiece .model")->required();
-  command->add_option("--output", flags->output, "PREFIX of the files to write")->required();
-  command->add_option("--threads", flags->num_threads, "Threads that encode; 0: one for each CPU at hand")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  command->add_flag("--force", flags->force, "Replace existing files");
-  command->callback([flags] { tokenize(*flags); });
+  flags->text.add_to(command);
+  command.option("--tokenizer", flags->tokenizer, "\"bytes\", or a SentencePiece .model", Need::kRequired);
+  command.option("--output", flags->output, "PREFIX of the files to write", Need::kRequired);
+  command.option("--threads", flags->num_threads, "Threads that encode; 0: one for each CPU at hand", {0, 1024});
+  command.flag("--force", flags->force, "Replace existing files");
+  command.action([flags] { tokenize(*flags); });
 }
 
 }  // namespace shoal

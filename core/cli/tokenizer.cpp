@@ -1,5 +1,4 @@
 // core/cli/tokenizer.cpp: `shoal tokenizer train`: a SentencePiece tokenizer from text.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -44,32 +43,26 @@ void train(const TrainFlags& flags) {
 
 }  // namespace
 
-void add_tokenizer_command(CLI::App& app) {
-  CLI::App* group = app.add_subcommand("tokenizer", "Make a tokenizer");
-  group->require_subcommand(1);
-  CLI::App* command = group->add_subcommand("train", "Train a SentencePiece BPE tokenizer on text");
-  command->footer(
+void add_tokenizer_command(Command shoal) {
+  Command group = shoal.subcommand("tokenizer", "Make a tokenizer");
+  Command command = group.subcommand(
+      "train", "Train a SentencePiece BPE tokenizer on text",
       "The tokenizer is lossless: decoding gives back every byte, spaces and newlines included, so that bits per byte\n"
       "is about the text as it was. Equal input gives an equal tokenizer. The next step is `shoal tokenize`.\n\n"
       "  shoal tokenizer train --input a.jsonl.zst b.txt --vocab 8192 --output corpus.model");
   auto flags = std::make_shared<TrainFlags>();
-  flags->text.add_to(*command);
-  command->add_option("--output", flags->output, "The tokenizer's file, usually NAME.model")->required();
-  command->add_option("--vocab", flags->training.vocab_size, "Number of pieces, bytes and special ones included")
-      ->check(CLI::Range(261, 1'000'000))
-      ->capture_default_str();
-  command
-      ->add_option("--sentences", flags->training.num_sentences,
-                   "Train on this many lines, drawn at random over all inputs: more takes longer and hardly helps")
-      ->check(CLI::Range(int64_t{1}, int64_t{100'000'000}))
-      ->capture_default_str();
-  command
-      ->add_option("--character-coverage", flags->training.character_coverage,
-                   "Share of the characters that get pieces of their own; lower it for scripts with many characters")
-      ->check(CLI::Range(0.9, 1.0))
-      ->capture_default_str();
-  command->add_flag("--force", flags->force, "Replace an existing file");
-  command->callback([flags] { train(*flags); });
+  flags->text.add_to(command);
+  command.option("--output", flags->output, "The tokenizer's file, usually NAME.model", Need::kRequired);
+  command.option("--vocab", flags->training.vocab_size, "Number of pieces, bytes and special ones included",
+                 {261, 1'000'000});
+  command.option("--sentences", flags->training.num_sentences,
+                 "Train on this many lines, drawn at random over all inputs: more takes longer and hardly helps",
+                 {1, 100'000'000});
+  command.option("--character-coverage", flags->training.character_coverage,
+                 "Share of the characters that get pieces of their own; lower it for scripts with many characters",
+                 {0.9, 1.0});
+  command.flag("--force", flags->force, "Replace an existing file");
+  command.action([flags] { train(*flags); });
 }
 
 }  // namespace shoal

@@ -1,6 +1,4 @@
 // core/cli/train.cpp: `shoal train`: a run from config files.
-#include <CLI/CLI.hpp>
-
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,15 +53,14 @@ void run(const Options& options, MpiSession& session) {
 
 }  // namespace
 
-void add_train_command(CLI::App& app, MpiSession& session) {
+void add_train_command(Command shoal, MpiSession& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("train", kDescription);
-  command->add_option("config", options->arguments, "CONFIG... [key=value...]: config files, then overrides")
-      ->required();
-  command->add_flag("--dry-run", options->dry_run,
-                    "Print parameters, FLOPs per token and memory by category, found by running one step without "
-                    "storage; train nothing");
-  command->callback([options, &session] { run(*options, session); });
+  Command command = shoal.subcommand("train", kDescription);
+  command.positional("config", options->arguments, "CONFIG... [key=value...]: config files, then overrides");
+  command.flag("--dry-run", options->dry_run,
+               "Print parameters, FLOPs per token and memory by category, found by running one step without "
+               "storage; train nothing");
+  command.action([options, &session] { run(*options, session); });
 }
 
 }  // namespace shoal
