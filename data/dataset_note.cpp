@@ -38,6 +38,13 @@ std::optional<DatasetNote> read_dataset_note(const std::string& prefix) {
     fields.at("documents").get_to(note.num_documents);
     fields.at("tokens").get_to(note.num_tokens);
     fields.at("text_bytes").get_to(note.num_text_bytes);
+    constexpr int64_t kMaxVocab = int64_t{1} << 31;
+    if (note.vocab_size < 1 || note.vocab_size > kMaxVocab || note.num_documents < 0 || note.num_tokens < 0) {
+      fail(
+          "{} is damaged: it tells of {} documents of {} tokens and a vocabulary of {}; run `shoal tokenize` again, or "
+          "remove it to go without",
+          path, note.num_documents, note.num_tokens, note.vocab_size);
+    }
     return note;
   } catch (const json::exception& error) {
     fail("{} is damaged ({}); run `shoal tokenize` again, or remove it to go without", path, error.what());

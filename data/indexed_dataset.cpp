@@ -160,24 +160,27 @@ std::vector<int64_t> read_document_starts(const InputFile& idx, const Index& ind
 
 // Widens ids to i32; the position of the first that is negative or too large, or -1.
 template <class T>
-int64_t widen(const char* from, std::span<int32_t> to, int64_t vocab_size) {
+int64_t widen(const char* from, std::span<int32_t> to, int64_t vocab_size, int64_t& bad_id) {
   int64_t bad = -1;
   for (int64_t i = static_cast<int64_t>(to.size()) - 1; i >= 0; --i) {
     const T id = load_at<T>(from + static_cast<size_t>(i) * sizeof(T));
-    if (static_cast<int64_t>(id) < 0 || static_cast<int64_t>(id) >= vocab_size) bad = i;
+    if (static_cast<int64_t>(id) < 0 || static_cast<int64_t>(id) >= vocab_size) {
+      bad = i;
+      bad_id = static_cast<int64_t>(id);
+    }
     to[static_cast<size_t>(i)] = static_cast<int32_t>(id);
   }
   return bad;
 }
 
-int64_t widen(int dtype_code, const char* from, std::span<int32_t> to, int64_t vocab_size) {
+int64_t widen(int dtype_code, const char* from, std::span<int32_t> to, int64_t vocab_size, int64_t& bad_id) {
   switch (dtype_code) {
-    case 1: return widen<uint8_t>(from, to, vocab_size);
-    case 2: return widen<int8_t>(from, to, vocab_size);
-    case 3: return widen<int16_t>(from, to, vocab_size);
-    case 4: return widen<int32_t>(from, to, vocab_size);
-    case 5: return widen<int64_t>(from, to, vocab_size);
-    default: return widen<uint16_t>(from, to, vocab_size);
+    case 1: return widen<uint8_t>(from, to, vocab_size, bad_id);
+    case 2: return widen<int8_t>(from, to, vocab_size, bad_id);
+    case 3: return widen<int16_t>(from, to, vocab_size, bad_id);
+    case 4: return widen<int32_t>(from, to, vocab_size, bad_id);
+    case 5: return widen<int64_t>(from, to, vocab_size, bad_id);
+    default: return widen<uint16_t>(from, to, vocab_size, bad_id);
   }
 }
 
@@ -198,12 +201,13 @@ void IndexedDataset::read(int64_t first, std::span<int32_t> tokens, int64_t voca
   const int64_t token_bytes = token_type(dtype_code_)->bytes;
   std::vector<char> raw(static_cast<size_t>(count * token_bytes));
   bin_.read(first * token_bytes, raw.data(), count * token_bytes);
-  const int64_t bad = widen(dtype_code_, raw.data(), tokens, vocab_size);
+  int64_t bad_id = 0;
+  const int64_t bad = widen(dtype_code_, raw.data(), tokens, vocab_size, bad_id);
   if (bad < 0) return;
   fail(
       "{}: token {} is outside the vocabulary: expected 0 to {}, found {}; the data was made with another tokenizer, "
       "or model.vocab is too small",
-      bin_.path(), first + bad, vocab_size - 1, tokens[static_cast<size_t>(bad)]);
+      bin_.path(), first + bad, vocab_size - 1, bad_id);
 }
 
 }  // namespace shoal

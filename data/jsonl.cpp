@@ -84,6 +84,13 @@ std::string text_of_json_line(std::string_view line, std::string_view key, const
                               int64_t line_number) {
   constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   if (line_number == 1 && line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
+  // The JSON library would take it for the end.
+  if (const size_t nul = line.find('\0'); nul != std::string_view::npos) {
+    fail(
+        "{}:{}: byte {} of the line is NUL: expected one JSON object a line, in UTF-8; the file may have been cut by a "
+        "crash",
+        path, line_number, nul + 1);
+  }
   TextHandler handler(key);
   if (!json::sax_parse(line, &handler)) {
     fail("{}:{}: expected one JSON object a line, in UTF-8: {}", path, line_number, handler.problem);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/base/cpu_threads.h"
 
 namespace shoal {
 
@@ -59,6 +60,7 @@ Prefetcher::~Prefetcher() {
 }
 
 void Prefetcher::run() {
+  unpin_this_thread();
   std::exception_ptr error;
   try {
     for (int64_t k = 0;; ++k) {

@@ -79,6 +79,7 @@ bool TextReader::next_in_file(std::string& document) {
           if (!document.empty()) return true;
         } else {
           if (!document.empty()) document += '\n';
+          check_size(document.size() + line.size());
           document += line;
         }
         line.clear();
@@ -96,6 +97,12 @@ bool TextReader::refill() {
   return end_ > 0;
 }
 
+void TextReader::check_size(size_t bytes) const {
+  if (bytes <= kMaxDocumentBytes) return;
+  fail("{}:{}: a document of more than {} bytes; split it into smaller ones", paths_[next_path_ - 1], line_ + 1,
+       kMaxDocumentBytes);
+}
+
 bool TextReader::append(std::string& to, bool one_line) {
   bool any = false;
   while (begin_ < end_ || refill()) {
@@ -104,10 +111,7 @@ bool TextReader::append(std::string& to, bool one_line) {
     const void* newline = one_line ? std::memchr(from, '\n', end_ - begin_) : nullptr;
     const size_t length =
         newline != nullptr ? static_cast<size_t>(static_cast<const char*>(newline) - from) : end_ - begin_;
-    if (to.size() + length > kMaxDocumentBytes) {
-      fail("{}:{}: a document of more than {} bytes; split it into smaller ones", paths_[next_path_ - 1], line_ + 1,
-           kMaxDocumentBytes);
-    }
+    check_size(to.size() + length);
     to.append(from, length);
     begin_ += length;
     if (newline != nullptr) {

@@ -48,6 +48,7 @@ class TextReader {
   bool append_line(std::string& to) { return append(to, true); }
   bool append_rest(std::string& to) { return append(to, false); }
   bool append(std::string& to, bool one_line);
+  void check_size(size_t bytes) const;  // of a document
   bool refill();
 
   std::vector<std::string> paths_;

@@ -30,15 +30,16 @@ double max_violation(std::span<const int64_t> counts) {
   return (static_cast<double>(*std::max_element(counts.begin(), counts.end())) - mean) / mean;
 }
 
-std::vector<double> balance_experts(std::span<const Tensor> biases, const Tensor& counts, double rate,
-                                    Communicator& group, Stream& stream) {
+Task<std::vector<double>> balance_experts(std::vector<Tensor> biases, Tensor counts, double rate, Communicator& group,
+                                          Lane& lane) {
+  Stream& stream = lane.compute();
   SHOAL_CHECK(counts.dims() == 2 && counts.dtype() == DType::kI64, "counts {} {}", counts.shape(),
               name_of(counts.dtype()));
   const int64_t layers = counts.size(0);
   const int64_t num_experts = counts.size(1);
   SHOAL_CHECK(biases.empty() || static_cast<int64_t>(biases.size()) == layers, "{} biases for {} layers", biases.size(),
               layers);
-  group.all_reduce(counts)->wait();
+  co_await lane.wire(group.all_reduce(counts));
   const std::vector<int64_t> load = read_to_host<int64_t>(
       counts, stream, [&] { return std::vector<int64_t>(static_cast<size_t>(counts.numel()), 1); });
   std::vector<double> violations;
@@ -50,7 +51,7 @@ std::vector<double> balance_experts(std::span<const Tensor> biases, const Tensor
     SHOAL_CHECK_EQ(bias.numel(), num_experts);
     update_expert_bias({bias.data<float>(), static_cast<size_t>(num_experts)}, of_layer, rate);
   }
-  return violations;
+  co_return violations;
 }
 
 }  // namespace shoal

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "core/base/stream.h"
+#include "core/base/lane.h"
 #include "parallel/communicator.h"
 
 namespace shoal {
@@ -24,7 +24,7 @@ double max_violation(std::span<const int64_t> counts);
 // Collective: sums `counts` over `group` (all ranks that see different tokens of the step) in place, updates each
 // layer's bias when `biases` is not empty (then it has one tensor a layer), and returns each layer's max violation.
 // On kSimulated the load is balanced.
-std::vector<double> balance_experts(std::span<const Tensor> biases, const Tensor& counts, double rate,
-                                    Communicator& group, Stream& stream);
+Task<std::vector<double>> balance_experts(std::vector<Tensor> biases, Tensor counts, double rate, Communicator& group,
+                                          Lane& lane);
 
 }  // namespace shoal

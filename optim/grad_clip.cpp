@@ -8,11 +8,12 @@
 
 namespace shoal {
 
-double global_grad_norm(GradientBuckets& buckets, Stream& stream) {
+Task<double> global_grad_norm(GradientBuckets& buckets, Lane& lane) {
+  Stream& stream = lane.compute();
   std::vector<Tensor> sums;  // per bucket: Σ g² of every chunk of the whole bucket
   std::vector<OperationPtr> gathers;
   for (Bucket& bucket : buckets.buckets()) {
-    if (bucket.reduction) bucket.reduction->wait();
+    if (bucket.reduction) co_await lane.wire(bucket.reduction);
     bucket.reduction = nullptr;
     SHOAL_CHECK_EQ(bucket.shard % kSumChunk, 0);
     const int64_t chunks = bucket.shard / kSumChunk;
@@ -25,7 +26,7 @@ double global_grad_norm(GradientBuckets& buckets, Stream& stream) {
   double total = 0;
   bool first = true;
   for (size_t i = 0; i < sums.size(); ++i) {
-    gathers[i]->wait();
+    co_await lane.wire(gathers[i]);
     const auto values = read_to_host<double>(sums[i], stream, [&] {
       std::vector<double> substitute(static_cast<size_t>(sums[i].numel()), 0.0);
       if (first && !substitute.empty()) substitute[0] = 1;
@@ -34,7 +35,7 @@ double global_grad_norm(GradientBuckets& buckets, Stream& stream) {
     first = false;
     for (const double value : values) total += value;
   }
-  return std::sqrt(total);
+  co_return std::sqrt(total);
 }
 
 double clip_factor(double norm, double clip_norm) {

@@ -1,7 +1,7 @@
 // optim/grad_clip.h: the norm of all gradients of the model, and the factor that keeps it bounded.
 #pragma once
 
-#include "core/base/stream.h"
+#include "core/base/lane.h"
 #include "parallel/gradient_buckets.h"
 
 namespace shoal {
@@ -13,7 +13,7 @@ namespace shoal {
 // and the gathered sums are added in the order (bucket, chunk) in f64; the padding behind a bucket adds zeros. Expert
 // buckets are gathered over their own group: with the expert axis at 1, as ProcessMesh demands, that covers every
 // expert. NaN or Inf when any gradient is. On kSimulated the norm is 1.
-double global_grad_norm(GradientBuckets& buckets, Stream& stream);
+Task<double> global_grad_norm(GradientBuckets& buckets, Lane& lane);
 
 // What the gradients are multiplied by: clip_norm / norm when the norm exceeds clip_norm, else 1; 1 when clip_norm is 0
 // (no clipping). No epsilon beside the norm: a clipped gradient has the norm clip_norm. The norm must be finite.

@@ -6,7 +6,7 @@
 // Reductions are an all-to-all of pieces plus a local sum in ascending rank order in the tensor's own type, so that all
 // back ends agree bitwise (MPI_Reduce* has no bf16 and sums differently from call to call).
 //
-// Tensors are dense. On kSimulated nothing moves: operations are complete at once, and their bytes are counted.
+// Tensors are dense. On kSimulated nothing moves: bytes are counted, and buffers held until somebody waits.
 #pragma once
 
 #include <array>

@@ -77,12 +77,13 @@ void GradientBuckets::lay_out(ParameterStore& store, Communicator& dense_group, 
     SHOAL_CHECK(!parameter.weight().defined(), "{} already has storage", spec.name);
     const bool expert = spec.group == ParameterGroup::kExpert;
     const int64_t numel = round_up(spec.shape.numel(), kEntryAlignment);
-    const bool alone = spec.num_uses > 1 || numel > capacity;
+    const bool alone = spec.num_uses > 1 || spec.grad_in_forward || numel > capacity;
     auto& current = open[expert][weight_dtype(spec, compute) != compute];
     const bool fits = !alone && current && buckets_[*current].padded + numel <= capacity;
     if (!fits) {
       Bucket& fresh = buckets_.emplace_back();
       fresh.group = expert ? &expert_group : &dense_group;
+      fresh.grads_in_forward = spec.grad_in_forward;
       if (!alone) current = buckets_.size() - 1;
     }
     Bucket& bucket = fits ? buckets_[*current] : buckets_.back();
@@ -168,10 +169,8 @@ void GradientBuckets::begin_step(Stream& stream) {
   }
 }
 
-void GradientBuckets::begin_round(Stream& stream) {
-  for (Bucket& bucket : buckets_) {
-    if (bucket.group->size() > 1) begin_anew(bucket, stream);
-  }
+void GradientBuckets::begin_round(Bucket& bucket, Stream& stream) {
+  if (bucket.group->size() > 1) begin_anew(bucket, stream);
 }
 
 // [padded] each use, zeros where nobody wrote.

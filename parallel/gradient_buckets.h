@@ -2,8 +2,8 @@
 // gathered in few large messages (ZeRO-1, arXiv:1910.02054).
 //
 // A bucket holds consecutive parameters of one group and compute dtype, in forward order, each at a multiple of
-// kEntryAlignment elements, up to about `bucket_bytes` of gradients. A larger parameter, or one with several uses, has
-// a bucket of its own.
+// kEntryAlignment elements, up to about `bucket_bytes` of gradients. A larger parameter, one with several uses, or one
+// whose gradient is written in forward, has a bucket of its own.
 //   grads    [padded] f32 (f64)      this rank's sum over its microbatches, then (its shard of) the sum over ranks
 //   weights  [padded] compute dtype
 // padded = a multiple of group size * kSumChunk; rank r of the group owns elements [r * shard, (r + 1) * shard).
@@ -34,6 +34,7 @@ struct BucketEntry {
 struct Bucket {
   std::vector<BucketEntry> entries;
   Communicator* group = nullptr;  // ranks that share these parameters
+  bool grads_in_forward = false;  // ParameterSpec::grad_in_forward
   int64_t padded = 0;
   int64_t shard = 0;                 // padded / group size
   Tensor grads;                      // undefined when nothing is trained; so are the next
@@ -71,8 +72,10 @@ class GradientBuckets {
   // Collective. After any round of microbatches but the step's last: posts the sum of a bucket's gradients over its
   // ranks, onto those of earlier rounds. A group of one goes on adding where it is, in the same order.
   void post_partial_reduction(Bucket& bucket, Stream& stream);
-  // Before the next microbatch after post_partial_reduction, whose operations must be complete: gradients begin anew.
-  void begin_round(Stream& stream);
+  // After post_partial_reduction, before a microbatch first writes to the bucket (grads_in_forward: its forward; else
+  // its backward, so that the reduction travels behind the forward). The reduction must be complete: gradients begin
+  // anew.
+  void begin_round(Bucket& bucket, Stream& stream);
   // Collective. After the last round: posts the sum of a bucket's gradients over its ranks, onto those of earlier
   // rounds; when bucket.reduction is complete (or null: a group of one), grad_shard() holds it, uses of a shared
   // parameter added in order. A gradient nobody wrote counts as zero.

@@ -29,11 +29,12 @@ struct ParameterSpec {
   Shape shape;
   ParameterUse use = ParameterUse::kMatrix;
   ParameterGroup group = ParameterGroup::kDense;
-  double init_std = 0;      // normal with this deviation; 0: all ones (norm weights)
-  bool decay = true;        // weight decay: off for norms
-  bool always_f32 = false;  // computed in f32 whatever the compute dtype (the router)
-  int num_uses = 1;         // places that produce a gradient for it (tied head: 2)
-  int64_t first_row = 0;    // global index of row 0: the first expert that this rank holds
+  double init_std = 0;           // normal with this deviation; 0: all ones (norm weights)
+  bool decay = true;             // weight decay: off for norms
+  bool always_f32 = false;       // computed in f32 whatever the compute dtype (the router)
+  int num_uses = 1;              // places that produce a gradient for it (tied head: 2)
+  bool grad_in_forward = false;  // one of them already in a microbatch's forward (the head)
+  int64_t first_row = 0;         // global index of row 0: the first expert that this rank holds
 };
 
 class Parameter {

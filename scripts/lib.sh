@@ -2,6 +2,7 @@
 #
 # Leaves the shell in the repository root with strict error handling.
 set -euo pipefail
+this_script=$(realpath -- "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Open MPI refuses to start as root (containers, CI) unless told twice.
@@ -17,7 +18,7 @@ die() {
 }
 
 # The comment block at the top of a script is its help text.
-show_help() { awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"; }
+show_help() { awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$this_script"; }
 
 # Runs a command as root: directly, or through sudo.
 as_root() {
@@ -49,7 +50,7 @@ num_jobs() {
 set_mpirun() {
   local ranks=$1 cores
   command -v mpirun >/dev/null || die "mpirun is not here; run scripts/setup.sh"
-  cores=$(lscpu --parse=core,socket 2>/dev/null | grep -v '^#' | sort -u | wc -l)
+  cores=$({ lscpu --parse=core,socket 2>/dev/null || true; } | { grep -v '^#' || true; } | sort -u | wc -l)
   [ "$cores" -ge 1 ] && [ "$cores" -le "$(nproc)" ] || cores=$(nproc)
   mpirun=(mpirun --bind-to none -np "$ranks")
   if [ "$ranks" -gt "$cores" ]; then

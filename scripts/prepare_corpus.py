@@ -111,7 +111,7 @@ def own_documents(paths):
             text = read_bytes(path).decode("utf-8-sig")  # some editors start a file with a byte order mark
         except UnicodeDecodeError as error:
             raise CorpusError(f"{path}: byte {error.start} is not UTF-8; convert the file first (iconv)") from error
-        if ".jsonl" in path.suffixes:
+        if {".jsonl", ".ndjson"} & set(path.suffixes):
             documents += jsonl_documents(path, text)
         else:
             documents.append(cut_at_blank_lines(text))

@@ -70,6 +70,7 @@ made_from="$(digest "$corpus/MANIFEST") vocab $vocab"
 if is_made_from "$tokenizer" "$made_from" && [ -s "$tokenizer" ]; then
   say "$tokenizer is up to date."
 else
+  rm -f "$tokenizer.made-from"
   build/shoal tokenizer train --input "${train_texts[@]}" --vocab "$vocab" --output "$tokenizer" --force
   note_made_from "$tokenizer" "$made_from"
 fi

@@ -43,13 +43,14 @@ END
 configs=(configs/quickstart.textproto "$folder/smoke.textproto")
 build/shoal config "${configs[@]}" >"$folder/config.txt"
 build/shoal train "${configs[@]}" --dry-run
+"${mpirun[@]}" build/shoal train "${configs[@]}" --dry-run
 "${mpirun[@]}" build/shoal doctor
 "${mpirun[@]}" build/shoal train "${configs[@]}" "run.dir=$folder/run"
 
 step "One rank and two, bitwise"
 for ranks in 1 2; do
   set_mpirun "$ranks"
-  "${mpirun[@]}" build/shoal train "${configs[@]}" "run.dir=$folder/ranks-$ranks" train.steps=4 run.threads=1 >"$folder/ranks-$ranks.log" ||
+  "${mpirun[@]}" build/shoal train "${configs[@]}" "run.dir=$folder/ranks-$ranks" train.steps=4 data.seq_len=96 run.threads=1 >"$folder/ranks-$ranks.log" ||
     die "training on $ranks rank(s) ended early: $(cat "$folder/ranks-$ranks.log")"
 done
 cmp "$folder"/ranks-{1,2}/final/model.safetensors || die "1 and 2 ranks trained different weights"
@@ -61,6 +62,13 @@ if one != two:
     sys.exit("smoke.sh: 1 and 2 ranks report different numbers:\n" + "\n".join(f"  {a}\n  {b}" for a, b in zip(one, two) if a != b))
 print(f"Weights and metrics of {len(one)} lines are the same to the last bit.")
 END
+
+step "Routing recorded, then replayed"
+short=(train.steps=2 train.validate_every=1 train.sample_every=1 "model.moe.replay_file=$folder/routes")
+set_mpirun 2
+"${mpirun[@]}" build/shoal train "${configs[@]}" "${short[@]}" "run.dir=$folder/recorded"
+build/shoal train "${configs[@]}" "${short[@]}" "run.dir=$folder/replayed" model.moe.routing=REPLAY
+build/shoal evaluate "$folder/replayed"
 
 step "What it left behind"
 cp "$folder/ngram.json" "$folder/run/ngram.json"

@@ -60,16 +60,27 @@ void sync_directory(const std::filesystem::path& directory) {
   if (result != 0 && error != EINVAL) fail("{}: the folder cannot be synced: {}", directory.string(), reason(error));
 }
 
-AtomicFile::AtomicFile(std::filesystem::path path)
-    : path_(std::move(path)),
-      temporary_(folder_of(path_) / fmt::format(".tmp-{}-{}", path_.filename().string(), ::getpid())) {
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd_ < 0) fail("{}: cannot be created: {}", temporary_.string(), reason(errno));
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  // A name may be taken by what a killed process of the same number left (containers count from 1).
+  for (int attempt = 0; fd_ < 0; ++attempt) {
+    temporary_ = folder_of(path_) / fmt::format(".tmp-{}-{}-{}", path_.filename().string(), ::getpid(), attempt);
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd_ < 0 && (errno != EEXIST || attempt == 100)) {
+      const int error = errno;
+      temporary_.clear();
+      fail("{}: cannot be created: {}{}", path_.string(), reason(error),
+           error == ENOENT ? fmt::format("; make the folder {} first", folder_of(path_).string()) : "");
+    }
+  }
 }
 
-AtomicFile::~AtomicFile() {
-  if (fd_ >= 0) ::close(fd_);
+AtomicFile::~AtomicFile() { abandon(); }
+
+// Leaves nothing behind; nothing can be written or committed any more.
+void AtomicFile::abandon() {
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  temporary_.clear();
 }
 
 void AtomicFile::write(const void* data, int64_t bytes) {
@@ -85,20 +96,31 @@ void AtomicFile::write(const void* data, int64_t bytes) {
 }
 
 void AtomicFile::flush() {
-  write_fully(fd_, buffer_.data(), static_cast<int64_t>(buffer_.size()), path_);
+  try {
+    write_fully(fd_, buffer_.data(), static_cast<int64_t>(buffer_.size()), path_);
+  } catch (...) {
+    abandon();
+    throw;
+  }
   buffer_.clear();
 }
 
 void AtomicFile::close() {
   SHOAL_CHECK(fd_ >= 0, "{} is closed", path_.string());
   flush();
-  if (::fsync(fd_) != 0) fail("{}: cannot be synced: {}", path_.string(), reason(errno));
-  if (::close(std::exchange(fd_, -1)) != 0) fail("{}: cannot be closed: {}", path_.string(), reason(errno));
+  const char* what = nullptr;
+  if (::fsync(fd_) != 0) what = "synced";
+  const int error = errno;
+  if (what == nullptr && ::close(std::exchange(fd_, -1)) != 0) what = "closed";
+  if (what == nullptr) return;
+  const int cause = fd_ >= 0 ? error : errno;
+  abandon();
+  fail("{}: cannot be {}: {}", path_.string(), what, reason(cause));
 }
 
 void AtomicFile::commit() {
   if (fd_ >= 0) close();
-  SHOAL_CHECK(!temporary_.empty(), "{} is committed", path_.string());
+  SHOAL_CHECK(!temporary_.empty(), "{} is committed, or was given up", path_.string());
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
     fail("{}: cannot be put in place: {}", path_.string(), reason(errno));
   }

@@ -27,9 +27,10 @@ class AtomicFile {
 
  private:
   void flush();
+  void abandon();
 
   std::filesystem::path path_;
-  std::filesystem::path temporary_;  // empty once committed
+  std::filesystem::path temporary_;  // empty once committed, or given up after an error
   int fd_ = -1;
   std::string buffer_;
 };

@@ -9,6 +9,13 @@
 
 namespace shoal {
 
+namespace {
+
+// Of this rank, once its threads are pinned. Helper threads start afterwards.
+std::vector<int> cpus_of_rank;
+
+}  // namespace
+
 std::vector<int> affinity_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -52,6 +59,15 @@ void apply_cpu_threads(CpuThreads& threads) {
     ok = sched_setaffinity(0, sizeof(set), &set) == 0;
   }
   threads.pinned = ok;
+  cpus_of_rank = threads.cpus;
+}
+
+void unpin_this_thread() {
+  if (cpus_of_rank.empty()) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int cpu : cpus_of_rank) CPU_SET(cpu, &set);
+  sched_setaffinity(0, sizeof(set), &set);  // best effort: a slower helper is no error
 }
 
 std::string describe(const CpuThreads& threads) {

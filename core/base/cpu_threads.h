@@ -23,6 +23,10 @@ CpuThreads plan_cpu_threads(const std::vector<std::vector<int>>& local_masks, in
 // Sets OpenMP's thread count and pins its threads. Call once, from the thread that computes.
 void apply_cpu_threads(CpuThreads& threads);
 
+// For helper threads: lets the calling one run on all CPUs of this rank, though the thread that made it was pinned to
+// one. Nothing happens before apply_cpu_threads.
+void unpin_this_thread();
+
 // "2 threads on CPUs 0-1 (pinned)"
 std::string describe(const CpuThreads& threads);
 

@@ -2,6 +2,7 @@
 #include "core/checkpoint/append_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -17,6 +18,8 @@ AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
   if (fd_ < 0) {
     fail("{}: cannot be created: {}", path_.string(), std::generic_category().message(errno));
   }
+  // Best effort: some network file systems have no locks.
+  [[maybe_unused]] const int locked = ::flock(fd_, LOCK_EX | LOCK_NB);
 }
 
 AppendFile::~AppendFile() {
@@ -32,6 +35,14 @@ void AppendFile::append(std::string_view record) {
     throw;
   }
   bytes_ += static_cast<int64_t>(record.size());
+}
+
+bool is_being_appended_to(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return false;
+  const bool locked = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ::close(fd);
+  return locked;
 }
 
 }  // namespace shoal

@@ -8,7 +8,8 @@
 namespace shoal {
 
 // Each append hands the whole record to the kernel before it returns, so that a reader, or a crash of the process, sees
-// whole records only. When the disk fills in the middle of one, the file is cut back to the last whole record.
+// whole records only. When the disk fills in the middle of one, the file is cut back to the last whole record. The file
+// is locked (flock) while it is open.
 class AppendFile {
  public:
   // Creates the file, which must not exist: nobody appends to another run's records.
@@ -25,5 +26,8 @@ class AppendFile {
   int fd_ = -1;
   int64_t bytes_ = 0;
 };
+
+// Whether an AppendFile of this path is open, in any process of this machine.
+bool is_being_appended_to(const std::filesystem::path& path);
 
 }  // namespace shoal

@@ -66,9 +66,9 @@ void write_final_model(const fs::path& run_dir, const FinalModelParts& parts) {
   metadata["format"] = "pt";  // several loaders insist on it
   write_safetensors(staging.path / kTensorFile, parts.tensors, metadata);
   write_text_file(staging.path / kConfigFile, parts.config_text);
-  if (!parts.tokenizer_file.empty()) {
-    copy_file_atomically(parts.tokenizer_file,
-                         staging.path / (kTokenizerStem + parts.tokenizer_file.extension().string()));
+  if (!parts.tokenizer_name.empty()) {
+    write_text_file(staging.path / (kTokenizerStem + fs::path(parts.tokenizer_name).extension().string()),
+                    parts.tokenizer_bytes);
   }
   sync_directory(staging.path);
 

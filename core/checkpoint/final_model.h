@@ -18,7 +18,8 @@ namespace shoal {
 struct FinalModelParts {
   std::vector<NamedTensor> tensors;
   std::string config_text;
-  std::filesystem::path tokenizer_file;         // empty: the tokenizer has no file
+  std::string tokenizer_name;                   // its file's name, of which the extension is kept; empty: it has none
+  std::string tokenizer_bytes;                  // the file as it was when training began
   std::map<std::string, std::string> metadata;  // own provenance beside {"format": "pt"}: "step", "producer"
 };
 

@@ -26,7 +26,7 @@ struct Options {
 constexpr const char* kTrainDescription = R"(Time training steps on random tokens, beside the packed 1024^3 GEMM rate.
 
   shoal bench train configs/dense_124m.textproto
-  mpirun -np 2 shoal bench train configs/quickstart.textproto --json
+  mpirun -np 2 --bind-to none shoal bench train configs/quickstart.textproto --json
 
 The numerator is the closed form of the model's FLOPs (causal), the denominator is measured between the steps on the
 same ranks and threads; both are medians. A profile by op follows, from one more step.)";
@@ -36,8 +36,8 @@ void run_train(const Options& options, MpiSession& session) {
   const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   validate(loaded, ConfigUse::kStep);
   const Job job(session, loaded.config.parallel(), loaded.config.run().threads());
-  const BenchTrain bench =
-      bench_train(loaded.config, job.mesh(), resolve_compute(loaded.config.precision()), options.steps);
+  const BenchTrain bench = bench_train(loaded.config, job.mesh(), job.allocator(),
+                                       resolve_compute(loaded.config.precision()), options.steps);
   if (job.speaks()) fmt::print("{}\n", options.json ? to_json(bench) : describe(bench));
 }
 

@@ -96,21 +96,6 @@ std::vector<RankPlace> ask_ranks(const std::string& host, const MpiSession& sess
   return places;
 }
 
-// What ranks on one host that see too few of its CPUs should be started with.
-std::optional<std::string> binding_warning(const std::string& host, const std::vector<std::vector<int>>& masks) {
-  const int num_ranks = static_cast<int>(masks.size());
-  const int share = usable_cpus() / num_ranks;
-  size_t smallest = masks.front().size();
-  for (const std::vector<int>& mask : masks) smallest = std::min(smallest, mask.size());
-  if (static_cast<int>(smallest) >= share) return std::nullopt;
-  return fmt::format(
-      "{}: mpirun bound a rank to {} CPU{}, but {} rank{} could have {} each of {}; add `--bind-to none` to mpirun "
-      "(Shoal "
-      "pins its threads itself), or `--map-by slot:PE={}`",
-      host, smallest, smallest == 1 ? "" : "s", num_ranks, num_ranks == 1 ? "" : "s", share, usable_cpus(),
-      std::max(1, share / threads_per_core()));
-}
-
 // Fills report["ranks"]: the CPUs of each rank and the threads it would compute with.
 void report_ranks(const std::vector<RankPlace>& places, Json& report, std::vector<std::string>& warnings) {
   std::map<std::string, std::vector<std::vector<int>>> masks;  // by host, in local rank order
@@ -132,7 +117,12 @@ void report_ranks(const std::vector<RankPlace>& places, Json& report, std::vecto
   }
   // Only the own host's CPUs are known here.
   const std::string& host = places.front().host;
-  if (auto warning = binding_warning(host, masks[host])) warnings.push_back(*warning);
+  const auto num_ranks = static_cast<int>(masks[host].size());
+  size_t smallest = masks[host].front().size();
+  for (const std::vector<int>& mask : masks[host]) smallest = std::min(smallest, mask.size());
+  if (auto warning = binding_warning(host, num_ranks, static_cast<int>(smallest), MpiSession::launched())) {
+    warnings.push_back(*warning);
+  }
 }
 
 void report_machine(const Json& environment, Json& report, std::vector<std::string>& warnings) {
@@ -284,7 +274,7 @@ Alone it describes the machine; under mpirun it also shows which CPUs every rank
 would compute with, and names the mpirun flag to add where a rank got fewer than its share.
 
   shoal doctor
-  mpirun -np 2 shoal doctor)";
+  mpirun -np 2 --bind-to none shoal doctor)";
 
 }  // namespace
 

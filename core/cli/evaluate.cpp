@@ -23,7 +23,8 @@ struct Options {
 constexpr const char* kDescription = R"(Evaluate a trained model: loss, perplexity and bits per byte on token files.
 
   shoal evaluate runs/a                               on the validation data of its config
-  mpirun -np 2 shoal evaluate runs/a --data tokens/x  on tokens/x.bin and .idx, split over two ranks)";
+  mpirun -np 2 --bind-to none shoal evaluate runs/a --data tokens/x
+                                                      on tokens/x.bin and .idx, split over two ranks)";
 
 void run(const Options& options, MpiSession& mpi) {
   FinalSession session(mpi, options.model);

@@ -14,9 +14,14 @@ LoadedConfig load_final_config(const FinalModel& final_model) {
 }
 
 std::unique_ptr<Tokenizer> open_final_tokenizer(const FinalModel& final_model, const Config& config) {
-  if (const auto file = final_model.tokenizer_path()) return open_tokenizer(file->string());
-  if (!config.data().has_tokenizer()) return nullptr;
-  return open_tokenizer(config.data().tokenizer());
+  const auto file = final_model.tokenizer_path();
+  if (!file && !config.data().has_tokenizer()) return nullptr;
+  auto tokenizer = open_tokenizer(file ? file->string() : config.data().tokenizer());
+  if (tokenizer->vocab_size() > config.model().vocab()) {
+    fail("{}: the tokenizer has {} tokens, the model only {}: the two files do not belong together",
+         final_model.directory().string(), tokenizer->vocab_size(), config.model().vocab());
+  }
+  return tokenizer;
 }
 
 }  // namespace
@@ -24,9 +29,9 @@ std::unique_ptr<Tokenizer> open_final_tokenizer(const FinalModel& final_model, c
 FinalSession::FinalSession(MpiSession& session, const std::string& path)
     : final_model_(path),
       loaded_(load_final_config(final_model_)),
-      job_(session, loaded_.config.parallel()),
+      job_(session, ParallelConfig()),  // as many ranks as there are now, not as trained it
       tokenizer_(open_final_tokenizer(final_model_, loaded_.config)),
-      runtime_(loaded_.config.model(), job_.mesh().data(), job_.mesh().expert_data(),
+      runtime_(loaded_.config.model(), job_.mesh().data(), job_.mesh().expert_data(), job_.allocator(),
                {.compute = resolve_compute(loaded_.config.precision()),
                 .train = false,
                 .max_position = loaded_.config.data().seq_len()}) {

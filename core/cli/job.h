@@ -14,16 +14,19 @@ namespace shoal {
 
 class Job {
  public:
-  // Collective.
-  Job(MpiSession& session, const ParallelConfig& parallel, int forced_threads = 0);
+  // Collective. kSimulated: for a dry run.
+  Job(MpiSession& session, const ParallelConfig& parallel, int forced_threads = 0,
+      DeviceKind device = DeviceKind::kCpu);
 
   const ProcessMesh& mesh() const { return *mesh_; }
   Communicator& world() const { return *world_; }
+  // This rank's memory: the model's, and the scratch of the mesh's groups.
+  Allocator& allocator() const { return *allocator_; }
   const CpuThreads& threads() const { return threads_; }
   bool speaks() const { return world_->rank() == 0; }
 
  private:
-  Allocator scratch_{DeviceKind::kCpu};
+  std::unique_ptr<Allocator> allocator_;
   std::unique_ptr<Communicator> world_;
   std::unique_ptr<ProcessMesh> mesh_;
   CpuThreads threads_;

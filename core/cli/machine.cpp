@@ -87,6 +87,21 @@ int threads_per_core() {
   return std::max(1, count_cpus(first_line("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")));
 }
 
+std::optional<std::string> binding_warning(const std::string& host, int num_ranks, int smallest_mask, bool launched) {
+  const int share = usable_cpus() / num_ranks;
+  if (smallest_mask >= share) return std::nullopt;
+  if (!launched) {
+    return fmt::format("{}: this process may run on {} of {} CPUs (taskset, or a batch system's affinity mask)", host,
+                       smallest_mask, usable_cpus());
+  }
+  return fmt::format(
+      "{}: mpirun bound a rank to {} CPU{}, but {} rank{} could have {} each of {}; add `--bind-to none` to mpirun "
+      "(Shoal "
+      "pins its threads itself), or `--map-by slot:PE={}`",
+      host, smallest_mask, smallest_mask == 1 ? "" : "s", num_ranks, num_ranks == 1 ? "" : "s", share, usable_cpus(),
+      std::max(1, share / threads_per_core()));
+}
+
 int64_t memory_total_bytes() { return meminfo_bytes("MemTotal"); }
 int64_t memory_available_bytes() { return meminfo_bytes("MemAvailable"); }
 

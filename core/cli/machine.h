@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,10 @@ int usable_cpus();
 
 // Hardware threads per core, at least 1.
 int threads_per_core();
+
+// How `num_ranks` ranks on one machine, of which one may run on only `smallest_mask` CPUs, should be started instead;
+// none when nobody sees fewer CPUs than its share. `launched`: by mpirun or srun.
+std::optional<std::string> binding_warning(const std::string& host, int num_ranks, int smallest_mask, bool launched);
 
 int64_t memory_total_bytes();
 int64_t memory_available_bytes();

@@ -23,9 +23,10 @@ constexpr int kInternalError = 1;
 constexpr const char* kDescription = R"(Shoal trains Mixture-of-Experts language models, on CPUs, one rank or many.
 
   shoal config configs/quickstart.textproto                what would be run: every knob, and where its value comes from
-  mpirun -np 2 shoal train configs/quickstart.textproto    train on two ranks; metrics and model go to run.dir
+  mpirun -np 2 --bind-to none shoal train configs/quickstart.textproto
+                                                           train on two ranks; metrics and model go to run.dir
   shoal generate runs/a --prompt "The sea"                 let a trained model write
-  mpirun -np 2 shoal doctor                                is this machine set up well?
+  mpirun -np 2 --bind-to none shoal doctor                 is this machine set up well?
 
 Text becomes a model in four steps: `tokenizer train`, `tokenize`, `train`, `generate`.
 scripts/quickstart.sh takes all four on real text in ten minutes.

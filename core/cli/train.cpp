@@ -22,12 +22,13 @@ struct Options {
 
 constexpr const char* kDescription = R"(Train a model.
 
-  mpirun -np 2 shoal train configs/quickstart.textproto train.steps=60 run.dir=runs/a
+  mpirun -np 2 --bind-to none shoal train configs/quickstart.textproto train.steps=60 run.dir=runs/a
   shoal train configs/small.textproto --dry-run
 
 Files are merged in order, later ones win; key=value sets one field. The run folder (run.dir) receives
 metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, and final/: the model, which
-`shoal generate` and `shoal evaluate` read.)";
+`shoal generate` and `shoal evaluate` read. --bind-to none: Shoal divides the CPUs among the ranks and pins its threads
+itself; mpirun's default would give each rank one.)";
 
 std::vector<std::string> command_line(const Options& options) {
   std::vector<std::string> words{"shoal", "train"};
@@ -39,14 +40,16 @@ void run(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   validate(loaded, options.dry_run ? ConfigUse::kStep : ConfigUse::kTrain);
-  const Job job(session, loaded.config.parallel(), loaded.config.run().threads());
+  const Job job(session, loaded.config.parallel(), loaded.config.run().threads(),
+                options.dry_run ? DeviceKind::kSimulated : DeviceKind::kCpu);
   if (options.dry_run) {
-    const DryRun result = dry_run(loaded.config, job.mesh(), resolve_compute(loaded.config.precision()));
+    const DType compute = resolve_compute(loaded.config.precision());
+    const DryRun result = dry_run(loaded.config, job.mesh(), job.allocator(), compute);
     if (job.speaks()) fmt::print("{}", describe(result));
     return;
   }
   Trainer trainer(
-      loaded.config, job.mesh(), job.threads(),
+      loaded.config, job.mesh(), job.allocator(), job.threads(),
       {.config_text = effective_config_text(loaded, Origins::kOmit), .command_line = command_line(options)});
   trainer.run();
 }

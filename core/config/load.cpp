@@ -1,14 +1,15 @@
 // core/config/load.cpp: parse, merge, remember.
 #include "core/config/load.h"
 
+#include <unistd.h>
+
 #include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 
+#include "core/base/input_file.h"
 #include "core/config/override.h"
 #include "core/config/parse_text.h"
 #include "core/config/suggest.h"
@@ -35,11 +36,9 @@ std::string read_file(const std::string& name) {
   if (fs::is_directory(name, ignored)) {
     fail("{}: is a folder; expected a config file, such as configs/quickstart.textproto", name);
   }
-  std::ifstream file(name, std::ios::binary);
-  if (!file) cannot_read(name, std::strerror(errno));
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) cannot_read(name, "it broke off while reading");
-  return text;
+  if (::access(name.c_str(), R_OK) != 0) cannot_read(name, std::strerror(errno));
+  constexpr int64_t kMaxBytes = 1 << 20;
+  return read_small_file(name, "the config file", kMaxBytes);
 }
 
 // Empties the list at `path` ("data.train") where it exists.

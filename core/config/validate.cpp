@@ -114,6 +114,16 @@ void check_schedule(const Checker& checker, const ScheduleConfig& schedule) {
   }
 }
 
+void check_warmup(const Checker& checker, const Config& config) {
+  const int64_t warmup = config.optim().schedule().warmup_steps();
+  if (warmup <= config.train().steps()) return;
+  checker.refuse({"optim.schedule.warmup_steps", "train.steps"},
+                 "optim.schedule.warmup_steps ({}) exceeds train.steps ({}): the rate would end at {:.2g} of optim.lr; "
+                 "shorten the warm-up, or give it as warmup_fraction, which follows train.steps",
+                 warmup, config.train().steps(),
+                 static_cast<double>(config.train().steps()) / static_cast<double>(warmup));
+}
+
 void check_optim(const Checker& checker, const Config& config) {
   const OptimConfig& optim = config.optim();
   checker.positive("optim.lr", optim.lr(), "the peak learning rate");
@@ -132,6 +142,7 @@ void check_optim(const Checker& checker, const Config& config) {
         optim.beta2(), kMaxBf16Beta2, 1 - optim.beta2());
   }
   check_schedule(checker, optim.schedule());
+  check_warmup(checker, config);
 }
 
 void check_parallel(const Checker& checker, const ParallelConfig& parallel) {
@@ -163,7 +174,7 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   const Checker checker(loaded);
   const Config& config = loaded.config;
   if (!config.has_model()) {
-    fail("the config has no model; add a file that has one, such as configs/models/llama_124m.textproto");
+    fail("the config has no model; add a file that has one, such as configs/quickstart.textproto");
   }
   check_finite(checker, config);
   check_model(checker, config.model());

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 
 namespace shoal {
@@ -13,7 +14,8 @@ Head::Head(const ModelContext& context, Parameter* tied)
       weight_(tied != nullptr ? *tied
                               : context.store.add({.name = "head",
                                                    .shape = {context.config.vocab(), context.config.hidden()},
-                                                   .init_std = context.init_std()})),
+                                                   .init_std = context.init_std(),
+                                                   .grad_in_forward = true})),
       use_(tied != nullptr ? 1 : 0) {}
 
 Task<Tensor> Head::forward(Tensor x, const Microbatch& batch, bool with_gradients, HeadSaved& saved, Lane& lane) const {
@@ -26,6 +28,12 @@ Task<Tensor> Head::forward(Tensor x, const Microbatch& batch, bool with_gradient
   const DType wide = arithmetic_dtype(x.dtype());
   Tensor losses = stream.activation({rows}, wide);
   if (with_gradients) saved.d_normed = stream.activation(normed.shape(), normed.dtype());
+  // A microbatch's gradient is formed first and added once, so that microbatches add up as ranks do: chunks that would
+  // be added one by one to what earlier microbatches left are summed apart.
+  const Write write = with_gradients ? weight_.next_grad_write(use_) : Write::kOverwrites;
+  const bool apart = write == Write::kAccumulates && rows > kChunkRows;
+  Tensor grad;
+  if (with_gradients) grad = apart ? stream.workspace(weight_.spec().shape, wide) : weight_.grad(use_);
   // A rank without rows still marks its gradient as written (by zeros), as every rank must.
   for (int64_t begin = 0; begin == 0 || begin < rows; begin += kChunkRows) {
     const int64_t count = std::min(kChunkRows, rows - begin);
@@ -40,9 +48,11 @@ Task<Tensor> Head::forward(Tensor x, const Microbatch& batch, bool with_gradient
     if (x.dtype() != wide) d_logits = stream.workspace({count, vocab}, x.dtype());
     cross_entropy_forward_backward(losses.rows(begin, count), d_logits, logits, batch.targets.rows(begin, count),
                                    batch.token_loss_scale, stream);
-    linear_backward_weight(weight_.grad(use_), d_logits, chunk, weight_.next_grad_write(use_), stream);
+    const Write first = apart ? Write::kOverwrites : write;
+    linear_backward_weight(grad, d_logits, chunk, begin == 0 ? first : Write::kAccumulates, stream);
     linear_backward_input(saved.d_normed.rows(begin, count), d_logits, weight_.packed(), Write::kOverwrites, stream);
   }
+  if (apart) accumulate(weight_.grad(use_), grad, stream);
   co_return losses;
 }
 

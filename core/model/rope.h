@@ -1,4 +1,4 @@
-// core/model/rope.h: the rotation table a model's attention layers share.
+// core/model/rope.h: the rotation table of an attention layer.
 #pragma once
 
 #include "core/config/config.pb.h"
@@ -6,7 +6,8 @@
 
 namespace shoal {
 
-// From the config: what the rotation of one attention layer needs.
+// From the config: what the rotation of one attention layer needs. Each layer has a table of its own: 4 bytes * dim *
+// max_position, little beside the layer's weights.
 struct Rope {
   Tensor table;  // [max_position, dim / 2, 2]
   RopeLayout layout = RopeLayout::kHalfSplit;

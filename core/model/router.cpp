@@ -59,16 +59,17 @@ void Router::choose(Tensor experts, const Tensor& scores, const Microbatch& batc
     experts.copy_from(balanced_choice(batch.first_global_row, rows, shape_));
     return;
   }
-  if (routing_ == MoeConfig::REPLAY) {
-    SHOAL_CHECK(record_ != nullptr, "replayed routing needs a record");
-    experts.copy_from(record_->read(batch.step, moe_layer_, batch.first_global_row, rows));
+  // Only training steps are recorded: validation and samples have step 0.
+  RouteRecord* const record = batch.step > 0 ? record_.get() : nullptr;
+  if (routing_ == MoeConfig::REPLAY && record != nullptr) {
+    experts.copy_from(record->read(batch.step, moe_layer_, batch.first_global_row, rows));
     return;
   }
   router_choose(experts, scores, bias_, shape_, stream);
-  if (record_) {
-    record_->write(batch.step, moe_layer_, batch.first_global_row, read_to_host<int32_t>(experts, stream, [&] {
-                     return balanced_choice(batch.first_global_row, rows, shape_);
-                   }));
+  if (record != nullptr) {
+    record->write(batch.step, moe_layer_, batch.first_global_row, read_to_host<int32_t>(experts, stream, [&] {
+                    return balanced_choice(batch.first_global_row, rows, shape_);
+                  }));
   }
 }
 

@@ -39,7 +39,8 @@ class Router {
   std::vector<int64_t>& counts() { return counts_; }
   void clear_statistics();
 
-  // Shared by all layers: where choices are recorded or replayed. Null: neither.
+  // Shared by all layers: where the choices of training steps are recorded or replayed. Without one, and outside
+  // training, a router chooses by its scores (REPLAY too).
   void set_record(std::shared_ptr<RouteRecord> record) { record_ = std::move(record); }
 
  private:

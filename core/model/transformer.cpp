@@ -14,7 +14,8 @@ Transformer::Transformer(const ModelContext& context, const TransformerPart& par
                                    .shape = {config.vocab(), config.hidden()},
                                    .use = ParameterUse::kPlain,
                                    .init_std = embedding_std > 0 ? embedding_std : context.init_std(),
-                                   .num_uses = config.tie_embeddings() ? 2 : 1});
+                                   .num_uses = config.tie_embeddings() ? 2 : 1,
+                                   .grad_in_forward = config.tie_embeddings()});
   for (int64_t i = 0; i < part.num_layers; ++i) {
     blocks_.push_back(std::make_unique<Block>(context, part.first_layer + i));
   }

@@ -32,8 +32,8 @@ double timed_step_s(Rehearsal& rehearsal, Communicator& group) {
 
 }  // namespace
 
-BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, DType compute, int steps) {
-  Rehearsal rehearsal(config, mesh, DeviceKind::kCpu, compute);
+BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps) {
+  Rehearsal rehearsal(config, mesh, allocator, compute);
   BenchTrain bench;
   bench.model = config.model().name();
   bench.compute = name_of(compute);

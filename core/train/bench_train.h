@@ -28,7 +28,8 @@ struct BenchTrain {
 };
 
 // Collective. `steps` timed steps after two to warm up, the ceiling measured before each.
-BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, DType compute, int steps);
+// `allocator`: the scratch of the mesh's groups comes from it.
+BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps);
 
 // A text report, or one JSON object.
 std::string describe(const BenchTrain& bench);

@@ -135,7 +135,7 @@ std::string environment_json(const RunFacts& facts) {
   json["kernel"] = fmt::format("{} {}", system.sysname, system.release);
   json["cpu"] = proc_value("/proc/cpuinfo", "model name");
   json["cpus_online"] = ::sysconf(_SC_NPROCESSORS_ONLN);
-  json["cpus_allowed"] = affinity_cpus().size();
+  json["cpus_of_rank_0"] = facts.cpus_of_rank;
   json["memory"] = proc_value("/proc/meminfo", "MemTotal");
   json["instruction_sets"] = instruction_sets();
   json["onednn_isa"] = onednn_isa();

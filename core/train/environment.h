@@ -11,7 +11,8 @@ struct RunFacts {
   std::vector<std::string> command_line;
   int num_ranks = 1;
   int threads_per_rank = 1;
-  std::string compute;  // "bf16", "f32"
+  std::vector<int> cpus_of_rank;  // the share of rank 0
+  std::string compute;            // "bf16", "f32"
 };
 
 // A JSON object, indented: date, host, kernel, CPU model, CPUs, memory, instruction sets, compiler, library versions,

@@ -34,8 +34,14 @@ std::vector<Evaluator::Sums> Evaluator::sums_of(const Batch& batch, const Tensor
     sequence.tokens += 1;
     sequence.nats += nats[i];
     if (byte_lengths_.empty()) continue;
-    // Padded vocabulary rows stand for no token of the tokenizer and never occur as targets.
-    const int32_t bytes = byte_lengths_[static_cast<size_t>(batch.targets[i])];
+    const auto target = static_cast<size_t>(batch.targets[i]);
+    if (target >= byte_lengths_.size()) {
+      fail(
+          "validation sequence {} holds token id {}, but the tokenizer has ids 0 to {}: the data was tokenized with "
+          "another; use its tokenizer, or tokenize it anew",
+          batch.range.first + static_cast<int64_t>(i) / batch.seq_len, target, byte_lengths_.size() - 1);
+    }
+    const int32_t bytes = byte_lengths_[target];
     sequence.bytes += bytes;
     if (bytes > 0) sequence.text_nats += nats[i];
   }

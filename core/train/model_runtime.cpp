@@ -15,8 +15,8 @@ DType resolve_compute(const PrecisionConfig& precision) {
 }
 
 ModelRuntime::ModelRuntime(const ModelConfig& config, Communicator& dense_group, Communicator& expert_group,
-                           const RuntimeOptions& options)
-    : config_(config), options_(options), allocator_(options.device), stream_(allocator_), lane_(stream_, 0) {
+                           Allocator& allocator, const RuntimeOptions& options)
+    : config_(config), options_(options), allocator_(allocator), stream_(allocator_), lane_(stream_, 0) {
   const ModelContext context{.config = config_,
                              .store = store_,
                              .allocator = allocator_,

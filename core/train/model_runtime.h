@@ -15,7 +15,6 @@
 namespace shoal {
 
 struct RuntimeOptions {
-  DeviceKind device = DeviceKind::kCpu;
   DType compute = DType::kF32;  // weights and activations
   bool train = true;            // gradients too
   int64_t max_position = 0;     // longest document
@@ -27,8 +26,9 @@ DType resolve_compute(const PrecisionConfig& precision);
 
 class ModelRuntime {
  public:
-  // The groups must outlive the runtime. Weights are not set yet: initialize() or load().
-  ModelRuntime(const ModelConfig& config, Communicator& dense_group, Communicator& expert_group,
+  // The groups and the allocator, which says the device, must outlive the runtime. The groups' scratch comes from the
+  // same allocator, so that its peak is the rank's. Weights are not set yet: initialize() or load().
+  ModelRuntime(const ModelConfig& config, Communicator& dense_group, Communicator& expert_group, Allocator& allocator,
                const RuntimeOptions& options);
 
   const ModelConfig& config() const { return config_; }
@@ -50,7 +50,7 @@ class ModelRuntime {
  private:
   ModelConfig config_;
   RuntimeOptions options_;
-  Allocator allocator_;
+  Allocator& allocator_;
   Stream stream_;
   Lane lane_;
   ParameterStore store_;

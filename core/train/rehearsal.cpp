@@ -31,18 +31,17 @@ Batch random_batch(SampleRange range, int64_t seq_len, int64_t vocab, uint64_t s
   return batch;
 }
 
-RuntimeOptions training_options(const Config& config, DeviceKind device, DType compute) {
-  return {.device = device,
-          .compute = compute,
+RuntimeOptions training_options(const Config& config, DType compute) {
+  return {.compute = compute,
           .train = true,
           .max_position = config.data().seq_len(),
           .bucket_bytes = config.parallel().bucket_mib() << 20};
 }
 
-Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, DeviceKind device, DType compute)
+Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute)
     : config_(config),
       mesh_(mesh),
-      runtime_(config_.model(), mesh.data(), mesh.expert_data(), training_options(config_, device, compute)),
+      runtime_(config_.model(), mesh.data(), mesh.expert_data(), allocator, training_options(config_, compute)),
       step_(runtime_, mesh.data(), config_) {}
 
 int64_t Rehearsal::run_step() {
@@ -63,8 +62,9 @@ int64_t Rehearsal::run_step() {
   return sequences.count * seq_len;
 }
 
-DryRun dry_run(const Config& config, const ProcessMesh& mesh, DType compute) {
-  Rehearsal rehearsal(config, mesh, DeviceKind::kSimulated, compute);
+DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulated, DType compute) {
+  SHOAL_CHECK(simulated.device() == DeviceKind::kSimulated);
+  Rehearsal rehearsal(config, mesh, simulated, compute);
   DryRun run;
   run.tokens_per_step = rehearsal.run_step();
   const ParameterCounts counts = count_parameters(config.model());

@@ -18,8 +18,8 @@ Batch random_batch(SampleRange range, int64_t seq_len, int64_t vocab, uint64_t s
 // One rank of a training run on random tokens, on any device.
 class Rehearsal {
  public:
-  // `compute`: precision.compute, resolved.
-  Rehearsal(const Config& config, const ProcessMesh& mesh, DeviceKind device, DType compute);
+  // `allocator`: the mesh's groups' scratch too; it says the device. `compute`: precision.compute, resolved.
+  Rehearsal(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute);
 
   // Collective: one whole step at full batch size; returns its tokens over all ranks.
   int64_t run_step();
@@ -40,7 +40,7 @@ class Rehearsal {
 };
 
 // The options of a training runtime, the same for trainer and rehearsal.
-RuntimeOptions training_options(const Config& config, DeviceKind device, DType compute);
+RuntimeOptions training_options(const Config& config, DType compute);
 
 // What a run would take, found by running one step on the simulated device.
 struct DryRun {
@@ -51,7 +51,8 @@ struct DryRun {
   int64_t tokens_per_step = 0;
   MemoryUse memory;  // this rank
 };
-DryRun dry_run(const Config& config, const ProcessMesh& mesh, DType compute);
+// `simulated`: the scratch of the mesh's groups comes from it.
+DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulated, DType compute);
 // The report `shoal train --dry-run` prints.
 std::string describe(const DryRun& run);
 

@@ -6,6 +6,7 @@
 
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
+#include "core/checkpoint/append_file.h"
 #include "core/train/progress.h"
 
 namespace shoal {
@@ -66,7 +67,7 @@ bool is_failed_start(const fs::path& folder) {
   std::error_code ignored;
   const fs::path metrics = folder / "metrics.jsonl";
   return fs::is_regular_file(metrics, ignored) && fs::file_size(metrics, ignored) == 0 &&
-         !fs::exists(folder / "final", ignored);
+         !fs::exists(folder / "final", ignored) && !is_being_appended_to(metrics);
 }
 
 }  // namespace

@@ -35,22 +35,22 @@ TrainStep::TrainStep(ModelRuntime& runtime, Communicator& group, const Config& c
 
 StepOutcome TrainStep::run(StepInput input) {
   StepOutcome outcome;
-  const double exposed_before = runtime_.lane().exposed_wire_seconds();
-  set_loss_scales(input, outcome);
+  run_lane(runtime_.lane(), set_loss_scales(input, outcome));
   runtime_.buckets().begin_step(runtime_.stream());
   for (Router* router : runtime_.model().routers()) router->clear_statistics();
   run_schedule(input, outcome);
   update_weights(input, outcome);
   balance(outcome);
-  outcome.exposed_comm_s = runtime_.lane().exposed_wire_seconds() - exposed_before;
+  outcome.exposed_comm_s = runtime_.lane().exposed_wire_seconds() - exposed_comm_s_;
+  exposed_comm_s_ += outcome.exposed_comm_s;
   return outcome;
 }
 
-void TrainStep::set_loss_scales(StepInput& input, StepOutcome& outcome) {
+Task<void> TrainStep::set_loss_scales(StepInput& input, StepOutcome& outcome) {
   Stream& stream = runtime_.stream();
   const Tensor total = stream.workspace({1}, DType::kI64);
   total.copy_from<int64_t>({input.scored_tokens});
-  wait(group_.all_reduce(total));
+  co_await runtime_.lane().wire(group_.all_reduce(total));
   const int64_t simulated = input.scored_tokens * group_.size();
   outcome.scored_tokens = read_to_host<int64_t>(total, stream, [&] { return std::vector<int64_t>{simulated}; })[0];
   if (outcome.scored_tokens == 0) fail("step {} has no token to learn from: every target is masked", input.step);
@@ -59,9 +59,12 @@ void TrainStep::set_loss_scales(StepInput& input, StepOutcome& outcome) {
   }
 }
 
-Task<void> TrainStep::begin_round() {
-  co_await await_reductions();
-  runtime_.buckets().begin_round(runtime_.stream());
+Task<void> TrainStep::begin_round(bool in_forward) {
+  for (Bucket& bucket : runtime_.buckets().buckets()) {
+    if (bucket.grads_in_forward != in_forward) continue;
+    if (bucket.reduction) co_await runtime_.lane().wire(bucket.reduction);
+    runtime_.buckets().begin_round(bucket, runtime_.stream());
+  }
 }
 
 Task<void> TrainStep::forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses) {
@@ -86,21 +89,21 @@ void TrainStep::run_schedule(const StepInput& input, StepOutcome& outcome) {
   for (const std::vector<Action>& together : one_lane_schedule(static_cast<int>(count))) {
     SHOAL_CHECK_EQ(together.size(), size_t{1});
     const size_t i = static_cast<size_t>(together[0].microbatch);
-    if (together[0].kind == ActionKind::kForward) {
-      // The head writes gradients in forward already.
-      if (reduces_each_microbatch_ && i > 0) run_lane(runtime_.lane(), begin_round());
+    const bool in_forward = together[0].kind == ActionKind::kForward;
+    if (reduces_each_microbatch_ && i > 0) run_lane(runtime_.lane(), begin_round(in_forward));
+    if (in_forward) {
       run_lane(runtime_.lane(), forward(input.microbatches[i], saved[i], losses[i]));
     } else {
       run_lane(runtime_.lane(), runtime_.model().backward(input.microbatches[i], saved[i], runtime_.lane()));
       if (reduces_each_microbatch_ && i + 1 < count) end_round();
     }
   }
-  reduce_losses(losses, outcome);
+  run_lane(runtime_.lane(), reduce_losses(losses, outcome));
 }
 
 // Every microbatch of every rank has its place in a table, zero elsewhere: the sum over ranks only collects it, and the
 // sum over the table is in global order on any number of ranks.
-void TrainStep::reduce_losses(const std::vector<Losses>& mine, StepOutcome& outcome) {
+Task<void> TrainStep::reduce_losses(const std::vector<Losses>& mine, StepOutcome& outcome) {
   Stream& stream = runtime_.stream();
   const size_t ranks = static_cast<size_t>(group_.size());
   std::vector<double> table(mine.size() * ranks * 2);
@@ -111,7 +114,7 @@ void TrainStep::reduce_losses(const std::vector<Losses>& mine, StepOutcome& outc
   }
   const Tensor collected = stream.workspace({static_cast<int64_t>(table.size())}, DType::kF64);
   collected.copy_from(table);
-  wait(group_.all_reduce(collected));
+  co_await runtime_.lane().wire(group_.all_reduce(collected));
   table = read_to_host<double>(collected, stream, [&] {
     std::vector<double> alike(table.size());  // simulated ranks are all like this one
     for (size_t i = 0; i < mine.size() * ranks; ++i) alike[2 * i] = mine[i / ranks].tokens;
@@ -125,17 +128,10 @@ void TrainStep::reduce_losses(const std::vector<Losses>& mine, StepOutcome& outc
   outcome.loss = tokens / static_cast<double>(outcome.scored_tokens);
 }
 
-Task<void> TrainStep::await_reductions() {
-  for (Bucket& bucket : runtime_.buckets().buckets()) {
-    if (bucket.reduction) co_await runtime_.lane().wire(bucket.reduction);
-  }
-}
-
 void TrainStep::update_weights(const StepInput& input, StepOutcome& outcome) {
   Stream& stream = runtime_.stream();
   for (Bucket& bucket : runtime_.buckets().buckets()) runtime_.buckets().post_reduction(bucket, stream);
-  run_lane(runtime_.lane(), await_reductions());
-  outcome.grad_norm = global_grad_norm(runtime_.buckets(), stream);
+  outcome.grad_norm = run_lane(runtime_.lane(), global_grad_norm(runtime_.buckets(), runtime_.lane()));
   // The same numbers on every rank, so the same decision.
   outcome.update_skipped = !std::isfinite(outcome.grad_norm) || !std::isfinite(outcome.loss);
   if (outcome.update_skipped) return;
@@ -156,7 +152,8 @@ void TrainStep::balance(StepOutcome& outcome) {
   const int64_t layers = static_cast<int64_t>(routers.size());
   const Tensor table = stream.workspace({layers, static_cast<int64_t>(counts.size()) / layers}, DType::kI64);
   table.copy_from(counts);
-  const std::vector<double> violations = balance_experts(biases, table, routers[0]->bias_update_rate(), group_, stream);
+  const std::vector<double> violations = run_lane(
+      runtime_.lane(), balance_experts(biases, table, routers[0]->bias_update_rate(), group_, runtime_.lane()));
   outcome.max_violation = *std::max_element(violations.begin(), violations.end());
 }
 

@@ -29,7 +29,7 @@ struct StepOutcome {
   double clip_factor = 1;
   bool update_skipped = false;  // gradients were not finite: weights, moments and biases are as before
   double max_violation = 0;     // worst MoE layer
-  double exposed_comm_s = 0;    // this rank, since the last step's end
+  double exposed_comm_s = 0;    // this rank waited for the wire, and for slower ranks, since the last step's end
 };
 
 class TrainStep {
@@ -46,21 +46,21 @@ class TrainStep {
     double aux = 0;
   };
 
-  void set_loss_scales(StepInput& input, StepOutcome& outcome);
+  Task<void> set_loss_scales(StepInput& input, StepOutcome& outcome);
   void run_schedule(const StepInput& input, StepOutcome& outcome);
   Task<void> forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses);
-  Task<void> begin_round();
+  Task<void> begin_round(bool in_forward);
   void end_round();
-  Task<void> await_reductions();
+  Task<void> reduce_losses(const std::vector<Losses>& mine, StepOutcome& outcome);
   void update_weights(const StepInput& input, StepOutcome& outcome);
   void balance(StepOutcome& outcome);
-  void reduce_losses(const std::vector<Losses>& mine, StepOutcome& outcome);
 
   ModelRuntime& runtime_;
   Communicator& group_;
   OptimConfig config_;
   bool reduces_each_microbatch_;
   AdamwOptimizer optimizer_;
+  double exposed_comm_s_ = 0;  // of all steps so far
 };
 
 }  // namespace shoal

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "core/base/input_file.h"
 #include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
 #include "core/train/environment.h"
@@ -42,6 +43,14 @@ std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
   return tokenizer;
 }
 
+// Rank 0 keeps the file: final/ gets what the run was trained with, whatever happens to the path meanwhile.
+std::string read_tokenizer_file(const Config& config, const Communicator& world) {
+  constexpr int64_t kMaxBytes = int64_t{1} << 30;
+  const std::string& path = config.data().tokenizer();
+  if (world.rank() > 0 || !config.data().has_tokenizer() || path == "bytes") return {};
+  return read_small_file(path, "the tokenizer", kMaxBytes);
+}
+
 SampleRange sequences_of(const BatchSchedule& batches, int64_t step) {
   return {.first = batches.first_sequence(step), .count = batches.sequences(step)};
 }
@@ -62,17 +71,19 @@ std::filesystem::path open_run_folder(const Config& config, DType compute, Commu
 
 }  // namespace
 
-Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads& threads, TrainerOptions options)
+Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& allocator, const CpuThreads& threads,
+                 TrainerOptions options)
     : config_(config),
       mesh_(mesh),
       options_(std::move(options)),
       threads_(threads),
       compute_(resolve_compute(config.precision())),
       tokenizer_(open_model_tokenizer(config)),
+      tokenizer_bytes_(read_tokenizer_file(config, mesh.world())),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
       run_dir_(open_run_folder(config_, compute_, mesh.world())),
-      runtime_(config_.model(), mesh.data(), mesh.expert_data(), training_options(config_, DeviceKind::kCpu, compute_)),
+      runtime_(config_.model(), mesh.data(), mesh.expert_data(), allocator, training_options(config_, compute_)),
       step_(runtime_, mesh.data(), config_) {
   if (config_.data().validation_size() > 0) {
     evaluator_.emplace(open_validation_stream(config_.data(), config_.model().vocab(), tokenizer_.get()),
@@ -85,6 +96,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads
                  environment_json({.command_line = options_.command_line,
                                    .num_ranks = mesh_.world().size(),
                                    .threads_per_rank = threads_.num_threads,
+                                   .cpus_of_rank = threads_.cpus,
                                    .compute = std::string(name_of(compute_))}));
     log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
   }
@@ -136,6 +148,8 @@ void Trainer::announce() {
                   name_of(compute_)));
   say(shoal::describe(convention_));
   say(fmt::format("run folder: {}", run_dir_.string()));
+  if (!evaluator_)
+    spdlog::warn("data.validation is empty: nothing tells learning from memorising; add held-out tokens");
 }
 
 void Trainer::run() {
@@ -240,10 +254,10 @@ void Trainer::sample(int64_t step) {
 void Trainer::write_final() {
   const std::vector<NamedTensor> tensors = runtime_.named_tensors();
   if (speaks()) {
-    const bool has_file = tokenizer_ && tokenizer_->name() != "bytes";
     write_final_model(run_dir_, {.tensors = tensors,
                                  .config_text = options_.config_text,
-                                 .tokenizer_file = has_file ? config_.data().tokenizer() : "",
+                                 .tokenizer_name = tokenizer_bytes_.empty() ? "" : config_.data().tokenizer(),
+                                 .tokenizer_bytes = tokenizer_bytes_,
                                  .metadata = {{"producer", "shoal"}, {"step", std::to_string(batches_.steps())}}});
     say(fmt::format("wrote {}", (run_dir_ / "final").string()));
   }

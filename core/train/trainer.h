@@ -28,7 +28,9 @@ struct TrainerOptions {
 class Trainer {
  public:
   // `config` must be validated. Opens the data, makes the run folder, draws the weights.
-  Trainer(const Config& config, const ProcessMesh& mesh, const CpuThreads& threads, TrainerOptions options);
+  // The scratch of the mesh's groups comes from `allocator`.
+  Trainer(const Config& config, const ProcessMesh& mesh, Allocator& allocator, const CpuThreads& threads,
+          TrainerOptions options);
 
   // Trains to the end and writes RUN/final/.
   void run();
@@ -52,6 +54,7 @@ class Trainer {
   DType compute_;
 
   std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
+  std::string tokenizer_bytes_;           // rank 0: its file; empty for none
   std::shared_ptr<const SampleStream> training_;
   std::optional<Evaluator> evaluator_;  // absent without validation data
   std::unique_ptr<Prefetcher> prefetcher_;

@@ -36,11 +36,11 @@ const std::vector<bfloat16> kWeight = {bfloat16(1), bfloat16(2), bfloat16(3), bf
 
 TEST_CASE("a final model round trips, with its tokenizer") {
   const TemporaryFolder run;
-  make_file(run / "spm.model", std::string("\0\1binary\xff", 9));
   FinalModelParts parts = parts_of(kBias, kWeight);
-  parts.tokenizer_file = run / "spm.model";
+  parts.tokenizer_name = "somewhere/spm.model";
+  parts.tokenizer_bytes = std::string("\0\1binary\xff", 9);
   write_final_model(run.path(), parts);
-  CHECK(names_in(run.path()) == std::vector<std::string>{"final", "spm.model"});
+  CHECK(names_in(run.path()) == std::vector<std::string>{"final"});
   CHECK(names_in(run / "final") ==
         std::vector<std::string>{"config.textproto", "model.safetensors", "tokenizer.model"});
 
@@ -48,7 +48,7 @@ TEST_CASE("a final model round trips, with its tokenizer") {
     const FinalModel model(path);
     CHECK(model.directory() == run / "final");
     CHECK(bytes_of_file(model.config_path()) == "model { hidden: 2 }\n");
-    CHECK(bytes_of_file(model.tokenizer_path().value()) == bytes_of_file(run / "spm.model"));
+    CHECK(bytes_of_file(model.tokenizer_path().value()) == parts.tokenizer_bytes);
     CHECK(model.tensors().read_f32("embedding", {2, 2}) == std::vector<float>{1, 2, 3, 4});
     CHECK(model.tensors().read_f32("layers.1.router.bias", {2}) == kBias);
     CHECK(model.tensors().find("embedding").dtype == "BF16");
@@ -78,9 +78,9 @@ TEST_CASE("a failed write leaves what was there and nothing else") {
   const TemporaryFolder run;
   FinalModelParts parts = parts_of(kBias, kWeight);
   write_final_model(run.path(), parts);
-  parts.tokenizer_file = run / "absent.model";  // fails after the tensors are written
+  parts.tokenizer_name = "x." + std::string(300, 'y');  // too long a name: fails after the tensors are written
   parts.config_text = "other";
-  CHECK_THROWS_WITH(write_final_model(run.path(), parts), Contains("absent.model") && Contains("No such file"));
+  CHECK_THROWS_WITH(write_final_model(run.path(), parts), Contains("File name too long"));
   CHECK(names_in(run.path()) == std::vector<std::string>{"final"});
   CHECK(bytes_of_file(FinalModel(run.path()).config_path()) == "model { hidden: 2 }\n");
 

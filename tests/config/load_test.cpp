@@ -198,6 +198,10 @@ TEST_CASE("a file that cannot be read is named", "[config]") {
   CHECK(error_of([] { load_config({}); }) ==
         "no config file was given; expected at least one, such as configs/quickstart.textproto");
   CHECK(load_config({folder.write("empty.textproto", "")}).config.ByteSizeLong() == 0);
+  const std::string large = folder.write("large", std::string((1 << 20) + 1, '#'));
+  CHECK(error_of([&] { load_config({large}); }) ==
+        "the config file " + large + " has 1048577 bytes, more than the 1048576 a sound one can have");
+  CHECK_THAT(error_of([] { load_config({"/dev/null"}); }), Catch::Contains("expected a regular file"));
   const std::string binary = folder.write("binary", std::string("\x01\x02\x00\xff", 4));
   CHECK_THAT(error_of([&] { load_config({binary}); }), Catch::StartsWith(binary + ":1:1: "));
 }

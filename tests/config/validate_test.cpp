@@ -56,7 +56,7 @@ TEST_CASE("what fits is accepted", "[config]") {
 
 TEST_CASE("a config without a model is refused", "[config]") {
   CHECK(refusal("train { steps: 3 }", {}) ==
-        "the config has no model; add a file that has one, such as configs/models/llama_124m.textproto");
+        "the config has no model; add a file that has one, such as configs/quickstart.textproto");
 }
 
 TEST_CASE("sizes that are missing or impossible are refused", "[config]") {
@@ -272,6 +272,10 @@ TEST_CASE("schedules out of order are refused", "[config]") {
         "b: optim.schedule.warmup_fraction is 1.1; expected 0 to 1 (a share of the steps)");
   CHECK(gqa({"optim.schedule.warmup_steps=-1"}) ==
         "b: optim.schedule.warmup_steps is -1; expected 0 to 1000000000000 (0: by warmup_fraction)");
+  CHECK(gqa({"train.steps=100", "optim.schedule.warmup_steps=2000"}) ==
+        "b: optim.schedule.warmup_steps (2000) exceeds train.steps (100): the rate would end at 0.05 of optim.lr; "
+        "shorten the warm-up, or give it as warmup_fraction, which follows train.steps");
+  CHECK(gqa({"train.steps=100", "optim.schedule.warmup_steps=100"}) == "(no error)");
   CHECK(gqa({"optim.schedule.min_lr_ratio=-0.1"}) ==
         "b: optim.schedule.min_lr_ratio is -0.1; expected 0 to 1 (a share of the peak rate)");
   CHECK(gqa({"optim.schedule={kind: CONSTANT_COSINE constant_fraction: 0.97}"}) ==

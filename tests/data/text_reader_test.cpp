@@ -146,6 +146,7 @@ TEST_CASE("wrong JSONL is named by file and line") {
   check("[1]", "expected a JSON object, found an array");
   check("\"x\"", "expected a JSON object, found a string");
   check("plain words", "column 1");
+  check(std::string("{\"text\": \"x\"}\0\0", 15), "byte 14 of the line is NUL");
   check("{\"text\": \"x\", \"deep\": " + std::string(100'000, '['), "nested more than 64 deep");
 }
 

@@ -96,6 +96,11 @@ TEST_CASE("the note tells tokenizers apart") {
     write_bytes(note_path(folder / "t"), wrong);
     CHECK_THROWS_WITH(read_dataset_note(folder / "t"), Contains("t.note.json is damaged"));
   }
+  for (const int64_t vocab_size : {int64_t{-5}, int64_t{0}, int64_t{1} << 40}) {
+    other.vocab_size = vocab_size;
+    write_bytes(note_path(folder / "t"), to_json(other));
+    CHECK_THROWS_WITH(read_dataset_note(folder / "t"), Contains("t.note.json is damaged"));
+  }
 }
 
 TEST_CASE("a config's data message opens its streams") {

@@ -31,7 +31,7 @@ TEST_CASE("the norm is that of all gradients, each counted once") {
     }
     const double expected = static_cast<double>(std::sqrt(sum));
     CHECK(expected > 100);
-    CHECK(global_grad_norm(*model.buckets, model.stream) == Approx(expected).epsilon(1e-12));
+    CHECK(model.norm() == Approx(expected).epsilon(1e-12));
     for (const Bucket& bucket : model.buckets->buckets()) CHECK(bucket.reduction == nullptr);
   }
 }
@@ -40,7 +40,7 @@ TEST_CASE("gradients of zero have the norm zero") {
   SelfCommunicator self;
   SmallParameters model(self, DType::kF32);
   model.draw_gradients(1, false);
-  CHECK(global_grad_norm(*model.buckets, model.stream) == 0);
+  CHECK(model.norm() == 0);
 }
 
 TEST_CASE("one NaN or Inf anywhere shows in the norm") {
@@ -51,7 +51,7 @@ TEST_CASE("one NaN or Inf anywhere shows in the norm") {
       model.draw_gradients(1, true);
       const Tensor& grad = model.store.find(name).grad();
       grad.data<float>()[grad.numel() - 1] = bad;
-      CHECK_FALSE(std::isfinite(global_grad_norm(*model.buckets, model.stream)));
+      CHECK_FALSE(std::isfinite(model.norm()));
     }
   }
 }
@@ -60,17 +60,17 @@ TEST_CASE("gradients whose squares would overflow f32 are still measured") {
   SelfCommunicator self;
   SmallParameters model(self, DType::kF32);
   model.draw_gradients(1, true, 1e25);
-  const double large = global_grad_norm(*model.buckets, model.stream);
+  const double large = model.norm();
   SmallParameters unit(self, DType::kF32);
   unit.draw_gradients(1, true);
-  CHECK(large == Approx(1e25 * global_grad_norm(*unit.buckets, unit.stream)).epsilon(1e-6));
+  CHECK(large == Approx(1e25 * unit.norm()).epsilon(1e-6));
 }
 
 TEST_CASE("a simulated norm is 1") {
   SelfCommunicator self;
   SmallParameters model(self, DType::kBF16, DeviceKind::kSimulated);
   model.draw_gradients(1, true);
-  CHECK(global_grad_norm(*model.buckets, model.stream) == 1);
+  CHECK(model.norm() == 1);
 }
 
 TEST_CASE("the clip factor brings a large norm to clip_norm and leaves others alone") {
@@ -95,7 +95,7 @@ TEST_CASE("the norm is bitwise the same on any number of ranks", "[mpi]") {
       sharded.draw_gradients(step, world->rank() == 0);
       SmallParameters alone(self, compute);
       alone.draw_gradients(step, true);
-      CHECK(global_grad_norm(*sharded.buckets, sharded.stream) == global_grad_norm(*alone.buckets, alone.stream));
+      CHECK(sharded.norm() == alone.norm());
     }
   }
 }

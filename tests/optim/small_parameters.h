@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "core/base/random.h"
+#include "optim/grad_clip.h"
 #include "parallel/gradient_buckets.h"
 
 namespace shoal {
@@ -13,6 +14,7 @@ namespace shoal {
 struct SmallParameters {
   Allocator allocator;
   Stream stream{allocator};
+  Lane lane{stream, 0};
   ParameterStore store;
   std::unique_ptr<GradientBuckets> buckets;
 
@@ -52,6 +54,8 @@ struct SmallParameters {
     }
     for (Bucket& bucket : buckets->buckets()) buckets->post_reduction(bucket, stream);
   }
+
+  double norm() { return run_lane(lane, global_grad_norm(*buckets, lane)); }
 
   static constexpr uint64_t kSeed = 77;
 };

@@ -291,7 +291,7 @@ void check_equal_sums(DType compute, int rounds) {
       for (int rank = 0; rank < world->size(); ++rank) run_microbatch<T>(alone, first + rank);
       if (round > 0) {
         wait_for_reductions(spread);
-        spread.buckets->begin_round(spread.stream);
+        for (Bucket& bucket : spread.buckets->buckets()) spread.buckets->begin_round(bucket, spread.stream);
       }
       run_microbatch<T>(spread, first + world->rank());
       if (round + 1 == rounds) continue;

@@ -39,7 +39,8 @@ struct Fixture {
   SelfCommunicator self;
   std::shared_ptr<RandomStream> stream = std::make_shared<RandomStream>(model.vocab());
   std::vector<int32_t> byte_lengths;  // token 0 is a mark of no bytes
-  ModelRuntime runtime{model, self, self, {.compute = DType::kF32, .train = false, .max_position = kSeqLen}};
+  Allocator allocator{DeviceKind::kCpu};
+  ModelRuntime runtime{model, self, self, allocator, {.compute = DType::kF32, .train = false, .max_position = kSeqLen}};
 
   Fixture() {
     for (int32_t id = 0; id < model.vocab(); ++id) byte_lengths.push_back(id % 4);
@@ -78,6 +79,12 @@ TEST_CASE("validation is the mean over scored tokens, bits per byte the text's s
   CHECK(metrics.val_perplexity == Approx(std::exp(metrics.val_loss)).epsilon(1e-12));
   CHECK(metrics.val_bits_per_byte == Approx(text_nats / static_cast<double>(bytes) / std::log(2.0)).epsilon(1e-12));
   CHECK(f.evaluate(f.self, 2, 3).val_tokens == 2 * kSeqLen - 1);
+}
+
+TEST_CASE("a token the tokenizer does not have is named", "[evaluator]") {
+  Fixture f;
+  f.byte_lengths.resize(3);
+  CHECK_THROWS_WITH(f.evaluate(f.self, 0, 3), Catch::Contains("but the tokenizer has ids 0 to 2"));
 }
 
 TEST_CASE("validation is bitwise the same for any microbatch and number of ranks", "[evaluator][mpi]") {

@@ -43,7 +43,8 @@ TEST_CASE("the same seed gives the same text, longer than the context too", "[ge
   ModelConfig config = tiny::llama();
   config.set_vocab(260);
   SelfCommunicator self;
-  ModelRuntime runtime(config, self, self, {.compute = DType::kF32, .train = false, .max_position = 24});
+  Allocator allocator(DeviceKind::kCpu);
+  ModelRuntime runtime(config, self, self, allocator, {.compute = DType::kF32, .train = false, .max_position = 24});
   runtime.initialize(3);
   const auto tokenizer = open_tokenizer("bytes");
   GenerateConfig generate;

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "core/base/check.h"
+#include "core/checkpoint/append_file.h"
 #include "core/train/environment.h"
 #include "tests/temporary_folder.h"
 
@@ -67,7 +68,12 @@ TEST_CASE("what a failed start left is no run, and makes room for the next") {
   CHECK(bytes_of_file(folder / "notes.txt") == "mine");
   CHECK(std::distance(fs::directory_iterator(folder.path()), {}) == 1);
 
-  make_file(folder / "metrics.jsonl", "");
+  {
+    const AppendFile live(folder / "metrics.jsonl");  // a run that has just started
+    CHECK(holds_run(folder.path()));
+    CHECK_THROWS_WITH(prepare_run_folder(config_of(folder.path()), 0), Contains("already holds a run"));
+  }
+  CHECK_FALSE(holds_run(folder.path()));
   fs::create_directories(folder / "final");
   CHECK_THROWS_WITH(prepare_run_folder(config_of(folder.path()), 0), Contains("already holds a run"));
 }
@@ -116,6 +122,7 @@ TEST_CASE("the environment is JSON and says what a rerun needs") {
       nlohmann::json::parse(environment_json({.command_line = {"shoal", "train", "a \"b\"", "\xff"},
                                               .num_ranks = 2,
                                               .threads_per_rank = 3,
+                                              .cpus_of_rank = {4, 5, 6},
                                               .compute = "bf16"}));
   CHECK(json["mpi_ranks"] == 2);
   CHECK(json["threads_per_rank"] == 3);
@@ -124,7 +131,7 @@ TEST_CASE("the environment is JSON and says what a rerun needs") {
   std::array<char, 256> host{};
   REQUIRE(::gethostname(host.data(), host.size() - 1) == 0);
   CHECK(json["host"] == host.data());
-  CHECK(json["cpus_allowed"].get<int>() >= 1);
+  CHECK(json["cpus_of_rank_0"] == std::vector<int>{4, 5, 6});
   CHECK(json["compiler"].get<std::string>().starts_with("gcc "));
   CHECK(json["libraries"]["onednn"].get<std::string>().find('.') != std::string::npos);
   CHECK(json["date"].get<std::string>().size() == 20);

@@ -2,6 +2,7 @@
 // against the closed form, its memory against the simulated device.
 #include <catch2/catch.hpp>
 
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -10,6 +11,7 @@
 #include "core/train/model_runtime.h"
 #include "core/train/rehearsal.h"
 #include "kernels/reduce.h"
+#include "parallel/mpi_session.h"
 #include "parallel/self_communicator.h"
 #include "tests/model/tiny_models.h"
 
@@ -22,11 +24,12 @@ constexpr int64_t kSequences = 3;
 
 struct Fixture {
   SelfCommunicator self;
+  Allocator allocator{DeviceKind::kCpu};
   ModelRuntime runtime;
   Microbatch batch;
 
   Fixture(const ModelConfig& config, DType compute)
-      : runtime(config, self, self, {.compute = compute, .train = true, .max_position = 16}) {
+      : runtime(config, self, self, allocator, {.compute = compute, .train = true, .max_position = 16}) {
     runtime.initialize(7);
     // Biases that matter, far enough apart that a small step of a weight changes no choice.
     for (Router* router : runtime.model().routers()) {
@@ -240,8 +243,10 @@ TEST_CASE("the simulated device agrees with the CPU on memory and with the close
       // Balanced, as the simulated device's routes are.
       if (model.has_moe()) model.mutable_moe()->set_routing(MoeConfig::BALANCED);
       const Config config = rehearsal_config(model);
-      Rehearsal real(config, mesh, DeviceKind::kCpu, compute);
-      Rehearsal simulated(config, mesh, DeviceKind::kSimulated, compute);
+      Allocator cpu(DeviceKind::kCpu);
+      Allocator paper(DeviceKind::kSimulated);
+      Rehearsal real(config, mesh, cpu, compute);
+      Rehearsal simulated(config, mesh, paper, compute);
       int64_t tokens = 0;
       for (int step = 0; step < 2; ++step) {
         tokens += real.run_step();
@@ -260,6 +265,27 @@ TEST_CASE("the simulated device agrees with the CPU on memory and with the close
       CHECK(simulated.runtime().stream().model_flops() == Approx(closed).epsilon(1e-12));
     }
   }
+}
+
+TEST_CASE("on several ranks the simulated peak covers the CPU's, scratch of reductions included", "[model][mpi]") {
+  MpiSession session;
+  ModelConfig model = tiny::deepseek();
+  model.mutable_moe()->set_routing(MoeConfig::BALANCED);
+  Config config = rehearsal_config(model);
+  config.mutable_train()->set_global_batch(8 * session.size());
+  config.mutable_train()->set_microbatch(8);
+  std::array<MemoryUse, 2> use;
+  for (const DeviceKind device : {DeviceKind::kCpu, DeviceKind::kSimulated}) {
+    Allocator allocator(device);
+    const auto world = session.world(allocator);
+    const ProcessMesh mesh(MeshSizes{}, *world);
+    Rehearsal rehearsal(config, mesh, allocator, DType::kF32);
+    for (int step = 0; step < 2; ++step) rehearsal.run_step();
+    use[device == DeviceKind::kSimulated] = allocator.use();
+  }
+  // The simulated wire holds its buffers until somebody waits, the real one until the transfer is through.
+  CHECK(use[0].total_peak_bytes <= use[1].total_peak_bytes);
+  CHECK(static_cast<double>(use[0].total_peak_bytes) >= 0.9 * static_cast<double>(use[1].total_peak_bytes));
 }
 
 TEST_CASE("training steps lower the loss on a batch seen again and again", "[model]") {
