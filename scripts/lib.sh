@@ -2,7 +2,7 @@
 #
 # Leaves the shell in the repository root with strict error handling.
 set -euo pipefail
-this_script=$(realpath -- "$0")
+case "$0" in /*) this_script=$0 ;; *) this_script=$PWD/$0 ;; esac  # before the folder changes
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Open MPI refuses to start as root (containers, CI) unless told twice.

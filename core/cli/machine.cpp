@@ -1,6 +1,7 @@
 // core/cli/machine.cpp: reads /proc and /sys.
 #include "core/cli/machine.h"
 
+#include <fmt/format.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 

@@ -55,12 +55,13 @@ void Router::clear_statistics() { std::fill(counts_.begin(), counts_.end(), 0); 
 
 void Router::choose(Tensor experts, const Tensor& scores, const Microbatch& batch, Stream& stream) {
   const int64_t rows = scores.size(0);
-  if (routing_ == MoeConfig::BALANCED) {
+  // Validation and samples have step 0: there every router chooses by its scores, and nothing is recorded.
+  const bool training = batch.step > 0;
+  if (routing_ == MoeConfig::BALANCED && training) {
     experts.copy_from(balanced_choice(batch.first_global_row, rows, shape_));
     return;
   }
-  // Only training steps are recorded: validation and samples have step 0.
-  RouteRecord* const record = batch.step > 0 ? record_.get() : nullptr;
+  RouteRecord* const record = training ? record_.get() : nullptr;
   if (routing_ == MoeConfig::REPLAY && record != nullptr) {
     experts.copy_from(record->read(batch.step, moe_layer_, batch.first_global_row, rows));
     return;

@@ -40,7 +40,7 @@ class Router {
   void clear_statistics();
 
   // Shared by all layers: where the choices of training steps are recorded or replayed. Without one, and outside
-  // training, a router chooses by its scores (REPLAY too).
+  // training, a router chooses by its scores (REPLAY and BALANCED too).
   void set_record(std::shared_ptr<RouteRecord> record) { record_ = std::move(record); }
 
  private:

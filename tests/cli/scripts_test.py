@@ -23,6 +23,11 @@ class Scripts(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.assertIn(f"usage: scripts/{script}.sh", done.stdout)
 
+    def test_help_by_a_relative_path(self):
+        done = subprocess.run(["./setup.sh", "--help"], cwd=ROOT / "scripts", capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("usage: scripts/setup.sh", done.stdout)
+
     def test_unknown_arguments(self):
         for script in SCRIPTS:
             with self.subTest(script):
