@@ -110,6 +110,7 @@ cat <<END
 
 Run folder    $run
 Again         build/shoal generate $run/final --prompt "..."
+Picture       scripts/plot_loss.py $run --output $run/loss.svg   (wants the package python3-matplotlib)
 TensorBoard   python3 -m venv build/tb && build/tb/bin/pip install tensorboard && build/tb/bin/tensorboard --logdir runs
               (Debian 12 has no package of it; python3 -m venv wants the package python3-venv)
 All of this took $((SECONDS / 60)) min $((SECONDS % 60)) s.

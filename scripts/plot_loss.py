@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# scripts/plot_loss.py: the loss curves of runs as a picture, beside the n-gram entropies where a run has them.
+#
+# usage: scripts/plot_loss.py RUN... --output PICTURE.svg     (.png works too; wants Debian's python3-matplotlib)
+#
+# Reads RUN/metrics.jsonl, and ngram.json of the first run that has one. Faint: the training loss of each step; strong:
+# its exponential mean; dots: validation.
+import argparse
+import json
+import pathlib
+import sys
+
+SMOOTHING = 0.95  # weight of the past in the exponential mean
+COLOURS = ("#1f6f8b", "#c8553d", "#5b8c5a", "#7a5195")
+
+
+def read_run(folder):
+    """[(tokens, training loss)], [(tokens, validation loss)]"""
+    training, validation = [], []
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if "val_loss" in record:
+            validation.append((record["tokens"], record["val_loss"]))
+        elif record["loss"] is not None:
+            training.append((record["tokens"], record["loss"]))
+    return training, validation
+
+
+def smoothed(values):
+    mean, weight, result = 0.0, 0.0, []
+    for value in values:
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
+        weight = SMOOTHING * weight + (1 - SMOOTHING)
+        result.append(mean / weight)
+    return result
+
+
+def draw(folders, output):
+    import matplotlib
+    matplotlib.use("svg" if output.suffix == ".svg" else "agg")
+    import matplotlib.pyplot as plt
+    matplotlib.rcParams["svg.hashsalt"] = "shoal"  # the same runs, the same file
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for index, folder in enumerate(folders):
+        colour = COLOURS[index % len(COLOURS)]
+        training, validation = read_run(folder)
+        tokens = [t / 1e6 for t, _ in training]
+        losses = [loss for _, loss in training]
+        axes.plot(tokens, losses, color=colour, alpha=0.25, linewidth=0.6)
+        axes.plot(tokens, smoothed(losses), color=colour, linewidth=1.6, label=folder.name)
+        axes.plot([t / 1e6 for t, _ in validation], [loss for _, loss in validation], "o", color=colour, markersize=5)
+        axes.annotate(f"{validation[-1][1]:.3f}", (validation[-1][0] / 1e6, validation[-1][1]), xytext=(3, -14),
+                      textcoords="offset points", color=colour)
+    for folder in folders:
+        if not (folder / "ngram.json").exists():
+            continue
+        ngram = json.loads((folder / "ngram.json").read_text(encoding="utf-8"))
+        for name in ("unigram", "bigram"):
+            value = ngram[f"{name}_nats"]
+            axes.axhline(value, color="#555555", linewidth=0.9, linestyle="--")
+            axes.annotate(f"{name} entropy {value:.3f}", (1, value), xycoords=("axes fraction", "data"),
+                          xytext=(-4, 4), textcoords="offset points", ha="right", color="#555555")
+        break
+    axes.set_xlabel("million tokens")
+    axes.set_ylabel("nats a token")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.03)
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
+    figure.savefig(output, dpi=160, metadata={"Date": None} if output.suffix == ".svg" else None)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="The loss curves of runs as a picture.")
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN")
+    parser.add_argument("--output", required=True, type=pathlib.Path, metavar="PICTURE")
+    arguments = parser.parse_args()
+    try:
+        draw(arguments.runs, arguments.output)
+    except ModuleNotFoundError as error:
+        print(f"plot_loss: {error.name} is not here: apt-get install python3-matplotlib", file=sys.stderr)
+        return 1
+    except (OSError, ValueError, KeyError) as error:
+        print(f"plot_loss: {error if not isinstance(error, KeyError) else f'a record has no {error}'}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
