@@ -17,12 +17,22 @@ COLOURS = ("#1f6f8b", "#c8553d", "#5b8c5a", "#7a5195")
 def read_run(folder):
     """[(tokens, training loss)], [(tokens, validation loss)]"""
     training, validation = [], []
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
+    path = folder / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    if text and not text.endswith("\n"):
+        lines.pop()  # a record still being written, or torn by a crash
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: is not JSON ({error.msg})") from error
         if "val_loss" in record:
             validation.append((record["tokens"], record["val_loss"]))
         elif record["loss"] is not None:
             training.append((record["tokens"], record["loss"]))
+    if not training:
+        raise ValueError(f"{path}: expected step lines, found none: the run has not begun")
     return training, validation
 
 
@@ -48,6 +58,8 @@ def draw(folders, output):
         losses = [loss for _, loss in training]
         axes.plot(tokens, losses, color=colour, alpha=0.25, linewidth=0.6)
         axes.plot(tokens, smoothed(losses), color=colour, linewidth=1.6, label=folder.name)
+        if not validation:
+            continue
         axes.plot([t / 1e6 for t, _ in validation], [loss for _, loss in validation], "o", color=colour, markersize=5)
         axes.annotate(f"{validation[-1][1]:.3f}", (validation[-1][0] / 1e6, validation[-1][1]), xytext=(3, -14),
                       textcoords="offset points", color=colour)

@@ -14,16 +14,27 @@
 namespace shoal {
 namespace {
 
-// CLI11's named ranges where one fits: they read better in the help.
+// CLI11's own message would print the largest number there is.
+template <class Number>
+CLI::Validator at_least(Number low, const std::string& name) {
+  const auto check = [low](std::string& text) -> std::string {
+    Number value{};
+    if (CLI::detail::lexical_cast(text, value) && value >= low) return {};
+    return fmt::format("{} is given; expected a number of at least {}", text, low);
+  };
+  return CLI::Validator(name).operation(check);
+}
+
+// Named where a name fits: it reads better in the help.
 template <class Number>
 void check_range(CLI::Option& option, const Range<Number>& range) {
   using Limits = std::numeric_limits<Number>;
   const bool open = range.high == Limits::max();
   if (open && range.low == Limits::lowest()) return;
   if (open && range.low == Number{0}) {
-    option.check(CLI::NonNegativeNumber);
+    option.check(at_least(range.low, "NONNEGATIVE"));
   } else if (open && Limits::is_integer && range.low == Number{1}) {
-    option.check(CLI::PositiveNumber);
+    option.check(at_least(range.low, "POSITIVE"));
   } else {
     option.check(CLI::Range(range.low, range.high));
   }

@@ -36,7 +36,13 @@ Header header_of(const RouteRecordShape& shape) {
 
 void RouteRecord::create(const std::string& path, const RouteRecordShape& shape) {
   SHOAL_CHECK(shape.num_experts <= 0xFFFF, "{} experts do not fit 16 bits", shape.num_experts);
-  const int file = ::open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
+  const int file = ::open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+  if (file < 0 && errno == EEXIST) {
+    fail(
+        "the routing record '{}' exists already and is not written over: to replay it, set moe.routing=REPLAY; to "
+        "record anew, remove it or give moe.replay_file another name",
+        path);
+  }
   if (file < 0) fail("cannot create the routing record '{}': {}; see moe.replay_file", path, std::strerror(errno));
   const Header header = header_of(shape);
   const bool ok = ::pwrite(file, &header, sizeof(header), 0) == static_cast<ssize_t>(sizeof(header));

@@ -24,7 +24,8 @@ struct RouteRecordShape {
 
 class RouteRecord {
  public:
-  // Every rank opens the same path on a shared folder; `create` (by one rank, before the others open) starts it anew.
+  // Every rank opens the same path on a shared folder; `create` (by one rank, before the others open) makes the file,
+  // which must not exist.
   static void create(const std::string& path, const RouteRecordShape& shape);
   // Throws with expected and found sizes when the file belongs to another model or batch.
   RouteRecord(std::string path, const RouteRecordShape& shape, bool writable);

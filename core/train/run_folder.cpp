@@ -92,6 +92,10 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
   if (fs::exists(status) && !fs::is_directory(status)) {
     fail("run.dir {}: is not a folder; set run.dir to another name", folder.string());
   }
+  if (is_being_appended_to(folder / "metrics.jsonl")) {
+    fail("run.dir {}: another job is writing there; wait for its end, or set run.dir to another folder",
+         folder.string());
+  }
   const bool occupied = fs::exists(status) && holds_run(folder);
   if (occupied && !config.overwrite()) {
     fail(

@@ -15,6 +15,7 @@ namespace shoal {
 // Makes run.dir ready for a new run. Called by one rank. Throws Error, before anything is written, when the folder
 //   - holds a run already and run.overwrite is off; with it on, the old folder is moved aside, whole, to run.dir.1 (.2,
 //   …),
+//   - is being written by a running job, even with run.overwrite,
 //   - is no folder, or cannot be created or written in,
 //   - has less than needed_bytes of free space; both numbers are in the message.
 // Returns the folder.

@@ -116,6 +116,7 @@ void Trainer::set_up_routing_record() {
   if (speaks() && !replay) RouteRecord::create(moe.replay_file(), shape);
   wait(mesh_.world().barrier());
   auto record = std::make_shared<RouteRecord>(moe.replay_file(), shape, !replay);
+  if (replay) record->read(batches_.steps(), 0, 0, 1);  // too short a record is refused now, not at its end
   for (Router* router : routers) router->set_record(record);
 }
 
@@ -144,7 +145,7 @@ void Trainer::announce() {
   const ParameterCounts counts = count_parameters(config_.model());
   say(fmt::format("model '{}': {} parameters, {} active per token, {:.3f} GFLOP per token", config_.model().name(),
                   format_count(counts.total), format_count(counts.active), flops_per_token_ * 1e-9));
-  say(fmt::format("{} rank(s), each {}; computing in {}", mesh_.world().size(), shoal::describe(threads_),
+  say(fmt::format("{} rank(s), rank 0 with {}; computing in {}", mesh_.world().size(), shoal::describe(threads_),
                   name_of(compute_)));
   say(shoal::describe(convention_));
   say(fmt::format("run folder: {}", run_dir_.string()));

@@ -49,6 +49,7 @@ TEST_CASE("records of other models, and other files, are refused", "[route_recor
   const RecordFile file;
   CHECK_THROWS_WITH(RouteRecord(file.path, kShape, false), Contains("cannot open the routing record"));
   RouteRecord::create(file.path, kShape);
+  CHECK_THROWS_WITH(RouteRecord::create(file.path, kShape), Contains("exists already and is not written over"));
   RouteRecordShape other = kShape;
   other.topk = 2;
   CHECK_THROWS_WITH(RouteRecord(file.path, other, false), Contains("top-3 of 300 experts"));

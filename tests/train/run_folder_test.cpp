@@ -71,7 +71,11 @@ TEST_CASE("what a failed start left is no run, and makes room for the next") {
   {
     const AppendFile live(folder / "metrics.jsonl");  // a run that has just started
     CHECK(holds_run(folder.path()));
-    CHECK_THROWS_WITH(prepare_run_folder(config_of(folder.path()), 0), Contains("already holds a run"));
+    for (const bool overwrite : {false, true}) {
+      CHECK_THROWS_WITH(prepare_run_folder(config_of(folder.path(), overwrite), 0),
+                        Contains("another job is writing there"));
+    }
+    CHECK(fs::exists(folder / "metrics.jsonl"));
   }
   CHECK_FALSE(holds_run(folder.path()));
   fs::create_directories(folder / "final");
