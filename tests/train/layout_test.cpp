@@ -127,6 +127,21 @@ TEST_CASE("microbatches of several head chunks are bitwise the same on any numbe
   check_bitwise_equal(train(config, self, 3), train(config, *job.world, 3));
 }
 
+TEST_CASE("replayed choices are the record's, whatever the scores say", "[layout]") {
+  SelfCommunicator self;
+  Config config = layout_config(6, 3);
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("shoal_replay_" + std::to_string(getpid()))).string();
+  RouteRecord::create(path, record_shape(config));
+  auto record = std::make_shared<RouteRecord>(path, record_shape(config), true);
+  const Trace recorded = train(config, self, 1, record);
+  config.mutable_run()->set_seed(99);  // other weights, other tokens
+  CHECK(train(config, self, 1).first_counts != recorded.first_counts);
+  config.mutable_model()->mutable_moe()->set_routing(MoeConfig::REPLAY);
+  CHECK(train(config, self, 1, record).first_counts == recorded.first_counts);
+  std::filesystem::remove(path);
+}
+
 TEST_CASE("ranks agree to 1e-4 over 50 steps with routing replayed, and choose alike in step 1", "[mpi]") {
   Job job;
   Communicator& world = *job.world;
