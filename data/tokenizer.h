@@ -35,6 +35,9 @@ class Tokenizer {
   // decode(encode(x)) == x for every string of bytes x. Otherwise bits per byte is about other bytes than the text's.
   virtual bool is_lossless() const = 0;
 
+  // What it was made from: the contents of its file as they were; empty when it has none ("bytes").
+  virtual std::string_view file_bytes() const { return {}; }
+
   // The concatenation of bytes_of.
   std::string decode(std::span<const int32_t> ids) const;
   // bytes_of(id).size() for every id of the vocabulary.

@@ -56,18 +56,18 @@ struct SentencePieceTokenizer::Library {
 };
 
 SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path)
-    : library_(std::make_unique<Library>()), path_(path) {
-  const std::string contents =
-      read_small_file(path, "the tokenizer (\"bytes\", or a SentencePiece .model)", kMaxModelBytes);
-  const SentencePieceModel model = parse_sentencepiece_model(contents, path);
-  const auto status = library_->processor.LoadFromSerializedProto(contents);
+    : library_(std::make_unique<Library>()),
+      path_(path),
+      contents_(read_small_file(path, "the tokenizer (\"bytes\", or a SentencePiece .model)", kMaxModelBytes)) {
+  const SentencePieceModel model = parse_sentencepiece_model(contents_, path);
+  const auto status = library_->processor.LoadFromSerializedProto(contents_);
   if (!status.ok()) fail("{} is no sound SentencePiece model: {}", path, status.message());
   SHOAL_CHECK_EQ(library_->processor.GetPieceSize(), static_cast<int>(model.pieces.size()));
   eod_id_ = library_->processor.eos_id();
   if (eod_id_ < 0 || !library_->processor.IsControl(eod_id_)) {
     fail("{} has no piece for the end of a document; expected a control piece as eos (spm_train --eos_id)", path);
   }
-  fingerprint_ = fingerprint_of(contents);
+  fingerprint_ = fingerprint_of(contents_);
   is_bpe_ = model.is_bpe;
   byte_ids_.assign(256, -1);
   for (size_t id = 0; id < model.pieces.size(); ++id) {

@@ -32,6 +32,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   void encode(std::string_view text, std::vector<int32_t>& ids) const override;
   std::string_view bytes_of(int32_t id) const override;
   bool is_lossless() const override { return lossless_; }
+  std::string_view file_bytes() const override { return contents_; }
 
  private:
   struct Library;
@@ -42,7 +43,8 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   std::unique_ptr<Library> library_;
   std::string path_;
-  std::string fingerprint_;         // XXH3-128 of the file
+  std::string contents_;            // of the file
+  std::string fingerprint_;         // XXH3-128 of the contents
   std::vector<std::string> bytes_;  // [vocab]
   std::vector<int32_t> byte_ids_;   // [256] when the model has byte pieces
   int32_t eod_id_ = -1;

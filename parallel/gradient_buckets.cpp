@@ -188,36 +188,39 @@ std::vector<Tensor> GradientBuckets::gradients_of_uses(Bucket& bucket, Stream& s
   return uses;
 }
 
+// A reduce-scatter of each use into its `sums`, onto those of earlier rounds.
+std::vector<OperationPtr> GradientBuckets::reduce_uses(const Bucket& bucket, const std::vector<Tensor>& uses,
+                                                       const std::vector<Tensor>& sums) {
+  std::vector<OperationPtr> reductions;
+  for (size_t use = 0; use < uses.size(); ++use) {
+    const Tensor onto = bucket.rounds_summed > 0 ? bucket.partial_sums[use] : Tensor();
+    reductions.push_back(bucket.group->reduce_scatter(sums[use], uses[use], onto));
+  }
+  return reductions;
+}
+
 void GradientBuckets::post_partial_reduction(Bucket& bucket, Stream& stream) {
   if (bucket.group->size() == 1) return;
   const std::vector<Tensor> uses = gradients_of_uses(bucket, stream);
-  std::vector<OperationPtr> reductions;
-  for (size_t use = 0; use < uses.size(); ++use) {
-    if (bucket.partial_sums.size() == use) {
-      bucket.partial_sums.push_back(
-          Tensor::empty({bucket.shard}, uses[use].dtype(), allocator_, MemoryKind::kGradients));
-    }
-    const Tensor& sum = bucket.partial_sums[use];
-    reductions.push_back(bucket.group->reduce_scatter(sum, uses[use], bucket.rounds_summed > 0 ? sum : Tensor()));
+  while (bucket.partial_sums.size() < uses.size()) {
+    bucket.partial_sums.push_back(
+        Tensor::empty({bucket.shard}, bucket.grads.dtype(), allocator_, MemoryKind::kGradients));
   }
+  auto reductions = reduce_uses(bucket, uses, bucket.partial_sums);
   ++bucket.rounds_summed;
   bucket.reduction = std::make_shared<ReductionOfUses>(std::move(reductions), std::vector<Tensor>(), stream);
 }
 
 void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
-  std::vector<Tensor> uses = gradients_of_uses(bucket, stream);
+  const std::vector<Tensor> uses = gradients_of_uses(bucket, stream);
   if (bucket.group->size() == 1) {
     for (size_t use = 1; use < uses.size(); ++use) accumulate(uses[0], uses[use], stream);
     return;
   }
-  std::vector<OperationPtr> reductions;
-  for (size_t use = 0; use < uses.size(); ++use) {
-    const Tensor whole = uses[use];
-    uses[use] = whole.rows(bucket.shard_begin(), bucket.shard);
-    reductions.push_back(
-        bucket.group->reduce_scatter(uses[use], whole, bucket.rounds_summed > 0 ? bucket.partial_sums[use] : Tensor()));
-  }
-  bucket.reduction = std::make_shared<ReductionOfUses>(std::move(reductions), std::move(uses), stream);
+  std::vector<Tensor> shards;
+  for (const Tensor& whole : uses) shards.push_back(whole.rows(bucket.shard_begin(), bucket.shard));
+  auto reductions = reduce_uses(bucket, uses, shards);
+  bucket.reduction = std::make_shared<ReductionOfUses>(std::move(reductions), std::move(shards), stream);
 }
 
 void GradientBuckets::post_gather(Bucket& bucket) {

@@ -4,7 +4,8 @@
 // A bucket holds consecutive parameters of one group and compute dtype, in forward order, each at a multiple of
 // kEntryAlignment elements, up to about `bucket_bytes` of gradients. A larger parameter, one with several uses, or one
 // whose gradient is written in forward, has a bucket of its own.
-//   grads    [padded] f32 (f64)      this rank's sum over its microbatches, then (its shard of) the sum over ranks
+//   grads    [padded] f32 (f64)      this rank's sum over its microbatches (EACH_MICROBATCH: the round's only), then
+//                                    (its shard of) the sum over ranks
 //   weights  [padded] compute dtype
 // padded = a multiple of group size * kSumChunk; rank r of the group owns elements [r * shard, (r + 1) * shard).
 // Offsets do not depend on the group's size, and everything between and behind the entries stays zero. So sums over a
@@ -91,6 +92,8 @@ class GradientBuckets {
   void allocate(Bucket& bucket, DType compute, bool train);
   void begin_anew(Bucket& bucket, Stream& stream);
   std::vector<Tensor> gradients_of_uses(Bucket& bucket, Stream& stream);
+  static std::vector<OperationPtr> reduce_uses(const Bucket& bucket, const std::vector<Tensor>& uses,
+                                               const std::vector<Tensor>& sums);
 
   Allocator& allocator_;
   std::vector<Bucket> buckets_;

@@ -49,10 +49,10 @@ class Parameter {
   std::span<const PackedMatrix> packed_experts() const;  // kExperts
 
   // The f32 (f64) gradient of one use: every use writes its own. They are summed in order of use after the sum over
-  // ranks, so that one rank with two microbatches and two ranks with one each add in the same order.
+  // ranks, so that microbatches add up in the same order on one rank and dealt to several.
   const Tensor& grad(int use = 0) const;
-  // kOverwrites for the first GEMM of a step into this use's gradient, kAccumulates afterwards. The first use of a
-  // kPlain parameter is zeroed at the start of a step and always accumulates.
+  // kOverwrites for the first GEMM into this use's gradient since its bucket began anew (a step, or a round),
+  // kAccumulates afterwards. The first use of a kPlain parameter is zeroed there and always accumulates.
   Write next_grad_write(int use = 0);
 
   // Replaces the weights by `values` (as many elements, f64, f32 or bf16), rounded to the compute dtype. Every rank of

@@ -45,34 +45,36 @@ def smoothed(values):
     return result
 
 
-def draw(folders, output):
+def read_ngram(folders):
+    """The n-gram entropies of the first run that has them, or nothing."""
+    for folder in folders:
+        if (folder / "ngram.json").exists():
+            return json.loads((folder / "ngram.json").read_text(encoding="utf-8"))
+    return {}
+
+
+def draw(runs, ngram, output):
     import matplotlib
     matplotlib.use("svg" if output.suffix == ".svg" else "agg")
     import matplotlib.pyplot as plt
     matplotlib.rcParams["svg.hashsalt"] = "shoal"  # the same runs, the same file
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for index, folder in enumerate(folders):
+    for index, (name, training, validation) in enumerate(runs):
         colour = COLOURS[index % len(COLOURS)]
-        training, validation = read_run(folder)
         tokens = [t / 1e6 for t, _ in training]
         losses = [loss for _, loss in training]
         axes.plot(tokens, losses, color=colour, alpha=0.25, linewidth=0.6)
-        axes.plot(tokens, smoothed(losses), color=colour, linewidth=1.6, label=folder.name)
+        axes.plot(tokens, smoothed(losses), color=colour, linewidth=1.6, label=name)
         if not validation:
             continue
         axes.plot([t / 1e6 for t, _ in validation], [loss for _, loss in validation], "o", color=colour, markersize=5)
         axes.annotate(f"{validation[-1][1]:.3f}", (validation[-1][0] / 1e6, validation[-1][1]), xytext=(3, -14),
                       textcoords="offset points", color=colour)
-    for folder in folders:
-        if not (folder / "ngram.json").exists():
-            continue
-        ngram = json.loads((folder / "ngram.json").read_text(encoding="utf-8"))
-        for name in ("unigram", "bigram"):
-            value = ngram[f"{name}_nats"]
-            axes.axhline(value, color="#555555", linewidth=0.9, linestyle="--")
-            axes.annotate(f"{name} entropy {value:.3f}", (1, value), xycoords=("axes fraction", "data"),
-                          xytext=(-4, 4), textcoords="offset points", ha="right", color="#555555")
-        break
+    for name in ("unigram", "bigram") if ngram else ():
+        value = ngram[f"{name}_nats"]
+        axes.axhline(value, color="#555555", linewidth=0.9, linestyle="--")
+        axes.annotate(f"{name} entropy {value:.3f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 4),
+                      textcoords="offset points", ha="right", color="#555555")
     axes.set_xlabel("million tokens")
     axes.set_ylabel("nats a token")
     axes.spines[["top", "right"]].set_visible(False)
@@ -87,7 +89,8 @@ def main():
     parser.add_argument("--output", required=True, type=pathlib.Path, metavar="PICTURE")
     arguments = parser.parse_args()
     try:
-        draw(arguments.runs, arguments.output)
+        runs = [(folder.resolve().name, *read_run(folder)) for folder in arguments.runs]
+        draw(runs, read_ngram(arguments.runs), arguments.output)
     except ModuleNotFoundError as error:
         print(f"plot_loss: {error.name} is not here: apt-get install python3-matplotlib", file=sys.stderr)
         return 1

@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "core/base/check.h"
-#include "core/base/input_file.h"
 
 namespace shoal {
 namespace {
@@ -108,14 +107,13 @@ void AtomicFile::flush() {
 void AtomicFile::close() {
   SHOAL_CHECK(fd_ >= 0, "{} is closed", path_.string());
   flush();
-  const char* what = nullptr;
-  if (::fsync(fd_) != 0) what = "synced";
-  const int error = errno;
-  if (what == nullptr && ::close(std::exchange(fd_, -1)) != 0) what = "closed";
-  if (what == nullptr) return;
-  const int cause = fd_ >= 0 ? error : errno;
-  abandon();
-  fail("{}: cannot be {}: {}", path_.string(), what, reason(cause));
+  const auto give_up = [&](const char* what) {
+    const int error = errno;
+    abandon();
+    fail("{}: cannot be {}: {}", path_.string(), what, reason(error));
+  };
+  if (::fsync(fd_) != 0) give_up("synced");
+  if (::close(std::exchange(fd_, -1)) != 0) give_up("closed");
 }
 
 void AtomicFile::commit() {
@@ -140,19 +138,6 @@ void remove_file(const std::filesystem::path& path) {
   } else if (errno != ENOENT) {
     fail("{}: cannot be removed: {}", path.string(), reason(errno));
   }
-}
-
-void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to) {
-  const InputFile in(from.string(), "the file to copy");
-  AtomicFile out(to);
-  std::string piece(static_cast<size_t>(kBufferBytes), '\0');
-  for (int64_t at = 0;;) {
-    const int64_t got = in.read_some(at, piece.data(), kBufferBytes);
-    if (got == 0) break;
-    out.write(piece.data(), got);
-    at += got;
-  }
-  out.commit();
 }
 
 }  // namespace shoal

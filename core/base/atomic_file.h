@@ -47,7 +47,4 @@ void write_text_file(const std::filesystem::path& path, std::string_view text);
 // Removes a file, if it is there, so that it stays removed after a power failure.
 void remove_file(const std::filesystem::path& path);
 
-// Copies a regular file's bytes to an AtomicFile at `to`.
-void copy_file_atomically(const std::filesystem::path& from, const std::filesystem::path& to);
-
 }  // namespace shoal

@@ -12,6 +12,7 @@
 #include "core/base/check.h"
 
 namespace shoal {
+
 InputFile::InputFile(std::string path, const std::string& what) : path_(std::move(path)) {
   // O_NONBLOCK: opening a pipe nobody writes to would wait for ever before fstat could tell that it is one.
   fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);

@@ -97,8 +97,7 @@ std::optional<std::string> binding_warning(const std::string& host, int num_rank
   }
   return fmt::format(
       "{}: mpirun bound a rank to {} CPU{}, but {} rank{} could have {} each of {}; add `--bind-to none` to mpirun "
-      "(Shoal "
-      "pins its threads itself), or `--map-by slot:PE={}`",
+      "(Shoal pins its threads itself), or `--map-by slot:PE={}`",
       host, smallest_mask, smallest_mask == 1 ? "" : "s", num_ranks, num_ranks == 1 ? "" : "s", share, usable_cpus(),
       std::max(1, share / threads_per_core()));
 }

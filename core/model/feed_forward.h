@@ -15,10 +15,11 @@ struct MlpSaved {
 };
 
 struct RouterSaved {
-  Tensor x;         // [rows, hidden] f32 (f64)
-  Tensor scores;    // [rows, num_experts] f32 (f64)
-  Tensor experts;   // [rows, topk] i32, ascending within a row
-  Tensor aux_loss;  // [1] f32 (f64) balance losses as they enter the step's loss; undefined without them, as is
+  Tensor x;        // [rows, hidden] f32 (f64)
+  Tensor scores;   // [rows, num_experts] f32 (f64)
+  Tensor experts;  // [rows, topk] i32, ascending within a row
+  // Without balance losses both are undefined.
+  Tensor aux_loss;  // [1] f32 (f64) balance losses as they enter the step's loss
   Tensor d_scores;  // [rows, num_experts] their gradient
 };
 

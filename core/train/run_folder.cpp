@@ -56,10 +56,6 @@ void check_writable(const fs::path& folder) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 constexpr std::array kRunFiles{"metrics.jsonl", "config.textproto", "environment.json", "tensorboard", "final"};
 
 // What a start leaves that failed before its first record: metrics.jsonl is made first, and empty.

@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cstdio>
 
-#include "core/base/input_file.h"
 #include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
 #include "core/train/environment.h"
@@ -43,14 +42,6 @@ std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
   return tokenizer;
 }
 
-// Rank 0 keeps the file: final/ gets what the run was trained with, whatever happens to the path meanwhile.
-std::string read_tokenizer_file(const Config& config, const Communicator& world) {
-  constexpr int64_t kMaxBytes = int64_t{1} << 30;
-  const std::string& path = config.data().tokenizer();
-  if (world.rank() > 0 || !config.data().has_tokenizer() || path == "bytes") return {};
-  return read_small_file(path, "the tokenizer", kMaxBytes);
-}
-
 SampleRange sequences_of(const BatchSchedule& batches, int64_t step) {
   return {.first = batches.first_sequence(step), .count = batches.sequences(step)};
 }
@@ -79,7 +70,6 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       threads_(threads),
       compute_(resolve_compute(config.precision())),
       tokenizer_(open_model_tokenizer(config)),
-      tokenizer_bytes_(read_tokenizer_file(config, mesh.world())),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
       run_dir_(open_run_folder(config_, compute_, mesh.world())),
@@ -255,10 +245,12 @@ void Trainer::sample(int64_t step) {
 void Trainer::write_final() {
   const std::vector<NamedTensor> tensors = runtime_.named_tensors();
   if (speaks()) {
+    // As the run was trained with, whatever has happened to its path meanwhile.
+    const std::string tokenizer_file(tokenizer_ ? tokenizer_->file_bytes() : "");
     write_final_model(run_dir_, {.tensors = tensors,
                                  .config_text = options_.config_text,
-                                 .tokenizer_name = tokenizer_bytes_.empty() ? "" : config_.data().tokenizer(),
-                                 .tokenizer_bytes = tokenizer_bytes_,
+                                 .tokenizer_name = tokenizer_file.empty() ? "" : config_.data().tokenizer(),
+                                 .tokenizer_bytes = tokenizer_file,
                                  .metadata = {{"producer", "shoal"}, {"step", std::to_string(batches_.steps())}}});
     say(fmt::format("wrote {}", (run_dir_ / "final").string()));
   }

@@ -54,7 +54,6 @@ class Trainer {
   DType compute_;
 
   std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
-  std::string tokenizer_bytes_;           // rank 0: its file; empty for none
   std::shared_ptr<const SampleStream> training_;
   std::optional<Evaluator> evaluator_;  // absent without validation data
   std::unique_ptr<Prefetcher> prefetcher_;

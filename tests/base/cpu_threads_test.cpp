@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <thread>
 
 namespace shoal {
 
@@ -95,6 +96,22 @@ TEST_CASE("applying a plan sets OpenMP's threads and pins them when there is a C
   REQUIRE(omp_get_max_threads() == 1);
   REQUIRE(affinity_cpus() == Cpus{cpu});
   REQUIRE(sched_getcpu() == cpu);
+}
+
+TEST_CASE("a helper thread may leave the CPU that its maker was pinned to") {
+  const Saved saved;
+  const Cpus all = affinity_cpus();
+  CpuThreads plan{.cpus = all, .num_threads = 1};
+  apply_cpu_threads(plan);
+  REQUIRE(affinity_cpus() == Cpus{all[0]});
+  Cpus inherited, freed;
+  std::thread([&] {
+    inherited = affinity_cpus();
+    unpin_this_thread();
+    freed = affinity_cpus();
+  }).join();
+  REQUIRE(inherited == Cpus{all[0]});
+  REQUIRE(freed == all);
 }
 
 TEST_CASE("more threads than CPUs are not pinned") {

@@ -61,8 +61,12 @@ TEST_CASE("DeepSeek-V3's parts", "[model]") {
 
 TEST_CASE("an untied head is counted", "[model]") {
   ModelConfig model = model_of("configs/dense_124m.textproto");
-  CHECK(count_parameters(model).total == 123'551'232);
-  CHECK(count_parameters(model).head == 0);
+  const ParameterCounts tied = count_parameters(model);
+  CHECK(tied.total == 123'551'232);
+  CHECK(tied.active == 123'551'232);
+  CHECK(tied.active_without_embedding == 123'551'232);
+  CHECK(tied.mtp == 0);
+  CHECK(tied.head == 0);
   model.set_tie_embeddings(false);
   const ParameterCounts counts = count_parameters(model);
   CHECK(counts.total == 162'148'608);
