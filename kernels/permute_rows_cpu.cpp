@@ -1,4 +1,4 @@
-// kernels/permute_rows_cpu.cpp: moved rows are copied as bytes; summed rows meet in a scratch row.
+// kernels/permute_rows_cpu.cpp: moved rows are copied as bytes; summed rows meet in scratch rows.
 #include "kernels/permute_rows_cpu.h"
 
 #include <algorithm>
@@ -18,23 +18,25 @@ void check_index(const Tensor& index, int64_t num_rows) {
   }
 }
 
-void check_first(const Tensor& first, int64_t num_indices) {
+// List i is [first[i], first[i + 1]): the lists cover the `num_listed` entries in order.
+void check_lists(const char* name, const Tensor& first, int64_t num_listed) {
   const int32_t* begin = first.data<int32_t>();
-  SHOAL_CHECK_EQ(begin[0], 0);
+  SHOAL_CHECK(begin[0] == 0, "{}[0] is {}, expected 0", name, begin[0]);
   for (int64_t i = 1; i < first.size(0); ++i) {
-    SHOAL_CHECK(begin[i - 1] <= begin[i], "first[{}] is {} after {}", i, begin[i], begin[i - 1]);
+    SHOAL_CHECK(begin[i - 1] <= begin[i], "{}[{}] is {} after {}", name, i, begin[i], begin[i - 1]);
   }
-  SHOAL_CHECK_EQ(static_cast<int64_t>(begin[first.size(0) - 1]), num_indices);
+  SHOAL_CHECK(begin[first.size(0) - 1] == num_listed, "{} ends at {}, expected {}", name, begin[first.size(0) - 1],
+              num_listed);
 }
 
 template <class T, class A>
-void sum_into(T* out, const T* base, A* sum, const T* x, const int32_t* begin, const int32_t* end, int64_t width) {
-  std::fill_n(sum, width, A{0});
-  for (const int32_t* row = begin; row < end; ++row) {
-    const T* next = x + *row * width;
+void add_row(A* sum, const T* row, int64_t width) {
 #pragma omp simd
-    for (int64_t i = 0; i < width; ++i) sum[i] += load(next[i]);
-  }
+  for (int64_t i = 0; i < width; ++i) sum[i] += load(row[i]);
+}
+
+template <class T, class A>
+void write_sum(T* out, const T* base, const A* sum, int64_t width) {
   if (base == nullptr) {
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) out[i] = store<T>(sum[i]);
@@ -52,8 +54,34 @@ void sum_all(const Tensor& out, const Tensor& base, const Tensor& x, const int32
     std::vector<Arithmetic<T>> sum(static_cast<size_t>(width));
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; ++row) {
-      sum_into(out.data<T>() + row * width, base.defined() ? base.data<T>() + row * width : nullptr, sum.data(),
-               x.data<T>(), index + first[row], index + first[row + 1], width);
+      std::fill(sum.begin(), sum.end(), Arithmetic<T>{0});
+      for (int32_t j = first[row]; j < first[row + 1]; ++j) add_row(sum.data(), x.data<T>() + index[j] * width, width);
+      write_sum(out.data<T>() + row * width, base.defined() ? base.data<T>() + row * width : nullptr, sum.data(),
+                width);
+    }
+  }
+}
+
+template <class T>
+void sum_all_nested(const Tensor& out, const Tensor& base, const Tensor& x, const int32_t* first, const int32_t* groups,
+                    const int32_t* index) {
+  using A = Arithmetic<T>;
+  const int64_t rows = out.size(0), width = out.size(1);
+#pragma omp parallel if (rows * width > kMinParallelElements)
+  {
+    std::vector<A> sum(static_cast<size_t>(width)), group_sum(static_cast<size_t>(width));
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+      std::fill(sum.begin(), sum.end(), A{0});
+      for (int32_t g = first[row]; g < first[row + 1]; ++g) {
+        std::fill(group_sum.begin(), group_sum.end(), A{0});
+        for (int32_t j = groups[g]; j < groups[g + 1]; ++j) {
+          add_row(group_sum.data(), x.data<T>() + index[j] * width, width);
+        }
+        add_row(sum.data(), group_sum.data(), width);
+      }
+      write_sum(out.data<T>() + row * width, base.defined() ? base.data<T>() + row * width : nullptr, sum.data(),
+                width);
     }
   }
 }
@@ -72,9 +100,19 @@ void gather_rows_cpu(Tensor out, const Tensor& x, const Tensor& index) {
 
 void sum_rows_cpu(Tensor out, const Tensor& base, const Tensor& x, const Tensor& first, const Tensor& index) {
   check_index(index, x.size(0));
-  check_first(first, index.size(0));
+  check_lists("first", first, index.size(0));
   dispatch_floating(x.dtype(),
                     [&]<class T>(T) { sum_all<T>(out, base, x, first.data<int32_t>(), index.data<int32_t>()); });
+}
+
+void sum_rows_nested_cpu(Tensor out, const Tensor& base, const Tensor& x, const Tensor& first, const Tensor& groups,
+                         const Tensor& index) {
+  check_index(index, x.size(0));
+  check_lists("groups", groups, index.size(0));
+  check_lists("first", first, groups.size(0) - 1);
+  dispatch_floating(x.dtype(), [&]<class T>(T) {
+    sum_all_nested<T>(out, base, x, first.data<int32_t>(), groups.data<int32_t>(), index.data<int32_t>());
+  });
 }
 
 }  // namespace shoal

@@ -77,6 +77,82 @@ TEST_CASE("sum_rows adds in index order in the arithmetic type and rounds once")
   }
 }
 
+struct NestedLists {
+  Lists groups, rows;  // rows.first counts groups; rows.index is not used
+};
+
+NestedLists random_nested(int64_t rows, int64_t sources) {
+  NestedLists nested;
+  nested.rows = random_lists(rows, 1);
+  nested.groups = random_lists(nested.rows.first.back(), sources);  // a group may be empty too
+  return nested;
+}
+
+TEST_CASE("sum_rows_nested is sum_rows over the groups' sums, rounded once") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
+  const int64_t width = GENERATE(1, 3, 517);
+  const bool has_base = GENERATE(false, true);
+  CAPTURE(name_of(dtype), width, has_base);
+  constexpr int64_t kRows = 90, kSources = 31;
+  const NestedLists nested = random_nested(kRows, kSources);
+  const int64_t num_groups = nested.rows.first.back();
+  Tensor x = cpu.tensor(normals(kSources * width, "x"), Shape{kSources, width}, dtype);
+  Tensor base = cpu.tensor(normals(kRows * width, "base"), Shape{kRows, width}, dtype);
+  Tensor first = cpu.indices(nested.rows.first, Shape{kRows + 1});
+  Tensor groups = cpu.indices(nested.groups.first, Shape{num_groups + 1});
+  Tensor index = cpu.indices(nested.groups.index, Shape{static_cast<int64_t>(nested.groups.index.size())});
+  Tensor out = cpu.empty(Shape{kRows, width}, dtype);
+  sum_rows_nested(out, has_base ? base : Tensor(), x, first, groups, index, cpu.stream);
+
+  std::vector<double> expected = has_base ? values_of(base) : std::vector<double>(static_cast<size_t>(kRows * width));
+  const std::vector<double> from = values_of(x);
+  for (size_t t = 0; t < kRows; ++t) {
+    for (int32_t g = nested.rows.first[t]; g < nested.rows.first[t + 1]; ++g) {
+      for (int32_t j = nested.groups.first[static_cast<size_t>(g)]; j < nested.groups.first[static_cast<size_t>(g + 1)];
+           ++j) {
+        for (int64_t i = 0; i < width; ++i) {
+          expected[t * static_cast<size_t>(width) + static_cast<size_t>(i)] +=
+              from[static_cast<size_t>(nested.groups.index[static_cast<size_t>(j)] * width + i)];
+        }
+      }
+    }
+  }
+  CHECK(relative_error(values_of(out), expected) < forward_bound(dtype));
+
+  // In two steps the sums of the groups are kept in the arithmetic type, and so are rows and base for once.
+  const DType sums = arithmetic_dtype(dtype);
+  std::vector<int32_t> in_order;
+  for (int32_t g = 0; g < num_groups; ++g) in_order.push_back(g);
+  Tensor wide_x = cpu.tensor(from, x.shape(), sums), wide_base = cpu.tensor(values_of(base), base.shape(), sums);
+  Tensor group_sums = cpu.empty(Shape{num_groups, width}, sums), in_steps = cpu.empty(out.shape(), sums);
+  sum_rows(group_sums, Tensor(), wide_x, groups, index, cpu.stream);
+  sum_rows(in_steps, has_base ? wide_base : Tensor(), group_sums, first, cpu.indices(in_order, Shape{num_groups}),
+           cpu.stream);
+  CHECK(same_bits(out, cpu.tensor(values_of(in_steps), out.shape(), dtype)));
+
+  if (has_base) {
+    const ThreadCount one(1);
+    sum_rows_nested(base, base, x, first, groups, index, cpu.stream);
+    CHECK(same_bits(base, out));
+  }
+}
+
+TEST_CASE("the gradient of sum_rows_nested is a gather by the row of each entry") {
+  TestDevice cpu;
+  // Row 0: {x2 + x0}, {x1}; row 1: nothing; row 2: {}, {x3}.
+  Tensor first = cpu.indices({0, 2, 2, 4}, Shape{4}), groups = cpu.indices({0, 2, 3, 3, 4}, Shape{5});
+  Tensor index = cpu.indices({2, 0, 1, 3}, Shape{4}), out = cpu.empty(Shape{3, 2}, DType::kF64);
+  Tensor d_out = cpu.tensor(normals(6, "d_out"), out.shape(), DType::kF64), d_x = cpu.empty(Shape{4, 2}, DType::kF64);
+  const auto loss = [&](const std::vector<double>& x) {
+    sum_rows_nested(out, Tensor(), cpu.tensor(x, d_x.shape(), DType::kF64), first, groups, index, cpu.stream);
+    return dot(values_of(out), values_of(d_out));
+  };
+  gather_rows(d_x, d_out, cpu.indices({0, 0, 0, 2}, Shape{4}), cpu.stream);
+  const auto expected = numerical_gradient(loss, normals(8, "x"), gradient_step(DType::kF64));
+  CHECK(relative_error(values_of(d_x), expected) < gradient_bound(DType::kF64));
+}
+
 TEST_CASE("gather_rows and sum_rows are each other's transpose") {
   // <gather(x), y> = <x, sum(y)> when sum's lists invert gather's index; small integers make every order exact.
   TestDevice cpu;
@@ -109,13 +185,41 @@ TEST_CASE("permuted rows may be none; an index outside the rows is refused") {
   CHECK_THROWS_WITH(gather_rows(out, x, cpu.indices({0}, Shape{1}), cpu.stream), Contains("[2, 4] vs [1, 4]"));
 }
 
+TEST_CASE("nested sums may be of nothing; lists that do not fit are refused") {
+  TestDevice cpu;
+  Tensor none = cpu.empty(Shape{0, 4}, DType::kF32), no_index = cpu.indices({}, Shape{0});
+  Tensor x = cpu.tensor(normals(8, "x"), Shape{2, 4}, DType::kF32), out = cpu.empty(Shape{2, 4}, DType::kF32);
+  Tensor no_lists = cpu.indices({0}, Shape{1}), index = cpu.indices({0, 1}, Shape{2});
+  sum_rows_nested(none, Tensor(), x, no_lists, no_lists, no_index, cpu.stream);
+  sum_rows_nested(out, x, none, cpu.indices({0, 0, 0}, Shape{3}), no_lists, no_index, cpu.stream);
+  CHECK(same_bits(out, x));
+  sum_rows_nested(out, x, none, cpu.indices({0, 1, 2}, Shape{3}), cpu.indices({0, 0, 0}, Shape{3}), no_index,
+                  cpu.stream);
+  CHECK(same_bits(out, x));
+
+  const auto sum = [&](const std::vector<int32_t>& first, const std::vector<int32_t>& groups, const Tensor& rows) {
+    sum_rows_nested(out, x, x, cpu.indices(first, Shape{static_cast<int64_t>(first.size())}),
+                    cpu.indices(groups, Shape{static_cast<int64_t>(groups.size())}), rows, cpu.stream);
+  };
+  CHECK_THROWS_WITH(sum({0, 1, 1}, {0, 2}, cpu.indices({1, 2}, Shape{2})), Contains("index[1] is 2, x has 2 rows"));
+  CHECK_THROWS_WITH(sum({0, 1, 1}, {0, 1}, index), Contains("groups ends at 1, expected 2"));
+  CHECK_THROWS_WITH(sum({0, 1, 2}, {0, 3, 2}, index), Contains("groups[2] is 2 after 3"));
+  CHECK_THROWS_WITH(sum({0, 1, 2}, {0, 2}, index), Contains("first ends at 2, expected 1"));
+  CHECK_THROWS_WITH(sum({1, 1, 1}, {0, 2}, index), Contains("first[0] is 1, expected 0"));
+  CHECK_THROWS_WITH(sum({0, 1}, {0, 2}, index), Contains("[2] vs [3]"));
+  CHECK_THROWS_WITH(sum({0, 0, 0}, {}, index), Contains("groups is [0], expected [num_groups + 1]"));
+}
+
 TEST_CASE("permuted rows touch nothing on a simulated device") {
   TestDevice simulated(DeviceKind::kSimulated);
   Tensor x = simulated.empty(Shape{2, 4}, DType::kBF16), out = simulated.empty(Shape{3, 4}, DType::kBF16);
   Tensor index = simulated.empty(Shape{3}, DType::kI32), first = simulated.empty(Shape{3}, DType::kI32);
   gather_rows(out, x, index, simulated.stream);
   sum_rows(x, Tensor(), out, first, index, simulated.stream);
+  sum_rows_nested(x, Tensor(), out, first, first, index, simulated.stream);
   CHECK(simulated.stream.work().at("permute_rows.gather").bytes == 2 * 24 + 12);
+  CHECK(simulated.stream.work().at("permute_rows.sum_nested").executed_flops == (3 + 2) * 4);
+  CHECK(simulated.stream.work().at("permute_rows.sum_nested").bytes == 16 + 12 + 12 + 12 + 3 * 8);
   CHECK(simulated.stream.work().at("permute_rows.sum").executed_flops == 12);
 }
 
