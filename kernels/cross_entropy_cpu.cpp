@@ -44,6 +44,8 @@ class RowSoftmax {
     }
   }
 
+  double max() const { return static_cast<double>(max_); }
+  double sum() const { return sum_; }  // of exp(logit - max())
   double loss(A logit) const { return std::log(sum_) + static_cast<double>(max_ - logit); }
 
   // scale * (softmax - onehot), rounded once.
@@ -105,6 +107,77 @@ void check_targets(const Tensor& targets, int64_t vocab) {
   }
 }
 
+// The maximum, the sum and the target's logit of a row: what a rank says about its shard, in this order.
+constexpr int64_t kStatistics = 3;
+
+template <class A>
+void take_statistics(const Tensor& statistics, const Tensor& logits, const int32_t* targets, VocabShard shard) {
+  const int64_t rows = logits.size(0), columns = logits.size(1);
+#pragma omp parallel if (rows * columns > kMinParallelElements)
+  {
+    RowSoftmax<A> softmax(columns, false);
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+      const A* from = logits.data<A>() + row * columns;
+      const int64_t target = targets[row] - shard.first_id;
+      double* to = statistics.data<double>() + row * kStatistics;
+      softmax.read(from);
+      to[0] = columns > 0 ? softmax.max() : std::numeric_limits<double>::lowest();
+      to[1] = softmax.sum();
+      to[2] = target >= 0 && target < columns ? static_cast<double>(from[target]) : 0;
+    }
+  }
+}
+
+// One row's statistics of the whole vocabulary, from the ranks' in rank order.
+struct WholeRow {
+  double max = std::numeric_limits<double>::lowest();
+  double sum = 0;
+  double target_logit = 0;
+
+  WholeRow(const double* statistics, int64_t ranks, int64_t rank_stride) {
+    for (int64_t rank = 0; rank < ranks; ++rank) max = std::max(max, statistics[rank * rank_stride]);
+    for (int64_t rank = 0; rank < ranks; ++rank) {
+      const double* part = statistics + rank * rank_stride;
+      sum += part[1] * std::exp(part[0] - max);
+      target_logit += part[2];
+    }
+  }
+  double loss() const { return std::log(sum) + (max - target_logit); }
+};
+
+// scale * (softmax - onehot) of the shard's columns; `target` counts from the shard's first id. d may replace x.
+template <class A, class D>
+void gradient_row(D* d, const A* x, int64_t columns, int64_t target, const WholeRow& whole, double scale) {
+  const A max = static_cast<A>(whole.max), factor = static_cast<A>(scale / whole.sum);
+  const bool holds_target = target >= 0 && target < columns;
+  const A at_target = holds_target ? vector_exp(x[target] - max) * factor : A{0};
+#pragma omp simd
+  for (int64_t i = 0; i < columns; ++i) d[i] = store<D>(vector_exp(x[i] - max) * factor);
+  if (holds_target) d[target] = store<D>(at_target - static_cast<A>(scale));
+}
+
+template <class A, class D>
+void visit_split_rows(const Tensor& losses, const Tensor& d_logits, const Tensor& logits, const int32_t* targets,
+                      const Tensor& statistics, VocabShard shard, double scale) {
+  const int64_t rows = logits.size(0), columns = logits.size(1);
+  D* gradients = d_logits.defined() ? d_logits.data<D>() : nullptr;
+#pragma omp parallel for schedule(static) if (rows * columns > kMinParallelElements)
+  for (int64_t row = 0; row < rows; ++row) {
+    if (targets[row] < 0) {
+      losses.data<A>()[row] = 0;
+      if (gradients) std::fill_n(gradients + row * columns, columns, D{});
+      continue;
+    }
+    const WholeRow whole(statistics.data<double>() + row * kStatistics, statistics.size(0), rows * kStatistics);
+    losses.data<A>()[row] = static_cast<A>(whole.loss());
+    if (gradients) {
+      gradient_row(gradients + row * columns, logits.data<A>() + row * columns, columns, targets[row] - shard.first_id,
+                   whole, scale);
+    }
+  }
+}
+
 template <class A, class D>
 void visit_rows(const Tensor& losses, const Tensor& d_logits, const Tensor& logits, const int32_t* targets,
                 double scale) {
@@ -139,6 +212,28 @@ void cross_entropy_cpu(Tensor losses, Tensor d_logits, const Tensor& logits, con
       visit_rows<double, D>(losses, d_logits, logits, target, scale);
     } else {
       visit_rows<float, D>(losses, d_logits, logits, target, scale);
+    }
+  });
+}
+
+void cross_entropy_statistics_cpu(Tensor statistics, const Tensor& logits, const Tensor& targets, VocabShard shard) {
+  check_targets(targets, shard.vocab);
+  if (logits.dtype() == DType::kF64) {
+    take_statistics<double>(statistics, logits, targets.data<int32_t>(), shard);
+  } else {
+    take_statistics<float>(statistics, logits, targets.data<int32_t>(), shard);
+  }
+}
+
+void cross_entropy_from_statistics_cpu(Tensor losses, Tensor d_logits, const Tensor& logits, const Tensor& targets,
+                                       const Tensor& statistics, VocabShard shard, double scale) {
+  check_targets(targets, shard.vocab);
+  const int32_t* target = targets.data<int32_t>();
+  dispatch_floating(d_logits.defined() ? d_logits.dtype() : logits.dtype(), [&]<class D>(D) {
+    if (logits.dtype() == DType::kF64) {
+      visit_split_rows<double, D>(losses, d_logits, logits, target, statistics, shard, scale);
+    } else {
+      visit_split_rows<float, D>(losses, d_logits, logits, target, statistics, shard, scale);
     }
   });
 }
