@@ -27,10 +27,24 @@ void check_scores(const Tensor& scores, const RouterShape& s) {
   check_dense(scores);
 }
 
-void check_choices(const Tensor& experts, const Tensor& scores, const RouterShape& s) {
-  SHOAL_CHECK_EQ(experts.shape(), (Shape{scores.size(0), s.topk}));
+void check_choices(const Tensor& experts, int64_t tokens, const RouterShape& s) {
+  SHOAL_CHECK_EQ(experts.shape(), (Shape{tokens, s.topk}));
   check_dtype(experts, DType::kI32);
   check_dense(experts);
+}
+
+void check_runs(const std::vector<int64_t>& offsets, int64_t tokens) {
+  SHOAL_CHECK(!offsets.empty() && offsets.front() == 0 && offsets.back() == tokens, "runs must cover the {} tokens",
+              tokens);
+  for (size_t run = 1; run < offsets.size(); ++run) {
+    SHOAL_CHECK(offsets[run - 1] <= offsets[run], "run {} is [{}, {})", run - 1, offsets[run - 1], offsets[run]);
+  }
+}
+
+void check_counts(const Tensor& counts, const std::vector<int64_t>& offsets, const RouterShape& s) {
+  SHOAL_CHECK_EQ(counts.shape(), (Shape{static_cast<int64_t>(offsets.size()) - 1, s.num_experts}));
+  check_dtype(counts, DType::kI64);
+  check_dense(counts);
 }
 
 Work router_work(const char* op, double flops_per_score, const Tensor& scores, double bytes) {
@@ -57,7 +71,7 @@ void router_choose(Tensor experts, const Tensor& scores, const Tensor& bias, con
   check_on(stream, experts, scores, bias);
   check_shape(shape);
   check_scores(scores, shape);
-  check_choices(experts, scores, shape);
+  check_choices(experts, scores.size(0), shape);
   if (bias.defined()) {
     SHOAL_CHECK_EQ(bias.shape(), (Shape{shape.num_experts}));
     check_dtype(bias, DType::kF32);
@@ -71,7 +85,7 @@ void router_weights(Tensor weights, const Tensor& scores, const Tensor& experts,
   check_on(stream, weights, scores, experts);
   check_shape(shape);
   check_scores(scores, shape);
-  check_choices(experts, scores, shape);
+  check_choices(experts, scores.size(0), shape);
   SHOAL_CHECK_EQ(weights.shape(), experts.shape());
   check_dtype(weights, scores.dtype());
   check_dense(weights);
@@ -84,7 +98,7 @@ void router_backward(Tensor d_logits, const Tensor& d_weights, const Tensor& d_s
   check_on(stream, d_logits, d_weights, d_scores, scores, experts);
   check_shape(shape);
   check_scores(scores, shape);
-  check_choices(experts, scores, shape);
+  check_choices(experts, scores.size(0), shape);
   SHOAL_CHECK_EQ(d_logits.shape(), scores.shape());
   check_dtype(d_logits, scores.dtype());
   SHOAL_CHECK_EQ(d_weights.shape(), experts.shape());
@@ -99,27 +113,44 @@ void router_backward(Tensor d_logits, const Tensor& d_weights, const Tensor& d_s
   stream.launch(work, [&] { router_backward_cpu(d_logits, d_weights, d_scores, scores, experts, shape); });
 }
 
-void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tensor& experts,
-                  const std::vector<int64_t>& offsets, double coefficient, const RouterShape& shape, Stream& stream) {
-  check_on(stream, loss, d_scores, scores, experts);
+void balance_counts(Tensor counts, const Tensor& experts, const std::vector<int64_t>& offsets, const RouterShape& shape,
+                    Stream& stream) {
+  check_on(stream, counts, experts);
+  check_shape(shape);
+  SHOAL_CHECK(experts.dims() == 2, "experts is {}, expected [tokens, topk]", experts.shape());
+  check_choices(experts, experts.size(0), shape);
+  check_runs(offsets, experts.size(0));
+  check_counts(counts, offsets, shape);
+  const Work work{.op = "router.balance_counts",
+                  .executed_flops = static_cast<double>(experts.numel()),
+                  .bytes = operand_bytes(counts, experts)};
+  stream.launch(work, [&] { balance_counts_cpu(counts, experts, offsets, shape); });
+}
+
+void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tensor& counts,
+                  const std::vector<int64_t>& offsets, const std::vector<int64_t>& run_tokens, double coefficient,
+                  const RouterShape& shape, Stream& stream) {
+  check_on(stream, loss, d_scores, scores, counts);
   check_shape(shape);
   check_scores(scores, shape);
-  check_choices(experts, scores, shape);
   SHOAL_CHECK_EQ(loss.shape(), (Shape{1}));
   check_dtype(loss, scores.dtype());
   SHOAL_CHECK_EQ(d_scores.shape(), scores.shape());
   check_dtype(d_scores, scores.dtype());
   check_dense(d_scores);
-  SHOAL_CHECK(!offsets.empty() && offsets.front() == 0 && offsets.back() == scores.size(0),
-              "runs must cover the {} tokens", scores.size(0));
-  for (size_t run = 1; run < offsets.size(); ++run) {
-    SHOAL_CHECK(offsets[run - 1] <= offsets[run], "run {} is [{}, {})", run - 1, offsets[run - 1], offsets[run]);
+  check_runs(offsets, scores.size(0));
+  check_counts(counts, offsets, shape);
+  SHOAL_CHECK_EQ(run_tokens.size(), offsets.size() - 1);
+  for (size_t run = 0; run < run_tokens.size(); ++run) {
+    const int64_t tokens = offsets[run + 1] - offsets[run];
+    SHOAL_CHECK(run_tokens[run] >= tokens, "run {} has {} tokens here, {} in all", run, tokens, run_tokens[run]);
   }
   Tensor token_losses = stream.workspace(Shape{scores.size(0)}, DType::kF64);
   const Work work =
-      router_work("router.balance_loss", 7, scores, operand_bytes(loss, d_scores, d_scores, scores, experts));
-  stream.launch(work,
-                [&] { balance_loss_cpu(loss, d_scores, token_losses, scores, experts, offsets, coefficient, shape); });
+      router_work("router.balance_loss", 7, scores, operand_bytes(loss, d_scores, d_scores, scores, counts));
+  stream.launch(work, [&] {
+    balance_loss_cpu(loss, d_scores, token_losses, scores, counts, offsets, run_tokens, coefficient, shape);
+  });
 }
 
 }  // namespace shoal

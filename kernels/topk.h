@@ -45,8 +45,17 @@ void router_backward(Tensor d_logits, const Tensor& d_weights, const Tensor& d_s
 // Balance loss over runs of tokens (sequences, or one run for the whole batch):
 //   L = coefficient * Σ_runs Σ_e f_e P_e,  f_e = num_experts * count_e / (topk * tokens of the run),
 //   P_e = mean over the run's tokens of score_e / Σ scores (+ 1e-20; softmax scores sum to 1 already).
-// Adds L to `loss` [1] and dL/dscores to `d_scores`. Counts have no gradient. Empty runs add nothing.
-void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tensor& experts,
-                  const std::vector<int64_t>& offsets, double coefficient, const RouterShape& shape, Stream& stream);
+// In two ops, because the tokens of a run may be split over ranks: count, sum the counts over the ranks, then the loss.
+// Run r holds the tokens [offsets[r], offsets[r + 1]) here.
+
+// Overwrites counts [runs, num_experts] i64: how often the run's tokens here chose each expert.
+void balance_counts(Tensor counts, const Tensor& experts, const std::vector<int64_t>& offsets, const RouterShape& shape,
+                    Stream& stream);
+// Adds to `loss` [1] the share of L that the tokens here have in P (the ranks' shares sum to L) and dL/dscores to
+// `d_scores`. `counts` and `run_tokens` are of the whole run, on all ranks; topk * run_tokens is the sum of its counts.
+// Counts have no gradient. Runs without tokens here add nothing.
+void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tensor& counts,
+                  const std::vector<int64_t>& offsets, const std::vector<int64_t>& run_tokens, double coefficient,
+                  const RouterShape& shape, Stream& stream);
 
 }  // namespace shoal

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "kernels/operands.h"
 #include "kernels/vector_math.h"
@@ -204,13 +205,17 @@ double balance_row(A* d_scores, const A* scores, const std::vector<A>& f, double
   return static_cast<double>(mean);
 }
 
+// f_e of one run from its counts and tokens on all ranks.
 template <class A>
-std::vector<A> load_factors(const int32_t* experts, int64_t tokens, const RouterShape& shape) {
-  std::vector<int64_t> counts(static_cast<size_t>(shape.num_experts));
-  for (int64_t i = 0; i < tokens * shape.topk; ++i) ++counts[static_cast<size_t>(experts[i])];
+std::vector<A> load_factors(const int64_t* counts, int64_t tokens, const RouterShape& shape) {
+  const int64_t choices = std::accumulate(counts, counts + shape.num_experts, int64_t{0});
+  SHOAL_CHECK(choices == shape.topk * tokens, "a run of {} tokens has {} choices, expected {}: were they summed?",
+              tokens, choices, shape.topk * tokens);
   std::vector<A> factors;
-  const double balanced = static_cast<double>(shape.topk * tokens) / static_cast<double>(shape.num_experts);
-  for (const int64_t count : counts) factors.push_back(static_cast<A>(static_cast<double>(count) / balanced));
+  const double balanced = static_cast<double>(choices) / static_cast<double>(shape.num_experts);
+  for (int64_t e = 0; e < shape.num_experts; ++e) {
+    factors.push_back(static_cast<A>(static_cast<double>(counts[e]) / balanced));
+  }
   return factors;
 }
 
@@ -281,17 +286,30 @@ void router_backward_cpu(Tensor d_logits, const Tensor& d_weights, const Tensor&
   });
 }
 
-void balance_loss_cpu(Tensor loss, Tensor d_scores, Tensor token_losses, const Tensor& scores, const Tensor& experts,
-                      const std::vector<int64_t>& offsets, double coefficient, const RouterShape& shape) {
+void balance_counts_cpu(Tensor counts, const Tensor& experts, const std::vector<int64_t>& offsets,
+                        const RouterShape& shape) {
   check_experts(experts, shape.num_experts);
+  const int32_t* chosen = experts.data<int32_t>();
+  std::fill_n(counts.data<int64_t>(), counts.numel(), int64_t{0});
+  for (size_t run = 1; run < offsets.size(); ++run) {
+    int64_t* count = counts.data<int64_t>() + static_cast<int64_t>(run - 1) * shape.num_experts;
+    for (int64_t i = offsets[run - 1] * shape.topk; i < offsets[run] * shape.topk; ++i) ++count[chosen[i]];
+  }
+}
+
+void balance_loss_cpu(Tensor loss, Tensor d_scores, Tensor token_losses, const Tensor& scores, const Tensor& counts,
+                      const std::vector<int64_t>& offsets, const std::vector<int64_t>& run_tokens, double coefficient,
+                      const RouterShape& shape) {
   double* per_token = token_losses.data<double>();
   dispatch_scores(scores, [&]<class A>(A) {
     double total = 0;
     for (size_t run = 1; run < offsets.size(); ++run) {
       const int64_t begin = offsets[run - 1], end = offsets[run];
       if (begin == end) continue;
-      const double factor = coefficient / static_cast<double>(end - begin);
-      const std::vector<A> f = load_factors<A>(experts.data<int32_t>() + begin * shape.topk, end - begin, shape);
+      const int64_t tokens = run_tokens[run - 1];
+      const double factor = coefficient / static_cast<double>(tokens);
+      const int64_t* count = counts.data<int64_t>() + static_cast<int64_t>(run - 1) * shape.num_experts;
+      const std::vector<A> f = load_factors<A>(count, tokens, shape);
 #pragma omp parallel for schedule(static) if ((end - begin) * shape.num_experts > kMinParallelElements)
       for (int64_t t = begin; t < end; ++t) {
         per_token[t] = balance_row(d_scores.data<A>() + t * shape.num_experts, scores.data<A>() + t * shape.num_experts,

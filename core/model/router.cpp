@@ -34,6 +34,16 @@ std::vector<int32_t> balanced_choice(int64_t first_row, int64_t rows, const Rout
   return experts;
 }
 
+// Adds the loss of runs whose tokens are all on this rank.
+void add_balance_loss(RouterSaved& saved, const std::vector<int64_t>& offsets, double coefficient,
+                      const RouterShape& shape, Stream& stream) {
+  std::vector<int64_t> run_tokens;
+  for (size_t run = 1; run < offsets.size(); ++run) run_tokens.push_back(offsets[run] - offsets[run - 1]);
+  Tensor counts = stream.workspace({static_cast<int64_t>(run_tokens.size()), shape.num_experts}, DType::kI64);
+  balance_counts(counts, saved.experts, offsets, shape, stream);
+  balance_loss(saved.aux_loss, saved.d_scores, saved.scores, counts, offsets, run_tokens, coefficient, shape, stream);
+}
+
 }  // namespace
 
 Router::Router(const ModelContext& context, const std::string& prefix, int64_t moe_layer)
@@ -81,12 +91,10 @@ void Router::add_balance_losses(const Microbatch& batch, RouterSaved& saved, Str
   saved.aux_loss = stream.activation({1}, saved.scores.dtype());
   fill_zero(saved.aux_loss, stream);
   if (sequence_balance_loss_ != 0) {
-    balance_loss(saved.aux_loss, saved.d_scores, saved.scores, saved.experts, batch.sequence_offsets,
-                 sequence_balance_loss_ * batch.sequence_scale, shape_, stream);
+    add_balance_loss(saved, batch.sequence_offsets, sequence_balance_loss_ * batch.sequence_scale, shape_, stream);
   }
   if (batch_balance_loss_ != 0) {
-    balance_loss(saved.aux_loss, saved.d_scores, saved.scores, saved.experts, {0, saved.scores.size(0)},
-                 batch_balance_loss_ * batch.rows_share, shape_, stream);
+    add_balance_loss(saved, {0, saved.scores.size(0)}, batch_balance_loss_ * batch.rows_share, shape_, stream);
   }
 }
 

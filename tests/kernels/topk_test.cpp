@@ -210,6 +210,16 @@ double reference_balance(const std::vector<double>& scores, const std::vector<in
   return loss;
 }
 
+// Both ops, with every run whole on this rank.
+void local_balance_loss(const Tensor& loss, const Tensor& d_scores, const Tensor& scores, const Tensor& experts,
+                        const std::vector<int64_t>& offsets, double coefficient, const RouterShape& s, Stream& stream) {
+  std::vector<int64_t> run_tokens;
+  for (size_t run = 1; run < offsets.size(); ++run) run_tokens.push_back(offsets[run] - offsets[run - 1]);
+  Tensor counts = stream.workspace(Shape{static_cast<int64_t>(run_tokens.size()), s.num_experts}, DType::kI64);
+  balance_counts(counts, experts, offsets, s, stream);
+  balance_loss(loss, d_scores, scores, counts, offsets, run_tokens, coefficient, s, stream);
+}
+
 TEST_CASE("the balance loss and its gradient follow the formula, run by run") {
   TestDevice cpu;
   const DType dtype = GENERATE(DType::kF64, DType::kF32);
@@ -226,7 +236,7 @@ TEST_CASE("the balance loss and its gradient follow the formula, run by run") {
 
   Tensor loss = cpu.tensor({2}, Shape{1}, dtype), d_scores = cpu.tensor(normals(kTokens * 7, "before"), shape, dtype);
   std::vector<double> expected = values_of(d_scores);
-  balance_loss(loss, d_scores, scores, experts, offsets, 0.3, s, cpu.stream);
+  local_balance_loss(loss, d_scores, scores, experts, offsets, 0.3, s, cpu.stream);
   CHECK(values_of(loss)[0] == Approx(2 + formula(values_of(scores))).epsilon(dtype == DType::kF64 ? 1e-13 : 1e-6));
   const auto gradient = numerical_gradient(formula, at, 1e-5);
   std::vector<double> added = values_of(d_scores);
@@ -237,8 +247,60 @@ TEST_CASE("the balance loss and its gradient follow the formula, run by run") {
   const RouterShape even{.num_experts = 4, .topk = 1, .score = RouterScore::kSoftmax};
   Tensor flat = cpu.tensor(std::vector<double>(16, 0.25), Shape{4, 4}, dtype), none = cpu.zeros(Shape{4, 4}, dtype);
   Tensor total = cpu.zeros(Shape{1}, dtype);
-  balance_loss(total, none, flat, cpu.indices({0, 1, 2, 3}, Shape{4, 1}), {0, 4}, 0.01, even, cpu.stream);
+  local_balance_loss(total, none, flat, cpu.indices({0, 1, 2, 3}, Shape{4, 1}), {0, 4}, 0.01, even, cpu.stream);
   CHECK(values_of(total)[0] == Approx(0.01));
+}
+
+TEST_CASE("balance counts are the choices of each expert, run by run") {
+  TestDevice cpu;
+  const RouterShape s{.num_experts = 4, .topk = 2};
+  Tensor experts = cpu.indices({0, 3, 1, 3, 0, 1}, Shape{3, 2}), counts = cpu.empty(Shape{3, 4}, DType::kI64);
+  balance_counts(counts, experts, {0, 2, 2, 3}, s, cpu.stream);
+  CHECK(counts.to_vector<int64_t>() == std::vector<int64_t>{1, 1, 0, 2, 0, 0, 0, 0, 1, 1, 0, 0});
+}
+
+TEST_CASE("ranks that share runs add up to the balance loss of the whole, cut at any token") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32);
+  const RouterShape s{.num_experts = 7, .topk = 2};
+  constexpr int64_t kTokens = 11;
+  const int64_t cut = GENERATE(range(0, 12));
+  CAPTURE(name_of(dtype), cut);
+  const std::vector<int64_t> offsets = {0, 4, 4, 11}, run_tokens = {4, 0, 7};
+  Tensor logits = cpu.tensor(normals(kTokens * 7, "logits"), Shape{kTokens, 7}, dtype);
+  Tensor scores = cpu.empty(logits.shape(), dtype), experts = cpu.empty(Shape{kTokens, 2}, DType::kI32);
+  router_scores(scores, logits, s, cpu.stream);
+  router_choose(experts, scores, Tensor(), s, cpu.stream);
+  Tensor loss = cpu.zeros(Shape{1}, dtype), d_scores = cpu.zeros(scores.shape(), dtype);
+  local_balance_loss(loss, d_scores, scores, experts, offsets, 0.3, s, cpu.stream);
+
+  struct Part {
+    int64_t begin, count;
+    std::vector<int64_t> offsets;
+    Tensor counts;
+  };
+  std::vector<Part> parts = {{0, cut, {}, {}}, {cut, kTokens - cut, {}, {}}};
+  std::vector<int64_t> sums(3 * 7);
+  for (Part& part : parts) {
+    for (const int64_t offset : offsets) {
+      part.offsets.push_back(std::clamp(offset - part.begin, int64_t{0}, part.count));
+    }
+    part.counts = cpu.empty(Shape{3, 7}, DType::kI64);
+    balance_counts(part.counts, experts.rows(part.begin, part.count), part.offsets, s, cpu.stream);
+    const std::vector<int64_t> counts = part.counts.to_vector<int64_t>();
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += counts[i];
+  }
+  double total = 0;
+  Tensor d_parts = cpu.zeros(scores.shape(), dtype);
+  for (Part& part : parts) {
+    part.counts.copy_from(sums);
+    Tensor share = cpu.zeros(Shape{1}, dtype);
+    balance_loss(share, d_parts.rows(part.begin, part.count), scores.rows(part.begin, part.count), part.counts,
+                 part.offsets, run_tokens, 0.3, s, cpu.stream);
+    total += values_of(share)[0];
+  }
+  CHECK(total == Approx(values_of(loss)[0]).epsilon(dtype == DType::kF64 ? 1e-13 : 1e-6));
+  CHECK(same_bits(d_parts, d_scores));
 }
 
 TEST_CASE("the router gives the same bits on any thread count") {
@@ -255,7 +317,7 @@ TEST_CASE("the router gives the same bits on any thread count") {
     Tensor loss = cpu.zeros(Shape{1}, DType::kF32);
     router_scores(scores, logits, s, cpu.stream);
     router_choose(experts, scores, Tensor(), s, cpu.stream);
-    balance_loss(loss, d_scores, scores, experts, {0, kTokens}, 1, s, cpu.stream);
+    local_balance_loss(loss, d_scores, scores, experts, {0, kTokens}, 1, s, cpu.stream);
     router_backward(d_logits, d_weights, d_scores, scores, experts, s, cpu.stream);
     runs.push_back({scores, experts, loss, d_scores, d_logits});
   }
@@ -273,7 +335,7 @@ TEST_CASE("the router accepts no tokens and explains what does not fit") {
   router_choose(no_experts, none, Tensor(), s, cpu.stream);
   router_weights(no_weights, none, no_experts, s, cpu.stream);
   router_backward(none, no_weights, none, none, no_experts, s, cpu.stream);
-  balance_loss(loss, none, none, no_experts, {0, 0}, 1, s, cpu.stream);
+  local_balance_loss(loss, none, none, no_experts, {0, 0}, 1, s, cpu.stream);
   CHECK(values_of(loss)[0] == 0);
 
   Tensor scores = cpu.zeros(Shape{2, 4}, DType::kF32), weights = cpu.zeros(Shape{2, 2}, DType::kF32);
@@ -288,8 +350,21 @@ TEST_CASE("the router accepts no tokens and explains what does not fit") {
   CHECK_THROWS_WITH(router_choose(experts, scores, Tensor(),
                                   {.num_experts = 4, .topk = 2, .num_groups = 4, .topk_groups = 1}, cpu.stream),
                     Contains("a token chooses 2 experts among the 1 of its groups"));
-  CHECK_THROWS_WITH(balance_loss(loss, scores, scores, experts, {0, 1}, 1, s, cpu.stream),
+  Tensor counts = cpu.zeros(Shape{1, 4}, DType::kI64);
+  CHECK_THROWS_WITH(balance_counts(counts, experts, {0, 1}, s, cpu.stream), Contains("runs must cover the 2 tokens"));
+  CHECK_THROWS_WITH(balance_counts(counts, cpu.indices({0, 1, 2, 4}, Shape{2, 2}), {0, 2}, s, cpu.stream),
+                    Contains("token 1, choice 1: expert 4"));
+  CHECK_THROWS_WITH(balance_counts(counts, experts, {0, 1, 2}, s, cpu.stream), Contains("[1, 4] vs [2, 4]"));
+  CHECK_THROWS_WITH(balance_counts(cpu.zeros(Shape{1, 4}, DType::kI32), experts, {0, 2}, s, cpu.stream),
+                    Contains("found i32, expected i64"));
+  balance_counts(counts, experts, {0, 2}, s, cpu.stream);
+  CHECK_THROWS_WITH(balance_loss(loss, scores, scores, counts, {0, 1}, {2}, 1, s, cpu.stream),
                     Contains("runs must cover the 2 tokens"));
+  CHECK_THROWS_WITH(balance_loss(loss, scores, scores, counts, {0, 2}, {1}, 1, s, cpu.stream),
+                    Contains("run 0 has 2 tokens here, 1 in all"));
+  CHECK_THROWS_WITH(balance_loss(loss, scores, scores, counts, {0, 2}, {3}, 1, s, cpu.stream),
+                    Contains("a run of 3 tokens has 4 choices, expected 6"));
+  CHECK_THROWS_WITH(balance_loss(loss, scores, scores, counts, {0, 2}, {2, 0}, 1, s, cpu.stream), Contains("2 vs 1"));
 }
 
 TEST_CASE("the router touches nothing on a simulated device") {
@@ -300,9 +375,9 @@ TEST_CASE("the router touches nothing on a simulated device") {
   router_scores(logits, logits, s, simulated.stream);
   router_choose(experts, logits, bias, s, simulated.stream);
   router_weights(weights, logits, experts, s, simulated.stream);
-  balance_loss(simulated.empty(Shape{1}, DType::kF32), logits, logits, experts, {0, 3}, 1, s, simulated.stream);
+  local_balance_loss(simulated.empty(Shape{1}, DType::kF32), logits, logits, experts, {0, 3}, 1, s, simulated.stream);
   router_backward(logits, weights, logits, logits, experts, s, simulated.stream);
-  CHECK(simulated.stream.work().size() == 5);
+  CHECK(simulated.stream.work().size() == 6);
   CHECK(simulated.stream.work().at("router.choose").bytes == 48 + 24 + 16);
 }
 
