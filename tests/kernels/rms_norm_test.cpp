@@ -151,6 +151,134 @@ TEST_CASE("rms_norm may write over its input, and backward may add to d_x or wri
   CHECK(same_bits(d_weight_alias, d_weight));
 }
 
+// Every rank's ops in turn on its columns of x, sums and dots added in rank order; results side by side in f64 values.
+Reference split_norm(TestDevice& cpu, const Tensor& x, const Tensor& weight, const Tensor& d_out,
+                     const std::vector<int64_t>& cuts) {
+  const int64_t rows = x.size(0), width = x.size(1);
+  const DType dtype = x.dtype(), sums_dtype = arithmetic_dtype(dtype);
+  Tensor out = cpu.empty(x.shape(), dtype), inv_rms = cpu.empty(Shape{rows}, sums_dtype);
+  Tensor d_x = cpu.tensor(values_of(d_out), x.shape(), dtype), d_weight = cpu.zeros(Shape{width}, sums_dtype);
+  std::vector<double> sums(static_cast<size_t>(rows)), dots(static_cast<size_t>(rows));
+  Tensor share = cpu.empty(Shape{rows}, sums_dtype);
+  const auto add_to = [&](std::vector<double>& all) {
+    const std::vector<double> values = values_of(share);
+    for (size_t row = 0; row < values.size(); ++row) all[row] += values[row];
+  };
+  const auto of_rank = [&](size_t rank, const Tensor& tensor) {
+    return tensor.columns(cuts[rank - 1], cuts[rank] - cuts[rank - 1]);
+  };
+  const auto range = [&](size_t rank, const Tensor& vector) {
+    return vector.rows(cuts[rank - 1], cuts[rank] - cuts[rank - 1]);
+  };
+  for (size_t rank = 1; rank < cuts.size(); ++rank) {
+    row_sums_of_squares(share, of_rank(rank, x), cpu.stream);
+    add_to(sums);
+    rms_norm_backward_dots(share, of_rank(rank, d_out), of_rank(rank, x), range(rank, weight), cpu.stream);
+    add_to(dots);
+  }
+  const Tensor all_sums = cpu.tensor(sums, Shape{rows}, sums_dtype),
+               all_dots = cpu.tensor(dots, Shape{rows}, sums_dtype);
+  for (size_t rank = 1; rank < cuts.size(); ++rank) {
+    rms_norm_from_sums(of_rank(rank, out), inv_rms, of_rank(rank, x), range(rank, weight), all_sums, width, kEps,
+                       cpu.stream);
+    // d_x holds d_out: it may be written over it.
+    rms_norm_backward_from_dots(of_rank(rank, d_x), range(rank, d_weight), of_rank(rank, d_x), of_rank(rank, x),
+                                range(rank, weight), inv_rms, all_dots, width, cpu.stream);
+  }
+  return {values_of(out), values_of(inv_rms), values_of(d_x), values_of(d_weight)};
+}
+
+TEST_CASE("rms_norm of split columns agrees with plain loops in double and with the whole norm") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
+  const bool wide_weight = GENERATE(false, true);
+  const int64_t rows = GENERATE(1, 70, 301);
+  const std::vector<int64_t> cuts =
+      GENERATE(std::vector<int64_t>{0, 129}, std::vector<int64_t>{0, 37, 129}, std::vector<int64_t>{0, 1, 100, 129});
+  CAPTURE(name_of(dtype), wide_weight, rows, cuts);
+  const int64_t width = cuts.back();
+  const DType sums = arithmetic_dtype(dtype);
+  Tensor x = cpu.tensor(normals(rows * width, "x", 3), Shape{rows, width}, dtype);
+  Tensor weight = cpu.tensor(normals(width, "weight"), Shape{width}, wide_weight ? DType::kF32 : dtype);
+  Tensor d_out = cpu.tensor(normals(rows * width, "d_out"), Shape{rows, width}, dtype);
+  const Reference split = split_norm(cpu, x, weight, d_out, cuts);
+
+  Tensor out = cpu.empty(x.shape(), dtype), inv_rms = cpu.empty(Shape{rows}, sums);
+  Tensor d_x = cpu.empty(x.shape(), dtype), d_weight = cpu.zeros(Shape{width}, sums);
+  rms_norm_forward(out, inv_rms, x, weight, kEps, cpu.stream);
+  rms_norm_backward(d_x, d_weight, d_out, x, weight, inv_rms, Write::kOverwrites, cpu.stream);
+  const Reference whole{values_of(out), values_of(inv_rms), values_of(d_x), values_of(d_weight)};
+  for (const Reference& r : {reference(values_of(x), values_of(weight), values_of(d_out)), whole}) {
+    CHECK(relative_error(split.out, r.out) < forward_bound(dtype));
+    CHECK(relative_error(split.inv_rms, r.inv_rms) < forward_bound(sums));
+    CHECK(relative_error(split.d_x, r.d_x) < forward_bound(dtype));
+    CHECK(relative_error(split.d_weight, r.d_weight) < 4 * forward_bound(sums));
+  }
+  if (cuts.size() == 2) {
+    CHECK(split.out == whole.out);
+    CHECK(split.inv_rms == whole.inv_rms);
+    CHECK(split.d_x == whole.d_x);
+    CHECK(split.d_weight == whole.d_weight);
+  }
+
+  const ThreadCount one(1);
+  const Reference single = split_norm(cpu, x, weight, d_out, cuts);
+  CHECK(single.out == split.out);
+  CHECK(single.d_x == split.d_x);
+  CHECK(single.d_weight == split.d_weight);
+}
+
+TEST_CASE("the gradients of a split rms_norm agree with central differences") {
+  TestDevice cpu;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32);
+  const std::vector<int64_t> cuts = {0, 4, 11};
+  const Shape shape{3, 11};
+  const std::vector<double> x = normals(33, "x"), weight = normals(11, "weight");
+  Tensor d_out = cpu.tensor(normals(33, "d_out"), shape, dtype);
+  const auto run_split = [&](const std::vector<double>& xs, const std::vector<double>& ws) {
+    return split_norm(cpu, cpu.tensor(xs, shape, dtype), cpu.tensor(ws, Shape{11}, dtype), d_out, cuts);
+  };
+  const auto loss = [&](const std::vector<double>& xs, const std::vector<double>& ws) {
+    return dot(run_split(xs, ws).out, values_of(d_out));
+  };
+  const double step = gradient_step(dtype);
+  const auto d_x = numerical_gradient([&](const std::vector<double>& v) { return loss(v, weight); }, x, step);
+  const auto d_weight = numerical_gradient([&](const std::vector<double>& v) { return loss(x, v); }, weight, step);
+  const Reference split = run_split(x, weight);
+  CHECK(relative_error(split.d_x, d_x) < gradient_bound(dtype));
+  CHECK(relative_error(split.d_weight, d_weight) < gradient_bound(dtype));
+}
+
+TEST_CASE("a split rms_norm accepts no rows, adds to d_weight, and explains what does not fit") {
+  TestDevice cpu;
+  Tensor none = cpu.empty(Shape{0, 8}, DType::kF32), no_numbers = cpu.empty(Shape{0}, DType::kF32);
+  Tensor weight = cpu.tensor(normals(8, "weight"), Shape{8}, DType::kF32), d_weight = cpu.zeros(Shape{8}, DType::kF32);
+  row_sums_of_squares(no_numbers, none, cpu.stream);
+  rms_norm_from_sums(none, no_numbers, none, weight, no_numbers, 20, kEps, cpu.stream);
+  rms_norm_backward_dots(no_numbers, none, none, weight, cpu.stream);
+  rms_norm_backward_from_dots(none, d_weight, none, none, weight, no_numbers, no_numbers, 20, cpu.stream);
+  CHECK(values_of(d_weight) == std::vector<double>(8));
+
+  Tensor x = cpu.tensor(normals(16, "x"), Shape{2, 8}, DType::kF32), numbers = cpu.zeros(Shape{2}, DType::kF32);
+  Tensor out = cpu.empty(Shape{2, 8}, DType::kF32), inv_rms = cpu.tensor({1, 2}, Shape{2}, DType::kF32);
+  rms_norm_backward_from_dots(out, d_weight, x, x, weight, inv_rms, numbers, 20, cpu.stream);
+  std::vector<double> twice = values_of(d_weight);
+  for (double& value : twice) value *= 2;
+  rms_norm_backward_from_dots(out, d_weight, x, x, weight, inv_rms, numbers, 20, cpu.stream);
+  CHECK(values_of(d_weight) == twice);
+
+  CHECK_THROWS_WITH(row_sums_of_squares(no_numbers, x, cpu.stream), Contains("[0] vs [2]"));
+  CHECK_THROWS_WITH(row_sums_of_squares(cpu.zeros(Shape{2}, DType::kF64), x, cpu.stream),
+                    Contains("found f64, expected f32"));
+  CHECK_THROWS_WITH(rms_norm_from_sums(out, inv_rms, x, weight, numbers, 7, kEps, cpu.stream),
+                    Contains("8 columns here, 7 in all"));
+  CHECK_THROWS_WITH(rms_norm_from_sums(out, inv_rms, x, weight, no_numbers, 8, kEps, cpu.stream),
+                    Contains("[0] vs [2]"));
+  CHECK_THROWS_WITH(rms_norm_backward_dots(numbers, none, x, weight, cpu.stream), Contains("[0, 8] vs [2, 8]"));
+  CHECK_THROWS_WITH(rms_norm_backward_from_dots(out, d_weight, x, x, weight, inv_rms, numbers, 7, cpu.stream),
+                    Contains("8 columns here, 7 in all"));
+}
+
 TEST_CASE("rms_norm accepts no rows, and leaves d_weight alone then") {
   TestDevice cpu;
   Tensor x = cpu.empty(Shape{0, 8}, DType::kF32), inv_rms = cpu.empty(Shape{0}, DType::kF32);
@@ -182,8 +310,13 @@ TEST_CASE("rms_norm states the same work on a simulated device") {
     Tensor out = device->zeros(Shape{40, 16}, DType::kBF16);
     rms_norm_forward(out, inv_rms, x, weight, kEps, device->stream);
     rms_norm_backward(out, d_weight, x, x, weight, inv_rms, Write::kAccumulates, device->stream);
+    row_sums_of_squares(inv_rms, x, device->stream);
+    rms_norm_from_sums(out, inv_rms, x, weight, inv_rms, 16, kEps, device->stream);
+    rms_norm_backward_dots(inv_rms, x, x, weight, device->stream);
+    rms_norm_backward_from_dots(out, d_weight, x, x, weight, inv_rms, inv_rms, 16, device->stream);
   }
-  for (const char* op : {"rms_norm.forward", "rms_norm.backward"}) {
+  for (const char* op : {"rms_norm.forward", "rms_norm.backward", "rms_norm.sums", "rms_norm.from_sums",
+                         "rms_norm.backward_dots", "rms_norm.backward_from_dots"}) {
     CHECK(simulated.stream.work().at(op).bytes > 0);
     CHECK(simulated.stream.work().at(op).bytes == cpu.stream.work().at(op).bytes);
     CHECK(simulated.stream.work().at(op).executed_flops == cpu.stream.work().at(op).executed_flops);
