@@ -3,8 +3,9 @@
 // Every verb is Collective: each rank of the group posts the same verbs in the same order, with zero rows too. It
 // returns an Operation that shares ownership of its buffers until complete; `co_await lane.wire(op)` or `op->wait()`.
 //
-// Reductions are an all-to-all of pieces plus a local sum in ascending rank order in the tensor's own type, so that all
-// back ends agree bitwise (MPI_Reduce* has no bf16 and sums differently from call to call).
+// Reductions are an all-to-all of pieces plus a local sum in ascending rank order, in the tensor's own type (bf16: in
+// f32, rounded once at the end), so that all back ends agree bitwise (MPI_Reduce* has no bf16 and sums differently from
+// call to call). They take every type but u8.
 //
 // Tensors are dense. On kSimulated nothing moves: bytes are counted, and buffers held until somebody waits.
 #pragma once
@@ -35,6 +36,12 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // The machine that a rank of this group runs on: any number that is equal for ranks on one machine.
+  virtual int node(int rank) const = 0;
+  LinkClass link(int peer) const {
+    if (peer == rank()) return LinkClass::kSelf;
+    return node(peer) == node(rank()) ? LinkClass::kIntraNode : LinkClass::kInterNode;
+  }
 
   // Rows of `in` [Σ in_rows, …] in rank order go to their ranks; rows from rank r land in `out` [Σ out_rows, …] in rank
   // order. Rows of equal width and dtype. `out` and `in` do not overlap.
@@ -42,20 +49,27 @@ class Communicator {
                                        std::vector<int64_t> in_rows) = 0;
   // out [size * n] receives rank r's piece [n] at r * n. `piece` may be this rank's place in `out`.
   virtual OperationPtr all_gather(Tensor out, Tensor piece) = 0;
-  // out [n] = Σ over ranks, ascending, of in[rank() * n, (rank() + 1) * n).   in [size * n], f64, f32, i64 or i32.
+  // Rank r's piece [rows[r], …] lands in `out` [Σ rows, …] in rank order; some may have no rows. `piece` may be this
+  // rank's place in `out`.
+  virtual OperationPtr all_gather_rows(Tensor out, std::vector<int64_t> rows, Tensor piece) = 0;
+  // out [n] = Σ over ranks, ascending, of in[rank() * n, (rank() + 1) * n).   in [size * n].
   // With `onto` [n] the sum begins there: ((onto + rank 0's) + rank 1's) + …, so that sums of several calls are one
   // sum in the order of calls and ranks. `out` may be `onto`, or this rank's view of `in`, whose other elements are
   // left as they were.
   virtual OperationPtr reduce_scatter(Tensor out, Tensor in, Tensor onto = {}) = 0;
-  // x = Σ over ranks, ascending. f64, f32, i64 or i32.
+  // The other way round than all_gather_rows: out [rows[rank()], …] = Σ over ranks, ascending, of their in's
+  // [Σ rows, …] rows of this rank. `out` may be this rank's view of `in`, whose other elements are left as they were.
+  virtual OperationPtr reduce_scatter_rows(Tensor out, Tensor in, std::vector<int64_t> rows) = 0;
+  // x = Σ over ranks, ascending.
   virtual OperationPtr all_reduce(Tensor x) = 0;
   virtual OperationPtr broadcast(Tensor x, int root) = 0;
   virtual OperationPtr barrier() = 0;
 
-  // Collective and blocking. Ranks with equal `color` (>= 0) form a group, ordered by `key`, then by rank here.
-  virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
+  // Collective and blocking: the group of these ranks of this communicator, in the order given. Every rank calls it
+  // with the list of its own group, rank() among them; the lists of two ranks are equal or disjoint.
+  virtual std::unique_ptr<Communicator> group(const std::vector<int>& ranks) = 0;
 
-  // Since this communicator was made; a group made by split() counts its own.
+  // Since this communicator was made; a group made by group() counts its own.
   virtual WireBytes bytes() const = 0;
 };
 

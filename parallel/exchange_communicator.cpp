@@ -1,9 +1,12 @@
 // parallel/exchange_communicator.cpp: which bytes go where, and what is summed when they are there.
 #include "parallel/exchange_communicator.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <set>
 
 #include "parallel/ordered_sum.h"
 
@@ -22,15 +25,12 @@ std::byte* address(const Tensor& x, int64_t element) {
 }
 
 bool overlap(const Tensor& a, const Tensor& b) {
-  return a.raw() != nullptr && a.raw() < b.raw() + b.bytes() && b.raw() < a.raw() + a.bytes();
+  if (a.raw() == nullptr || a.bytes() == 0 || b.bytes() == 0) return false;
+  return a.raw() < b.raw() + b.bytes() && b.raw() < a.raw() + a.bytes();
 }
 
 void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) {
   if (to != from && bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
-}
-
-bool is_summed(DType dtype) {
-  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kI64 || dtype == DType::kI32;
 }
 
 std::vector<int64_t> begins_of(const std::vector<int64_t>& counts) {
@@ -50,6 +50,12 @@ std::vector<int64_t> element_counts(const Tensor& x, const std::vector<int64_t>&
   return counts;
 }
 
+// That `part` [rows, …] is some of the rows of `whole`.
+void check_own_rows(const Tensor& part, const char* name, const Tensor& whole, int64_t rows) {
+  SHOAL_CHECK(part.dims() >= 1 && part.size(0) == rows && part.shape().row_numel() == whole.shape().row_numel(),
+              "{} is {}, expected {} rows like those of {}", name, part.shape(), rows, whole.shape());
+}
+
 // Nothing moves; the buffers are held until someone asks, as they are while a transfer is in flight.
 class SimulatedOperation : public Operation {
  public:
@@ -65,6 +71,14 @@ class SimulatedOperation : public Operation {
 };
 
 }  // namespace
+
+int ExchangeCommunicator::index_in_group(const std::vector<int>& ranks) const {
+  const std::set<int> distinct(ranks.begin(), ranks.end());
+  SHOAL_CHECK(distinct.size() == ranks.size() && distinct.contains(rank()) && *distinct.begin() >= 0 &&
+                  *distinct.rbegin() < size(),
+              "rank {} of {} cannot be in a group of ranks {}", rank(), size(), fmt::join(ranks, ", "));
+  return static_cast<int>(std::ranges::find(ranks, rank()) - ranks.begin());
+}
 
 Round ExchangeCommunicator::new_round() {
   Round round;
@@ -180,46 +194,66 @@ Round ExchangeCommunicator::reduce_round(Tensor out, const Tensor& in, const Ten
   return round;
 }
 
-OperationPtr ExchangeCommunicator::all_gather(Tensor out, Tensor piece) {
+// The piece goes to its place in `out`, and from there to all others.
+OperationPtr ExchangeCommunicator::gather(const Tensor& out, const std::vector<int64_t>& counts, const Tensor& piece) {
   SHOAL_CHECK(out.dtype() == piece.dtype() && out.device() == piece.device(), "pieces of {} into {}",
               name_of(piece.dtype()), name_of(out.dtype()));
-  SHOAL_CHECK(out.numel() == piece.numel() * size(), "{} ranks' pieces of {} do not make {}", size(), piece.shape(),
-              out.shape());
   const Tensor to = flat(out);
   const Tensor from = flat(piece);
-  const int64_t count = piece.numel();
-  std::byte* const place = address(to, count * rank());
-  const std::vector<int64_t> counts(static_cast<size_t>(size()), count);
+  const std::vector<int64_t> begins = begins_of(counts);
+  std::byte* const place = address(to, begins[static_cast<size_t>(rank())]);
   if (from.raw() != place) {
     SHOAL_CHECK(!overlap(to, from), "the piece overlaps out, but is not this rank's place in it");
     copy_bytes(place, from.raw(), piece.bytes());
   }
-  return post({gather_round(to, begins_of(counts), counts)}, {out, piece}, out.device());
+  return post({gather_round(to, begins, counts)}, {out, piece}, out.device());
 }
 
-OperationPtr ExchangeCommunicator::reduce_scatter(Tensor out, Tensor in, Tensor onto) {
+OperationPtr ExchangeCommunicator::all_gather(Tensor out, Tensor piece) {
+  SHOAL_CHECK(out.numel() == piece.numel() * size(), "{} ranks' pieces of {} do not make {}", size(), piece.shape(),
+              out.shape());
+  return gather(out, std::vector<int64_t>(static_cast<size_t>(size()), piece.numel()), piece);
+}
+
+OperationPtr ExchangeCommunicator::all_gather_rows(Tensor out, std::vector<int64_t> rows, Tensor piece) {
+  const std::vector<int64_t> counts = element_counts(out, rows, size(), "out");
+  check_own_rows(piece, "piece", out, rows[static_cast<size_t>(rank())]);
+  return gather(out, counts, piece);
+}
+
+OperationPtr ExchangeCommunicator::reduce(const Tensor& out, const Tensor& in, const Tensor& onto,
+                                          const std::vector<int64_t>& counts) {
   SHOAL_CHECK(out.dtype() == in.dtype() && out.device() == in.device() && is_summed(in.dtype()), "sums of {} into {}",
               name_of(in.dtype()), name_of(out.dtype()));
-  SHOAL_CHECK(in.numel() == out.numel() * size(), "{} does not fall into {} pieces of {}", in.shape(), size(),
-              out.shape());
   const Tensor to = flat(out);
   const Tensor from = flat(in);
-  const int64_t count = out.numel();
-  SHOAL_CHECK(to.raw() == address(from, count * rank()) || !overlap(to, from),
+  const std::vector<int64_t> begins = begins_of(counts);
+  SHOAL_CHECK(to.raw() == address(from, begins[static_cast<size_t>(rank())]) || !overlap(to, from),
               "out overlaps in, but is not this rank's piece of it");
   Tensor start;
   if (onto.defined()) {
-    SHOAL_CHECK(onto.dtype() == in.dtype() && onto.device() == in.device() && onto.numel() == count,
+    SHOAL_CHECK(onto.dtype() == in.dtype() && onto.device() == in.device() && onto.numel() == out.numel(),
                 "a sum of {} pieces of {} onto {} {}", name_of(in.dtype()), out.shape(), name_of(onto.dtype()),
                 onto.shape());
     start = flat(onto);
     SHOAL_CHECK(!overlap(start, from) && (start.raw() == to.raw() || !overlap(start, to)),
                 "onto overlaps in, or a part of out");
   }
-  const std::vector<int64_t> counts(static_cast<size_t>(size()), count);
   std::vector<Tensor> buffers{out, in, onto};
-  Round round = reduce_round(to, from, start, begins_of(counts), counts, buffers);
+  Round round = reduce_round(to, from, start, begins, counts, buffers);
   return post({std::move(round)}, std::move(buffers), in.device());
+}
+
+OperationPtr ExchangeCommunicator::reduce_scatter(Tensor out, Tensor in, Tensor onto) {
+  SHOAL_CHECK(in.numel() == out.numel() * size(), "{} does not fall into {} pieces of {}", in.shape(), size(),
+              out.shape());
+  return reduce(out, in, onto, std::vector<int64_t>(static_cast<size_t>(size()), out.numel()));
+}
+
+OperationPtr ExchangeCommunicator::reduce_scatter_rows(Tensor out, Tensor in, std::vector<int64_t> rows) {
+  const std::vector<int64_t> counts = element_counts(in, rows, size(), "in");
+  check_own_rows(out, "out", in, rows[static_cast<size_t>(rank())]);
+  return reduce(out, in, {}, counts);
 }
 
 OperationPtr ExchangeCommunicator::all_reduce_in_one_round(Tensor x) {

@@ -1,7 +1,7 @@
 // parallel/exchange_communicator.h: every verb of Communicator, written once over Exchange.
 //
-// A back end says who it is, which link leads to a peer, and how an Exchange travels. What is summed, in which order,
-// and what counts as sent is decided here, so that back ends agree bitwise and to the byte.
+// A back end says who it is, on which machines the ranks are, and how an Exchange travels. What is summed, in which
+// order, and what counts as sent is decided here, so that back ends agree bitwise and to the byte.
 #pragma once
 
 #include "parallel/communicator.h"
@@ -21,7 +21,9 @@ class ExchangeCommunicator : public Communicator {
   OperationPtr all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,
                                std::vector<int64_t> in_rows) final;
   OperationPtr all_gather(Tensor out, Tensor piece) final;
+  OperationPtr all_gather_rows(Tensor out, std::vector<int64_t> rows, Tensor piece) final;
   OperationPtr reduce_scatter(Tensor out, Tensor in, Tensor onto = {}) final;
+  OperationPtr reduce_scatter_rows(Tensor out, Tensor in, std::vector<int64_t> rows) final;
   OperationPtr all_reduce(Tensor x) final;
   OperationPtr broadcast(Tensor x, int root) final;
   OperationPtr barrier() final;
@@ -33,12 +35,13 @@ class ExchangeCommunicator : public Communicator {
   ExchangeCommunicator(Allocator* scratch, int64_t max_message_bytes)
       : scratch_(scratch), max_message_bytes_(max_message_bytes) {}
 
-  virtual LinkClass link(int peer) const = 0;
   // Starts an exchange whose tensors have storage.
   virtual void start(std::shared_ptr<Exchange> exchange) = 0;
 
   Allocator* scratch() const { return scratch_; }
   int64_t max_message_bytes() const { return max_message_bytes_; }
+  // This rank's index in the list of a new group; throws unless the list is one.
+  int index_in_group(const std::vector<int>& ranks) const;
 
  private:
   Round new_round();
@@ -49,6 +52,8 @@ class ExchangeCommunicator : public Communicator {
   Round gather_round(const Tensor& out, const std::vector<int64_t>& begins, const std::vector<int64_t>& counts);
   Round reduce_round(Tensor out, const Tensor& in, const Tensor& onto, const std::vector<int64_t>& begins,
                      const std::vector<int64_t>& counts, std::vector<Tensor>& buffers);
+  OperationPtr gather(const Tensor& out, const std::vector<int64_t>& counts, const Tensor& piece);
+  OperationPtr reduce(const Tensor& out, const Tensor& in, const Tensor& onto, const std::vector<int64_t>& counts);
   OperationPtr all_reduce_in_one_round(Tensor x);
   OperationPtr post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device);
 

@@ -1,6 +1,8 @@
 // parallel/mpi_communicator.cpp: who is in the group, and on which machine.
 #include "parallel/mpi_communicator.h"
 
+#include <algorithm>
+
 namespace shoal {
 
 MpiCommunicator::MpiCommunicator(std::shared_ptr<const MpiGroup> group, int node, std::shared_ptr<MpiProgress> progress,
@@ -13,18 +15,16 @@ MpiCommunicator::MpiCommunicator(std::shared_ptr<const MpiGroup> group, int node
   check_mpi(MPI_Allgather(&node, 1, MPI_INT, nodes_.data(), 1, MPI_INT, group_->comm()), "MPI_Allgather");
 }
 
-std::unique_ptr<Communicator> MpiCommunicator::split(int color, int key) {
-  SHOAL_CHECK(color >= 0, "color {}", color);
+std::unique_ptr<Communicator> MpiCommunicator::group(const std::vector<int>& ranks) {
+  const int index = index_in_group(ranks);
   MPI_Comm part = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split(group_->comm(), color, key, &part), "MPI_Comm_split");
-  return std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(part), nodes_[static_cast<size_t>(rank_)],
-                                           progress_, *scratch(), max_message_bytes());
-}
-
-LinkClass MpiCommunicator::link(int peer) const {
-  if (peer == rank_) return LinkClass::kSelf;
-  const bool same_node = nodes_[static_cast<size_t>(peer)] == nodes_[static_cast<size_t>(rank_)];
-  return same_node ? LinkClass::kIntraNode : LinkClass::kInterNode;
+  check_mpi(MPI_Comm_split(group_->comm(), *std::ranges::min_element(ranks), index, &part), "MPI_Comm_split");
+  auto made = std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(part), node(rank_), progress_, *scratch(),
+                                                max_message_bytes());
+  SHOAL_CHECK(made->size() == static_cast<int>(ranks.size()) && made->rank() == index,
+              "rank {} of a group of {} was expected, {} of {} came: lists of ranks differ", index, ranks.size(),
+              made->rank(), made->size());
+  return made;
 }
 
 void MpiCommunicator::start(std::shared_ptr<Exchange> exchange) { progress_->post(std::move(exchange), group_); }

@@ -17,10 +17,10 @@ class MpiCommunicator final : public ExchangeCommunicator {
 
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(nodes_.size()); }
-  std::unique_ptr<Communicator> split(int color, int key) override;
+  int node(int rank) const override { return nodes_[static_cast<size_t>(rank)]; }
+  std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
 
  protected:
-  LinkClass link(int peer) const override;
   void start(std::shared_ptr<Exchange> exchange) override;
 
  private:

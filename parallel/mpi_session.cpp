@@ -66,10 +66,11 @@ MpiSession::~MpiSession() {
 std::unique_ptr<Communicator> MpiSession::world(Allocator& scratch, const WorldOptions& options) {
   SHOAL_CHECK(options.ranks_per_node >= 0 && options.max_message_bytes > 0);
   if (size_ == 1) return std::make_unique<SelfCommunicator>();
-  MPI_Comm copy = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &copy), "MPI_Comm_dup");
   const int node = options.ranks_per_node > 0 ? rank_ / options.ranks_per_node : node_;
-  return std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(copy), node, progress_, scratch,
+  // By node, then by rank; rank 0 is on the lowest node.
+  MPI_Comm ordered = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split(MPI_COMM_WORLD, 0, node, &ordered), "MPI_Comm_split");
+  return std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(ordered), node, progress_, scratch,
                                            options.max_message_bytes);
 }
 

@@ -42,7 +42,9 @@ class MpiSession {
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
 
-  // Collective. All ranks; a group of one without a launcher. `scratch` and this session must outlive it.
+  // Collective. All ranks, those of one machine next to each other however the launcher dealt them out, rank 0 first
+  // (so that meshes can be laid out along machines: rank() there may be another than here); a group of one without a
+  // launcher. `scratch` and this session must outlive it.
   std::unique_ptr<Communicator> world(Allocator& scratch, const WorldOptions& options = {});
 
   // Ends the whole job within about a second, with exit code `code` and the message on stderr: once, when every rank

@@ -9,8 +9,12 @@
 
 namespace shoal {
 
-// out[i] = ((pieces[0][i] + pieces[1][i]) + pieces[2][i]) + …   `count` elements of f64, f32, i64 or i32, in that type.
-// `out` may be any one of the pieces. One thread: it runs on the communication thread, beside a compute step.
+// All types but u8.
+constexpr bool is_summed(DType dtype) { return dtype != DType::kU8; }
+
+// out[i] = ((pieces[0][i] + pieces[1][i]) + pieces[2][i]) + …   `count` elements, in their own type; bf16 in f32,
+// rounded once at the end. `out` may be any one of the pieces. One thread: it runs on the communication thread, beside a compute
+// step.
 void ordered_sum(std::byte* out, const std::vector<const std::byte*>& pieces, int64_t count, DType dtype);
 
 }  // namespace shoal

@@ -129,13 +129,18 @@ MeshPlace ProcessMesh::place(int rank) const {
 }
 
 ProcessMesh::ProcessMesh(MeshSizes sizes, Communicator& world) : sizes_(resolve(sizes, world.size())), world_(world) {
-  // Ranks that differ in one coordinate only form a group: its color is their lowest rank.
+  // Ranks that differ in one coordinate only form a group.
   const int rank = world.rank();
   const MeshPlace here = place(rank);
   const int data_stride = sizes_.context * sizes_.tensor;
   const int expert_data_stride = sizes_.expert * sizes_.expert_tensor;
-  data_ = world.split(rank - here.data * data_stride, here.data);
-  expert_data_ = world.split(rank - here.expert_data * expert_data_stride, here.expert_data);
+  const auto group = [&](int coordinate, int size, int stride) {
+    std::vector<int> ranks;
+    for (int i = 0; i < size; ++i) ranks.push_back(rank + (i - coordinate) * stride);
+    return world.group(ranks);
+  };
+  data_ = group(here.data, sizes_.data, data_stride);
+  expert_data_ = group(here.expert_data, expert_data_size(), expert_data_stride);
 }
 
 std::string ProcessMesh::describe() const {

@@ -3,12 +3,10 @@
 
 namespace shoal {
 
-std::unique_ptr<Communicator> SelfCommunicator::split(int color, int /*key*/) {
-  SHOAL_CHECK(color >= 0, "color {}", color);
+std::unique_ptr<Communicator> SelfCommunicator::group(const std::vector<int>& ranks) {
+  index_in_group(ranks);
   return std::make_unique<SelfCommunicator>();
 }
-
-LinkClass SelfCommunicator::link(int /*peer*/) const { return LinkClass::kSelf; }
 
 void SelfCommunicator::start(std::shared_ptr<Exchange> exchange) {
   do {

@@ -11,10 +11,10 @@ class SelfCommunicator final : public ExchangeCommunicator {
 
   int rank() const override { return 0; }
   int size() const override { return 1; }
-  std::unique_ptr<Communicator> split(int color, int key) override;
+  int node(int /*rank*/) const override { return 0; }
+  std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
 
  protected:
-  LinkClass link(int peer) const override;
   void start(std::shared_ptr<Exchange> exchange) override;
 };
 

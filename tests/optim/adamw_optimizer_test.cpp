@@ -9,6 +9,7 @@
 
 #include "parallel/mpi_session.h"
 #include "parallel/self_communicator.h"
+#include "parallel/simulated_communicator.h"
 #include "tests/optim/small_parameters.h"
 
 namespace shoal {
@@ -216,34 +217,12 @@ TEST_CASE("memory: no second copy of f32 weights, halved moments in bf16, the sa
   }
 }
 
-// A rank of a group that is never spoken to.
-class SilentGroup final : public Communicator {
- public:
-  SilentGroup(int rank, int size) : rank_(rank), size_(size) {}
-  int rank() const override { return rank_; }
-  int size() const override { return size_; }
-  OperationPtr all_to_all_rows(Tensor, std::vector<int64_t>, Tensor, std::vector<int64_t>) override {
-    return unheard();
-  }
-  OperationPtr all_gather(Tensor, Tensor) override { return unheard(); }
-  OperationPtr reduce_scatter(Tensor, Tensor, Tensor) override { return unheard(); }
-  OperationPtr all_reduce(Tensor) override { return unheard(); }
-  OperationPtr broadcast(Tensor, int) override { return unheard(); }
-  OperationPtr barrier() override { return unheard(); }
-  std::unique_ptr<Communicator> split(int, int) override { return nullptr; }
-  WireBytes bytes() const override { return {}; }
-
- private:
-  static OperationPtr unheard() { fail("nobody listens"); }
-  int rank_;
-  int size_;
-};
-
 TEST_CASE("decay segments cover every shard and change exactly with the rule") {
+  Allocator allocator(DeviceKind::kCpu);
   for (const int size : {1, 2, 3, 7}) {
     std::map<size_t, std::vector<int>> rules;  // bucket → rule of every element, over all ranks
     for (int rank = 0; rank < size; ++rank) {
-      SilentGroup group(rank, size);
+      SimulatedCommunicator group(rank, std::vector<int>(static_cast<size_t>(size)), allocator);
       SmallParameters model(group, DType::kF32);
       for (size_t b = 0; b < model.buckets->buckets().size(); ++b) {
         const Bucket& bucket = model.buckets->buckets()[b];

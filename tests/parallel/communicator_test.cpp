@@ -6,12 +6,13 @@
 
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <thread>
 
 #include "core/base/random.h"
 #include "parallel/mpi_session.h"
 #include "parallel/self_communicator.h"
-#include "tests/parallel/paper_group.h"
+#include "parallel/simulated_communicator.h"
 
 using Catch::Matchers::Contains;
 
@@ -378,22 +379,27 @@ TEST_CASE("every verb over MPI with messages cut into parts of 1001 bytes", "[mp
 TEST_CASE("every verb in split groups, the other groups busy meanwhile", "[mpi]") {
   MpiSession session;
   const auto world = session.world(cpu());
-  const auto group = world->split(world->rank() % 2, world->rank());
+  std::vector<int> like_me;
+  for (int rank = world->rank() % 2; rank < world->size(); rank += 2) like_me.push_back(rank);
+  const auto group = world->group(like_me);
   REQUIRE(group->size() == (world->size() + 1 - world->rank() % 2) / 2);
   check_all(*group);
 }
 
-TEST_CASE("split orders by key, then by rank; groups of a group too", "[mpi]") {
+TEST_CASE("a group is in the order given; groups of a group too", "[mpi]") {
   MpiSession session;
   const auto world = session.world(cpu());
-  const auto reversed = world->split(5, -world->rank());
+  std::vector<int> ranks(static_cast<size_t>(world->size()));
+  std::iota(ranks.rbegin(), ranks.rend(), 0);
+  const auto reversed = world->group(ranks);
   REQUIRE(reversed->size() == world->size());
   REQUIRE(reversed->rank() == world->size() - 1 - world->rank());
-  const auto alone = reversed->split(reversed->rank(), 0);
+  const auto alone = reversed->group({reversed->rank()});
   REQUIRE(alone->size() == 1);
   check_all_reduce(*alone);
-  REQUIRE(world->split(0, 0)->rank() == world->rank());
-  REQUIRE_THROWS_WITH(world->split(-1, 0), Contains("color -1"));
+  REQUIRE_THROWS_WITH(world->group({world->rank(), world->size()}), Contains("cannot be in a group of ranks"));
+  REQUIRE_THROWS_WITH(world->group({world->rank(), world->rank()}), Contains("cannot be in a group of ranks"));
+  REQUIRE_THROWS_WITH(world->group({}), Contains("cannot be in a group of ranks"));
 }
 
 TEST_CASE("links are told apart by machine, or as ranks_per_node pretends", "[mpi]") {
@@ -401,7 +407,9 @@ TEST_CASE("links are told apart by machine, or as ranks_per_node pretends", "[mp
   const int64_t peers = session.size() - 1;
   const auto sent = [&](int ranks_per_node) {
     const auto world = session.world(cpu(), {.ranks_per_node = ranks_per_node});
-    const auto half = world->split(0, world->rank());
+    std::vector<int> ranks(static_cast<size_t>(world->size()));
+    std::iota(ranks.begin(), ranks.end(), 0);
+    const auto half = world->group(ranks);
     const Tensor x = tensor_of(std::vector<float>{1, 2});
     wait(world->all_reduce(x));
     wait(half->all_reduce(x));
@@ -431,7 +439,7 @@ TEST_CASE("simulated tensors pass through a group of one, and one of many") {
   SelfCommunicator self;
   REQUIRE(play(self, simulated).total() == 0);
   REQUIRE(simulated.use().peak_bytes[static_cast<size_t>(MemoryKind::kWorkspace)] == 0);
-  PaperGroup group(5, 2048, &simulated);
+  SimulatedCommunicator group(5, std::vector<int>(2048), simulated);
   REQUIRE(play(group, simulated).total() > 0);
   REQUIRE(simulated.use().peak_bytes[static_cast<size_t>(MemoryKind::kWorkspace)] > 0);
   REQUIRE(simulated.use().total_now_bytes == 0);
@@ -474,7 +482,7 @@ TEST_CASE("ranks that disagree on a size get MPI's error where they wait", "[mpi
 TEST_CASE("what cannot be is refused before anything is sent") {
   SelfCommunicator one;
   Allocator allocator(DeviceKind::kSimulated);
-  PaperGroup group(1, 3, &allocator);
+  SimulatedCommunicator group(1, {0, 0, 0}, allocator);
   const auto make = [&](Shape shape, DType dtype = DType::kF32) {
     return Tensor::empty(shape, dtype, allocator, MemoryKind::kActivations);
   };
@@ -482,7 +490,7 @@ TEST_CASE("what cannot be is refused before anything is sent") {
   REQUIRE_THROWS_WITH(group.all_gather(make({10}), make({3})), Contains("3 ranks' pieces of [3] do not make [10]"));
   REQUIRE_THROWS_WITH(group.all_gather(make({9}), make({3}, DType::kBF16)), Contains("pieces of bf16 into f32"));
   REQUIRE_THROWS_WITH(group.reduce_scatter(make({3}), make({8})), Contains("[8] does not fall into 3 pieces of [3]"));
-  REQUIRE_THROWS_WITH(group.reduce_scatter(make({3}, DType::kBF16), make({9}, DType::kBF16)), Contains("sums of bf16"));
+  REQUIRE_THROWS_WITH(group.reduce_scatter(make({3}, DType::kU8), make({9}, DType::kU8)), Contains("sums of u8"));
   REQUIRE_THROWS_WITH(group.all_reduce(make({3}, DType::kU8)), Contains("not taken in u8"));
   REQUIRE_THROWS_WITH(group.broadcast(make({3}), 3), Contains("rank 3 of 3"));
   REQUIRE_THROWS_WITH(group.all_reduce(make({4, 4}).columns(0, 2)), Contains("a dense tensor is needed"));

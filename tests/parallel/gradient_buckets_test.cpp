@@ -9,7 +9,7 @@
 #include "kernels/reduce.h"
 #include "parallel/mpi_session.h"
 #include "parallel/self_communicator.h"
-#include "tests/parallel/paper_group.h"
+#include "parallel/simulated_communicator.h"
 
 using Catch::Matchers::Contains;
 
@@ -141,7 +141,7 @@ TEST_CASE("entries are aligned, do not overlap, and shards cover the bucket exac
   for (const int size : {1, 2, 3, 8}) {
     int64_t covered = 0;
     for (int rank = 0; rank < size; ++rank) {
-      PaperGroup group(rank, size);
+      SimulatedCommunicator group(rank, std::vector<int>(static_cast<size_t>(size)), allocator);
       Model model(allocator, group, DType::kBF16);
       const std::vector<Bucket>& buckets = model.buckets->buckets();
       REQUIRE(buckets.size() == one.buckets->buckets().size());
@@ -187,7 +187,7 @@ TEST_CASE("initial weights and masters do not depend on bucket size or ranks; ga
       const Bucket& bucket = reference.buckets->buckets()[b];
       std::vector<float> masters;
       for (int rank = 0; rank < 3; ++rank) {
-        PaperGroup group(rank, 3);
+        SimulatedCommunicator group(rank, {0, 0, 0}, allocator);
         Model model(allocator, group, compute);
         const Bucket& part = model.buckets->buckets()[b];
         const Tensor master = Tensor::empty({part.shard}, DType::kF32, allocator, MemoryKind::kOptimizer);
@@ -242,7 +242,7 @@ TEST_CASE("a gradient nobody wrote counts as zero, whatever the last step left t
 
 TEST_CASE("a step out of order is refused") {
   Allocator allocator(DeviceKind::kSimulated);
-  PaperGroup group(0, 2, &allocator);
+  SimulatedCommunicator group(0, {0, 0}, allocator);
   Model model(allocator, group, DType::kF32);
   Bucket& bucket = model.buckets->buckets()[1];
   model.buckets->post_reduction(bucket, model.stream);

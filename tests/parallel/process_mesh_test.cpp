@@ -5,7 +5,7 @@
 
 #include "parallel/mpi_session.h"
 #include "parallel/self_communicator.h"
-#include "tests/parallel/paper_group.h"
+#include "parallel/simulated_communicator.h"
 
 using Catch::Matchers::Contains;
 using Catch::Matchers::Equals;
@@ -69,7 +69,8 @@ TEST_CASE("axes that are not in this version are refused with a sentence that na
 }
 
 TEST_CASE("a mesh describes itself as a table") {
-  PaperGroup group(1, 3);
+  Allocator allocator(DeviceKind::kSimulated);
+  SimulatedCommunicator group(1, {0, 0, 0}, allocator);
   const ProcessMesh mesh({}, group);
   REQUIRE(mesh.sizes().data == 3);
   REQUIRE(mesh.expert_data_size() == 3);
@@ -78,7 +79,7 @@ TEST_CASE("a mesh describes itself as a table") {
           "   0        0               0\n"
           "   1        1               1\n"
           "   2        2               2\n");
-  PaperGroup many(0, 20);
+  SimulatedCommunicator many(0, std::vector<int>(20), allocator);
   REQUIRE_THAT(ProcessMesh({}, many).describe(), Contains("\n  15        15               15\n … and 4 more\n"));
   REQUIRE_THROWS_WITH(mesh.place(3), Contains("rank 3 of 3"));
 }
