@@ -43,6 +43,7 @@ class Exchange : public Operation {
   // arrived(). True: round() is now the next one. False: the exchange is complete. A local step's exception completes
   // it.
   const Round& round() const { return rounds_[current_]; }
+  int64_t last_tag() const { return rounds_.back().tag; }
   void posted();
   bool arrived();
   // Completes it; wait() rethrows `error` unless null. Buffers are released first, but held after an error: the

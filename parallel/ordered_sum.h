@@ -13,8 +13,8 @@ namespace shoal {
 constexpr bool is_summed(DType dtype) { return dtype != DType::kU8; }
 
 // out[i] = ((pieces[0][i] + pieces[1][i]) + pieces[2][i]) + …   `count` elements, in their own type; bf16 in f32,
-// rounded once at the end. `out` may be any one of the pieces. One thread: it runs on the communication thread, beside a compute
-// step.
+// rounded once at the end. `out` may be any one of the pieces. One thread: it runs on the communication thread, beside
+// a compute step.
 void ordered_sum(std::byte* out, const std::vector<const std::byte*>& pieces, int64_t count, DType dtype);
 
 }  // namespace shoal

@@ -1,0 +1,77 @@
+// parallel/thread_communicator.cpp: a thread a rank, and what it says to the hub.
+#include "parallel/thread_communicator.h"
+
+#include <thread>
+
+#include "core/base/openmp.h"
+#include "parallel/thread_hub.h"
+
+namespace shoal {
+
+namespace {
+
+class ThreadCommunicator final : public ExchangeCommunicator {
+ public:
+  ThreadCommunicator(std::shared_ptr<ThreadHub> hub, std::shared_ptr<const ThreadGroup> group, int rank,
+                     int ranks_per_node, Allocator& scratch, int64_t max_message_bytes)
+      : ExchangeCommunicator(&scratch, max_message_bytes),
+        hub_(std::move(hub)),
+        group_(std::move(group)),
+        rank_(rank),
+        ranks_per_node_(ranks_per_node) {}
+
+  int rank() const override { return rank_; }
+  int size() const override { return static_cast<int>(group_->threads.size()); }
+  int node(int rank) const override {
+    return ranks_per_node_ == 0 ? 0 : group_->threads[static_cast<size_t>(rank)] / ranks_per_node_;
+  }
+  std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override {
+    const int index = index_in_group(ranks);
+    auto made = hub_->form_group(*group_, num_groups_made_++, rank_, ranks);
+    return std::make_unique<ThreadCommunicator>(hub_, std::move(made), index, ranks_per_node_, *scratch(),
+                                                max_message_bytes());
+  }
+
+ protected:
+  void start(std::shared_ptr<Exchange> exchange) override { hub_->post(std::move(exchange), group_, rank_); }
+
+ private:
+  std::shared_ptr<ThreadHub> hub_;
+  std::shared_ptr<const ThreadGroup> group_;
+  int rank_;
+  int ranks_per_node_;
+  int64_t num_groups_made_ = 0;
+};
+
+}  // namespace
+
+void run_thread_ranks(int num_ranks, const ThreadRanksOptions& options,
+                      const std::function<void(Communicator& world, Allocator& allocator)>& body) {
+  SHOAL_CHECK(options.ranks_per_node >= 0 && options.max_message_bytes > 0);
+  const auto hub = std::make_shared<ThreadHub>(num_ranks);
+  std::vector<std::unique_ptr<Allocator>> allocators;
+  for (int rank = 0; rank < num_ranks; ++rank) allocators.push_back(std::make_unique<Allocator>(options.device));
+  const auto run = [&](int rank) {
+    omp_set_num_threads(1);
+    try {
+      Allocator& allocator = *allocators[static_cast<size_t>(rank)];
+      ThreadCommunicator world(hub, hub->world(), rank, options.ranks_per_node, allocator, options.max_message_bytes);
+      body(world, allocator);
+    } catch (const std::exception& error) {
+      hub->fail(fmt::format("rank {} failed: {}", rank, error.what()), std::current_exception());
+    } catch (...) {
+      hub->fail(fmt::format("rank {} failed", rank), std::current_exception());
+    }
+    hub->leave(rank);
+  };
+  std::vector<std::jthread> threads;
+  try {
+    for (int rank = 0; rank < num_ranks; ++rank) threads.emplace_back(run, rank);
+  } catch (const std::exception& error) {
+    hub->fail(fmt::format("rank {} could not be started: {}", threads.size(), error.what()), std::current_exception());
+  }
+  for (std::jthread& thread : threads) thread.join();
+  hub->rethrow();
+}
+
+}  // namespace shoal
