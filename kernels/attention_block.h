@@ -2,11 +2,10 @@
 // products.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstddef>
 
+#include "core/base/openmp.h"
 #include "kernels/attention_cpu.h"
 #include "kernels/register_tile.h"
 

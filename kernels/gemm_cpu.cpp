@@ -51,9 +51,13 @@ int64_t packed_bytes(DType dtype, int64_t n, int64_t k) {
 }  // namespace
 
 GemmBackend gemm_backend(DType dtype) {
-  static const bool fast_bf16 = onednn_has_fast_bf16(), stable_f32 = onednn_has_stable_f32();
   if (dtype == DType::kF64) return GemmBackend::kEigen;
+#ifdef SHOAL_REFERENCE_GEMMS
+  return GemmBackend::kTiled;
+#else
+  static const bool fast_bf16 = onednn_has_fast_bf16(), stable_f32 = onednn_has_stable_f32();
   return (dtype == DType::kBF16 ? fast_bf16 : stable_f32) ? GemmBackend::kOneDnn : GemmBackend::kTiled;
+#endif
 }
 
 void allocate_packed(PackedMatrix::Impl& packed, Allocator& allocator) {

@@ -1,13 +1,14 @@
 // kernels/gemm_onednn.cpp: oneDNN descriptors from products, and the cache.
 #include "kernels/gemm_onednn.h"
 
-#include <omp.h>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include <array>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+
+#include "core/base/openmp.h"
 
 namespace shoal {
 

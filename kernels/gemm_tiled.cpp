@@ -1,11 +1,10 @@
 // kernels/gemm_tiled.cpp: the register tile, the cache tile around it, and the tiles of all products dealt to threads.
 #include "kernels/gemm_tiled.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <vector>
 
+#include "core/base/openmp.h"
 #include "kernels/register_tile.h"
 
 namespace shoal {

@@ -1,10 +1,10 @@
 // kernels/grouped_gemm_cpu.cpp: experts' row runs as products; for oneDNN in sizes that repeat.
 #include "kernels/grouped_gemm_cpu.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
+
+#include "core/base/openmp.h"
 
 namespace shoal {
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # scripts/build.sh: configures with CMake and builds with Ninja.
 #
-# usage: scripts/build.sh [--debug | --sanitize] [--target NAME]...
+# usage: scripts/build.sh [--debug | --sanitize | --tsan] [--target NAME]...
 #
 #   (nothing)       Release, in build/
 #   --debug         no optimisation, in build-debug/
 #   --sanitize      AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
+#   --tsan          ThreadSanitizer, in build-tsan/: no OpenMP, our own matrix products
 #   --target NAME   only this target (shoal, kernels_tests, ...); may be repeated
 source "$(dirname "$0")/lib.sh"
 
@@ -16,6 +17,7 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --debug) folder=build-debug options=(-DCMAKE_BUILD_TYPE=Debug -DSHOAL_SANITIZE=) ;;
     --sanitize) folder=build-asan options=(-DCMAKE_BUILD_TYPE=Debug "-DSHOAL_SANITIZE=address,undefined") ;;
+    --tsan) folder=build-tsan options=(-DCMAKE_BUILD_TYPE=Debug -DSHOAL_SANITIZE=thread) ;;
     --target) [ $# -ge 2 ] || die "--target wants a name"; targets+=(--target "$2"); shift ;;
     -h | --help) show_help; exit 0 ;;
     *) die "unknown argument '$1' (see --help)" ;;

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # scripts/test.sh: set-up, build and the whole test suite.
 #
-# usage: scripts/test.sh [--sanitize] [--no-install]
+# usage: scripts/test.sh [--sanitize | --tsan] [--no-install]
 #
 #   --sanitize     build and test with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
+#   --tsan         build with ThreadSanitizer, in build-tsan/, and run the tests whose ranks are threads
 #   --no-install   skip the set-up (elsewhere than on Debian 12, or without root)
 source "$(dirname "$0")/lib.sh"
 
-folder=build build_options=() install=1
+folder=build build_options=() test_options=() install=1
 for argument in "$@"; do
   case "$argument" in
     --sanitize) folder=build-asan build_options=(--sanitize) ;;
+    --tsan) folder=build-tsan build_options=(--tsan --target thread_tests) test_options=(--label-regex threads) ;;
     --no-install) install=0 ;;
     -h | --help) show_help; exit 0 ;;
     *) die "unknown argument '$argument' (see --help)" ;;
@@ -29,5 +31,6 @@ step "Tests"
 # MPI: Open MPI unloads its plug-ins before the leak check, which then cannot name (or suppress) them; those tests set
 # detect_leaks=0 themselves.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
-ctest --test-dir "$folder" --output-on-failure --parallel "$(nproc)"
+ctest --test-dir "$folder" "${test_options[@]}" --output-on-failure --parallel "$(nproc)"

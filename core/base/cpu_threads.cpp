@@ -2,10 +2,11 @@
 #include "core/base/cpu_threads.h"
 
 #include <fmt/format.h>
-#include <omp.h>
 #include <sched.h>
 
 #include <algorithm>
+
+#include "core/base/openmp.h"
 
 namespace shoal {
 

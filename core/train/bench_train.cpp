@@ -2,11 +2,11 @@
 #include "core/train/bench_train.h"
 
 #include <nlohmann/json.hpp>
-#include <omp.h>
 
 #include <algorithm>
 #include <chrono>
 
+#include "core/base/openmp.h"
 #include "core/model/flops.h"
 #include "core/train/gemm_peak.h"
 #include "core/train/progress.h"

@@ -2,7 +2,6 @@
 #include "core/train/trainer.h"
 
 #include <fmt/format.h>
-#include <omp.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>

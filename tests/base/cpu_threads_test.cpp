@@ -2,11 +2,12 @@
 #include "core/base/cpu_threads.h"
 
 #include <catch2/catch.hpp>
-#include <omp.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <thread>
+
+#include "core/base/openmp.h"
 
 namespace shoal {
 

@@ -1,14 +1,13 @@
 // tests/kernels/op_test.h: what the tests of ops share: devices, random tensors, errors and numerical gradients.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <vector>
 
+#include "core/base/openmp.h"
 #include "core/base/random.h"
 #include "core/base/stream.h"
 

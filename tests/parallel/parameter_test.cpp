@@ -2,10 +2,10 @@
 #include "parallel/parameter.h"
 
 #include <catch2/catch.hpp>
-#include <omp.h>
 
 #include <cmath>
 
+#include "core/base/openmp.h"
 #include "core/base/random.h"
 #include "kernels/grouped_gemm.h"
 #include "parallel/gradient_buckets.h"
