@@ -136,8 +136,7 @@ TEST_CASE("threads that disagree on a size or on a group get an error where they
                                        [](Communicator& world, Allocator&) {
                                          world.group(world.rank() == 0 ? std::vector{0, 1} : std::vector{1, 2});
                                        }),
-                      Contains("ranks of one group must name the same ranks: rank 0 names 0, 1, rank 1 names 1, 2") ||
-                          Contains("rank 0 cannot be in a group"));
+                      Contains("ranks of one group must name the same ranks: rank 0 names 0, 1, rank 1 names 1, 2"));
   REQUIRE_THROWS_WITH(run_thread_ranks(0, {}, [](Communicator&, Allocator&) {}), Contains("0 ranks"));
 }
 
