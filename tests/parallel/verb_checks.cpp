@@ -40,7 +40,7 @@ void check_all_gather(Communicator& group) {
 // Rows of each rank: uneven, some none; in round 4 none at all.
 std::vector<int64_t> uneven_rows(int size, int round) {
   std::vector<int64_t> rows;
-  for (int rank = 0; rank < size; ++rank) rows.push_back(round == 4 ? 0 : (rank * 3 + round) % 4 * (1 + 40 * round));
+  for (int rank = 0; rank < size; ++rank) rows.push_back(round == 4 ? 0 : (rank * 3 + round) % 4 * (1 + 10 * round));
   return rows;
 }
 
@@ -165,9 +165,8 @@ void check_reduce_scatter_rows(Communicator& group) {
 // Rounds summed onto each other are one sum, in the order of rounds and ranks; in bf16 rounded after every round.
 template <class T>
 void reduces_onto(Communicator& group, int64_t n) {
-  const auto values = [&](int round, int rank) {
-    return values_of<T>(rank, n * group.size(), "onto" + std::to_string(round));
-  };
+  const auto name = [](int round) { return "onto" + std::to_string(round); };
+  const auto values = [&](int round, int rank) { return values_of<T>(rank, n * group.size(), name(round)); };
   const Tensor sum = tensor_of(std::vector<T>(static_cast<size_t>(n)));
   const Tensor last = tensor_of(values(2, group.rank()));
   const Tensor place = last.rows(n * group.rank(), n);
@@ -176,12 +175,12 @@ void reduces_onto(Communicator& group, int64_t n) {
   wait(group.reduce_scatter(place, last, sum));
   std::vector<T> expected = std::vector<T>(static_cast<size_t>(n));
   for (int round = 0; round < 3; ++round) {
+    const std::string test = name(round);
     std::vector<Arithmetic<T>> running(expected.size());
     for (size_t i = 0; i < running.size(); ++i) running[i] = load(expected[i]);
     for (int rank = 0; rank < group.size(); ++rank) {
-      const std::vector<T> theirs = values(round, rank);
       for (size_t i = 0; i < running.size(); ++i) {
-        const Arithmetic<T> added = load(theirs[static_cast<size_t>(n * group.rank()) + i]);
+        const Arithmetic<T> added = load(value_of<T>(rank, static_cast<size_t>(n * group.rank()) + i, test));
         running[i] = round == 0 && rank == 0 ? added : running[i] + added;
       }
     }
