@@ -1,6 +1,8 @@
 // kernels/topk.cpp: the router's public doors: checks, work, dispatch.
 #include "kernels/topk.h"
 
+#include <algorithm>
+
 #include "kernels/operands.h"
 #include "kernels/topk_cpu.h"
 
@@ -55,6 +57,27 @@ Work router_work(const char* op, double flops_per_score, const Tensor& scores, d
 }
 
 }  // namespace
+
+std::vector<int32_t> balanced_choices(int64_t first_row, int64_t rows, const RouterShape& s) {
+  check_shape(s);
+  const int64_t group_size = s.num_experts / s.num_groups;
+  const int64_t groups_used = std::min(s.topk_groups, s.topk);
+  std::vector<int32_t> experts;
+  experts.reserve(static_cast<size_t>(rows * s.topk));
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    // Groups in turn, and within a group its experts in turn, each time all groups had theirs.
+    for (int64_t g = 0; g < groups_used; ++g) {
+      const int64_t group = (row + g * s.num_groups / groups_used) % s.num_groups;
+      const int64_t slots = s.topk * (g + 1) / groups_used - s.topk * g / groups_used;
+      for (int64_t slot = 0; slot < slots; ++slot) {
+        const int64_t inside = (row / s.num_groups + slot * group_size / slots) % group_size;
+        experts.push_back(static_cast<int32_t>(group * group_size + inside));
+      }
+    }
+    std::sort(experts.end() - s.topk, experts.end());
+  }
+  return experts;
+}
 
 void router_scores(Tensor scores, const Tensor& logits, const RouterShape& shape, Stream& stream) {
   check_on(stream, scores, logits);

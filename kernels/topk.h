@@ -31,6 +31,10 @@ struct RouterShape {
   double route_scale = 1;
 };
 
+// Forced choices of rows [first_row, first_row + rows) of a step, ascending within a row: every expert gets the same
+// share, a row's experts lie as far apart as they can, within topk_groups groups. Row-major [rows, topk].
+std::vector<int32_t> balanced_choices(int64_t first_row, int64_t rows, const RouterShape& shape);
+
 void router_scores(Tensor scores, const Tensor& logits, const RouterShape& shape, Stream& stream);
 void router_choose(Tensor experts, const Tensor& scores, const Tensor& bias, const RouterShape& shape, Stream& stream);
 // Weights of choices already made (chosen, replayed or balanced).

@@ -8,7 +8,26 @@
 
 namespace shoal {
 
-Task<double> global_grad_norm(GradientBuckets& buckets, Lane& lane) {
+namespace {
+
+// Σ of one number a rank, ascending.
+Task<double> sum_over(Communicator& group, double mine, Lane& lane) {
+  if (group.size() == 1) co_return mine;
+  Stream& stream = lane.compute();
+  const Tensor all = stream.workspace({group.size()}, DType::kF64);
+  const Tensor place = all.rows(group.rank(), 1);
+  place.copy_from<double>({mine});
+  co_await lane.wire(group.all_gather(all, place));
+  const auto values =
+      read_to_host<double>(all, stream, [&] { return std::vector<double>(static_cast<size_t>(group.size()), mine); });
+  double total = 0;
+  for (const double value : values) total += value;
+  co_return total;
+}
+
+}  // namespace
+
+Task<double> global_grad_norm(GradientBuckets& buckets, const ProcessMesh& mesh, Lane& lane) {
   Stream& stream = lane.compute();
   std::vector<Tensor> sums;  // per bucket: Σ g² of every chunk of the whole bucket
   std::vector<OperationPtr> gathers;
@@ -23,19 +42,21 @@ Task<double> global_grad_norm(GradientBuckets& buckets, Lane& lane) {
     gathers.push_back(bucket.group->all_gather(all, piece));
     sums.push_back(all);
   }
-  double total = 0;
-  bool first = true;
+  double everywhere = 0, of_tensor = 0, of_experts = 0;
   for (size_t i = 0; i < sums.size(); ++i) {
     co_await lane.wire(gathers[i]);
-    const auto values = read_to_host<double>(sums[i], stream, [&] {
-      std::vector<double> substitute(static_cast<size_t>(sums[i].numel()), 0.0);
-      if (first && !substitute.empty()) substitute[0] = 1;
-      return substitute;
-    });
-    first = false;
+    const auto values = read_to_host<double>(
+        sums[i], stream, [&] { return std::vector<double>(static_cast<size_t>(sums[i].numel()), 0.0); });
+    const ParameterGroup kind = buckets.buckets()[i].kind;
+    double& total = kind == ParameterGroup::kExpert   ? of_experts
+                    : kind == ParameterGroup::kTensor ? of_tensor
+                                                      : everywhere;
     for (const double value : values) total += value;
   }
-  co_return std::sqrt(total);
+  of_tensor = co_await sum_over(mesh.tensor(), of_tensor, lane);
+  of_experts = co_await sum_over(mesh.expert_copy(), of_experts, lane);
+  if (stream.device() == DeviceKind::kSimulated) co_return 1;
+  co_return std::sqrt(everywhere + of_tensor + of_experts);
 }
 
 double clip_factor(double norm, double clip_norm) {

@@ -60,4 +60,9 @@ double learning_rate(const OptimConfig& config, int64_t step, int64_t total_step
                                           static_cast<double>(total_steps));
 }
 
+double mtp_loss_weight(const MtpConfig& config, int64_t step, int64_t steps) {
+  const bool early = static_cast<double>(step - 1) < config.final_fraction() * static_cast<double>(steps);
+  return early || !config.has_final_loss_weight() ? config.loss_weight() : config.final_loss_weight();
+}
+
 }  // namespace shoal

@@ -17,4 +17,7 @@ int64_t warmup_steps(const ScheduleConfig& schedule, int64_t total_steps);
 // ends. Every border scales with total_steps and falls on a whole step, so a shorter run keeps the shape.
 double learning_rate(const OptimConfig& config, int64_t step, int64_t total_steps);
 
+// The weight of multi-token prediction's loss in step `step` (1-based) of `steps`.
+double mtp_loss_weight(const MtpConfig& config, int64_t step, int64_t steps);
+
 }  // namespace shoal

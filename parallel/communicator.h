@@ -27,7 +27,8 @@ constexpr int kNumLinkClasses = 3;
 struct WireBytes {
   std::array<int64_t, kNumLinkClasses> payload{};   // f64, f32, bf16, u8
   std::array<int64_t, kNumLinkClasses> metadata{};  // i64, i32: row counts, expert ids
-  int64_t total() const { return payload[1] + payload[2] + metadata[1] + metadata[2]; }
+  int64_t metadata_total() const { return metadata[1] + metadata[2]; }
+  int64_t total() const { return payload[1] + payload[2] + metadata_total(); }
 };
 
 class Communicator {

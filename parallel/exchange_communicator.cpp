@@ -116,7 +116,15 @@ Tensor ExchangeCommunicator::scratch_for(int64_t pieces, int64_t count, const Te
 }
 
 OperationPtr ExchangeCommunicator::post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device) {
-  if (device == DeviceKind::kSimulated) return std::make_shared<SimulatedOperation>(std::move(buffers));
+  if (device == DeviceKind::kSimulated) {
+    std::array<int64_t, kNumLinkClasses> sent{};
+    for (size_t i = 0; i < sent.size(); ++i) {
+      sent[i] = bytes_.payload[i] - played_.payload[i] + bytes_.metadata[i] - played_.metadata[i];
+    }
+    played_ = bytes_;
+    play(sent);
+    return std::make_shared<SimulatedOperation>(std::move(buffers));
+  }
   const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers));
   start(exchange);
   return exchange;

@@ -37,6 +37,8 @@ class ExchangeCommunicator : public Communicator {
 
   // Starts an exchange whose tensors have storage.
   virtual void start(std::shared_ptr<Exchange> exchange) = 0;
+  // An operation without storage would have sent this: by link class, payload and metadata together.
+  virtual void play(const std::array<int64_t, kNumLinkClasses>& /*bytes*/) {}
 
   Allocator* scratch() const { return scratch_; }
   int64_t max_message_bytes() const { return max_message_bytes_; }
@@ -61,6 +63,7 @@ class ExchangeCommunicator : public Communicator {
   int64_t max_message_bytes_;
   int64_t next_tag_ = 0;
   WireBytes bytes_;
+  WireBytes played_;  // of bytes_, when play() was last told
 };
 
 }  // namespace shoal

@@ -2,8 +2,8 @@
 #include "parallel/gradient_buckets.h"
 
 #include <algorithm>
-#include <array>
-#include <optional>
+#include <map>
+#include <utility>
 
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
@@ -58,35 +58,36 @@ class ReductionOfUses : public Operation {
 
 }  // namespace
 
-GradientBuckets::GradientBuckets(ParameterStore& store, Communicator& dense_group, Communicator& expert_group,
-                                 DType compute, int64_t bucket_bytes, bool train, Allocator& allocator)
+GradientBuckets::GradientBuckets(ParameterStore& store, const ReplicaGroups& groups, DType compute,
+                                 int64_t bucket_bytes, bool train, Allocator& allocator)
     : allocator_(allocator) {
   SHOAL_CHECK(is_floating(compute), "weights in {}", name_of(compute));
   SHOAL_CHECK(bucket_bytes > 0, "buckets of {} bytes", bucket_bytes);
-  lay_out(store, dense_group, expert_group, compute, bucket_bytes);
+  lay_out(store, groups, compute, bucket_bytes);
   for (Bucket& bucket : buckets_) allocate(bucket, compute, train);
 }
 
-void GradientBuckets::lay_out(ParameterStore& store, Communicator& dense_group, Communicator& expert_group,
-                              DType compute, int64_t bucket_bytes) {
+void GradientBuckets::lay_out(ParameterStore& store, const ReplicaGroups& groups, DType compute, int64_t bucket_bytes) {
   // The bucket that still takes parameters, by group and by "computed in f32 though the rest is not".
-  std::array<std::array<std::optional<size_t>, 2>, 2> open;
+  std::map<std::pair<Communicator*, bool>, size_t> open;
   const int64_t capacity = bucket_bytes / size_of(DType::kF32);
   for (Parameter& parameter : store.parameters()) {
     const ParameterSpec& spec = parameter.spec();
     SHOAL_CHECK(!parameter.weight().defined(), "{} already has storage", spec.name);
-    const bool expert = spec.group == ParameterGroup::kExpert;
+    Communicator* const group = &groups.of(spec.group);
     const int64_t numel = round_up(spec.shape.numel(), kEntryAlignment);
     const bool alone = spec.num_uses > 1 || spec.grad_in_forward || numel > capacity;
-    auto& current = open[expert][weight_dtype(spec, compute) != compute];
-    const bool fits = !alone && current && buckets_[*current].padded + numel <= capacity;
+    const std::pair key{group, weight_dtype(spec, compute) != compute};
+    const auto current = open.find(key);
+    const bool fits = !alone && current != open.end() && buckets_[current->second].padded + numel <= capacity;
     if (!fits) {
       Bucket& fresh = buckets_.emplace_back();
-      fresh.group = expert ? &expert_group : &dense_group;
+      fresh.kind = spec.group;
+      fresh.group = group;
       fresh.grads_in_forward = spec.grad_in_forward;
-      if (!alone) current = buckets_.size() - 1;
+      if (!alone) open[key] = buckets_.size() - 1;
     }
-    Bucket& bucket = fits ? buckets_[*current] : buckets_.back();
+    Bucket& bucket = fits ? buckets_[current->second] : buckets_.back();
     bucket.entries.push_back({&parameter, bucket.padded});
     bucket.padded += numel;
   }
@@ -116,7 +117,9 @@ void GradientBuckets::allocate(Bucket& bucket, DType compute, bool train) {
     parameter.grads_.push_back(view(bucket.grads));
     for (const Tensor& grads : bucket.further_uses) parameter.grads_.push_back(view(grads));
     parameter.grad_written_.assign(parameter.grads_.size(), false);
-    parameter.grad_written_[0] = spec.use == ParameterUse::kPlain;  // fresh gradients are zero
+    for (int use = 0; spec.is_plain() && use < spec.num_plain_uses; ++use) {
+      parameter.grad_written_[static_cast<size_t>(use)] = true;  // fresh gradients are zero
+    }
   }
 }
 
@@ -156,9 +159,10 @@ void GradientBuckets::begin_anew(Bucket& bucket, Stream& stream) {
   for (const BucketEntry& entry : bucket.entries) {
     Parameter& parameter = *entry.parameter;
     parameter.grad_written_.assign(parameter.grads_.size(), false);
-    if (parameter.spec_.use != ParameterUse::kPlain) continue;
-    fill_zero(parameter.grads_[0], stream);
-    parameter.grad_written_[0] = true;
+    for (int use = 0; parameter.spec_.is_plain() && use < parameter.spec_.num_plain_uses; ++use) {
+      fill_zero(parameter.grads_[static_cast<size_t>(use)], stream);
+      parameter.grad_written_[static_cast<size_t>(use)] = true;
+    }
   }
 }
 

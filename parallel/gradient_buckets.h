@@ -13,7 +13,8 @@
 //
 // Microbatches are dealt to ranks in rounds (core/train/microbatches.h). Reduced once a step, gradients are each rank's
 // sum over its microbatches, summed over ranks. Reduced after each round (post_partial_reduction), they are the sum
-// over all microbatches in their global order, bitwise the same on any number of ranks, for as many times the traffic.
+// over all microbatches in their global order, bitwise the same on any number of data ranks, for as many times the
+// traffic.
 #pragma once
 
 #include <memory>
@@ -23,6 +24,18 @@
 #include "parallel/parameter_store.h"
 
 namespace shoal {
+
+// The ranks that hold the same values, by kind of parameter. Two kinds that share a communicator share buckets.
+struct ReplicaGroups {
+  Communicator& every_rank;
+  Communicator& tensor;
+  Communicator& expert;
+
+  Communicator& of(ParameterGroup group) const {
+    if (group == ParameterGroup::kExpert) return expert;
+    return group == ParameterGroup::kTensor ? tensor : every_rank;
+  }
+};
 
 // Every entry begins at a multiple of 64 bytes, in bf16 too.
 constexpr int64_t kEntryAlignment = 32;
@@ -34,7 +47,8 @@ struct BucketEntry {
 
 struct Bucket {
   std::vector<BucketEntry> entries;
-  Communicator* group = nullptr;  // ranks that share these parameters
+  ParameterGroup kind = ParameterGroup::kEveryRank;
+  Communicator* group = nullptr;  // ranks that hold the same values of these parameters
   bool grads_in_forward = false;  // ParameterSpec::grad_in_forward
   int64_t padded = 0;
   int64_t shard = 0;                 // padded / group size
@@ -52,10 +66,10 @@ struct Bucket {
 
 class GradientBuckets {
  public:
-  // Gives every parameter of the store its views; the store and both groups must outlive this. `train` false: no
+  // Gives every parameter of the store its views; the store and the groups must outlive this. `train` false: no
   // gradients, and weights packed for forward only (generation, evaluation).
-  GradientBuckets(ParameterStore& store, Communicator& dense_group, Communicator& expert_group, DType compute,
-                  int64_t bucket_bytes, bool train, Allocator& allocator);
+  GradientBuckets(ParameterStore& store, const ReplicaGroups& groups, DType compute, int64_t bucket_bytes, bool train,
+                  Allocator& allocator);
   GradientBuckets(const GradientBuckets&) = delete;
   GradientBuckets& operator=(const GradientBuckets&) = delete;
 
@@ -87,8 +101,7 @@ class GradientBuckets {
   void wait_for_weights();
 
  private:
-  void lay_out(ParameterStore& store, Communicator& dense_group, Communicator& expert_group, DType compute,
-               int64_t bucket_bytes);
+  void lay_out(ParameterStore& store, const ReplicaGroups& groups, DType compute, int64_t bucket_bytes);
   void allocate(Bucket& bucket, DType compute, bool train);
   void begin_anew(Bucket& bucket, Stream& stream);
   std::vector<Tensor> gradients_of_uses(Bucket& bucket, Stream& stream);

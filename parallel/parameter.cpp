@@ -7,7 +7,7 @@
 namespace shoal {
 
 bool Parameter::is_packed_as_matrix() const {
-  return spec_.use == ParameterUse::kMatrix || (spec_.use == ParameterUse::kPlain && spec_.num_uses > 1);
+  return spec_.use == ParameterUse::kMatrix || spec_.use == ParameterUse::kPlainAndMatrix;
 }
 
 void Parameter::check_settled() const {

@@ -12,29 +12,40 @@
 #include "core/base/lane.h"
 #include "core/base/tensor.h"
 #include "kernels/gemm.h"
+#include "parallel/sharding.h"
 
 namespace shoal {
 
-// Over which ranks a parameter is replicated, and so where its gradient is summed (process_mesh.h).
-enum class ParameterGroup { kDense, kExpert };
+// Which ranks hold the same values of a parameter: over them its gradient is summed, and its optimizer state sharded
+// (process_mesh.h: replicas()).
+enum class ParameterGroup {
+  kEveryRank,  // norms, routers, low-rank projections: every rank sees other tokens
+  kTensor,     // split over the tensor ranks: those with the same tensor coordinate
+  kExpert,     // experts: those with the same expert and expert_tensor coordinates
+};
 
 enum class ParameterUse {
-  kMatrix,   // [out, in], read by GEMMs: packed once per version
-  kExperts,  // [local_experts, out, in], read by grouped GEMMs: packed once per version
-  kPlain,  // read as it is: norms, embedding tables. With num_uses > 1 a GEMM reads it too (tied head): packed as well
+  kMatrix,          // [out, in], read by GEMMs: packed once per version
+  kExperts,         // [local_experts, out, in], read by grouped GEMMs: packed once per version
+  kPlain,           // read as it is: norms, embedding tables
+  kPlainAndMatrix,  // an embedding table that a GEMM reads too (tied head): packed as well
 };
 
 struct ParameterSpec {
-  std::string name;  // "layers.3.attention.q": global, the same on every rank and layout
-  Shape shape;
+  std::string name;        // "layers.3.attention.q": global, the same on every rank and layout
+  Shape shape;             // of what this rank holds
+  Sharding sharding = {};  // where that lies in the global tensor; without dims: it is all of it
   ParameterUse use = ParameterUse::kMatrix;
-  ParameterGroup group = ParameterGroup::kDense;
+  ParameterGroup group = ParameterGroup::kEveryRank;
   double init_std = 0;           // normal with this deviation; 0: all ones (norm weights)
   bool decay = true;             // weight decay: off for norms
   bool always_f32 = false;       // computed in f32 whatever the compute dtype (the router)
-  int num_uses = 1;              // places that produce a gradient for it (tied head: 2)
+  int num_uses = 1;              // places that produce a gradient for it (tied head: 2; more with MTP)
+  int num_plain_uses = 1;        // kPlain…: the first so many of them only ever add to their gradient
   bool grad_in_forward = false;  // one of them already in a microbatch's forward (the head)
-  int64_t first_row = 0;         // global index of row 0: the first expert that this rank holds
+
+  bool is_plain() const { return use == ParameterUse::kPlain || use == ParameterUse::kPlainAndMatrix; }
+  Shape global_shape() const { return sharding.dims.empty() ? shape : sharding.global_shape(); }
 };
 
 class Parameter {
@@ -45,14 +56,14 @@ class Parameter {
   Task<void> ready(Lane& lane);
 
   const Tensor& weight() const { return weight_; }
-  const PackedMatrix& packed() const;                    // kMatrix, or kPlain used by a GEMM too
+  const PackedMatrix& packed() const;                    // kMatrix, kPlainAndMatrix
   std::span<const PackedMatrix> packed_experts() const;  // kExperts
 
   // The f32 (f64) gradient of one use: every use writes its own. They are summed in order of use after the sum over
   // ranks, so that microbatches add up in the same order on one rank and dealt to several.
   const Tensor& grad(int use = 0) const;
   // kOverwrites for the first GEMM into this use's gradient since its bucket began anew (a step, or a round),
-  // kAccumulates afterwards. The first use of a kPlain parameter is zeroed there and always accumulates.
+  // kAccumulates afterwards. The plain uses of a kPlain… parameter are zeroed there and always accumulate.
   Write next_grad_write(int use = 0);
 
   // Replaces the weights by `values` (as many elements, f64, f32 or bf16), rounded to the compute dtype. Every rank of

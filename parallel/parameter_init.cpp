@@ -43,13 +43,17 @@ void draw_initial_values(Tensor out, const ParameterSpec& spec, int64_t begin, u
               spec.name, spec.shape);
   SHOAL_CHECK(out.contiguous(), "a dense tensor is needed");
   if (out.device() == DeviceKind::kSimulated || count == 0) return;
-  const int64_t first = spec.first_row * spec.shape.row_numel() + begin;
   const CounterRandom random(seed, stream_of("init/" + spec.name));
   dispatch_floating(out.dtype(), [&]<class T>(T) {
+    T* const values = out.data<T>();
     if (spec.init_std == 0) {
-      std::fill_n(out.data<T>(), count, static_cast<T>(1.0f));
+      std::fill_n(values, count, static_cast<T>(1.0f));
+    } else if (spec.sharding.dims.empty()) {
+      draw_normals(values, begin, count, spec.init_std, random);
     } else {
-      draw_normals(out.data<T>(), first, count, spec.init_std, random);
+      spec.sharding.for_each_run(begin, count, [&](int64_t local, int64_t global, int64_t run) {
+        draw_normals(values + (local - begin), global, run, spec.init_std, random);
+      });
     }
   });
 }

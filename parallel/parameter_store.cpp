@@ -11,11 +11,14 @@ void check_spec(const ParameterSpec& spec) {
   SHOAL_CHECK(!spec.name.empty(), "a parameter needs a name");
   SHOAL_CHECK(spec.num_uses >= 1, "{} has {} uses", spec.name, spec.num_uses);
   SHOAL_CHECK(spec.init_std >= 0, "{} has init_std {}", spec.name, spec.init_std);
-  SHOAL_CHECK(spec.first_row >= 0, "{} begins at row {}", spec.name, spec.first_row);
+  SHOAL_CHECK(!spec.is_plain() || (spec.num_plain_uses >= 1 && spec.num_plain_uses <= spec.num_uses),
+              "{} has {} plain uses of {}", spec.name, spec.num_plain_uses, spec.num_uses);
+  SHOAL_CHECK(spec.sharding.dims.empty() || spec.sharding.local_shape() == spec.shape, "{} holds {} in shape {}",
+              spec.name, spec.sharding.local_shape(), spec.shape);
   const int dims = spec.shape.dims();
   SHOAL_CHECK(spec.use != ParameterUse::kMatrix || dims == 2, "{} is a matrix of shape {}", spec.name, spec.shape);
   SHOAL_CHECK(spec.use != ParameterUse::kExperts || dims == 3, "{} holds experts in shape {}", spec.name, spec.shape);
-  SHOAL_CHECK(spec.use != ParameterUse::kPlain || spec.num_uses == 1 || dims == 2,
+  SHOAL_CHECK(spec.use != ParameterUse::kPlainAndMatrix || dims == 2,
               "{} of shape {} is shared with a GEMM, which reads [out, in]", spec.name, spec.shape);
 }
 

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <string_view>
+#include <map>
 #include <utility>
 #include <vector>
+
+#include "core/config/checker.h"
 
 namespace shoal {
 
@@ -65,9 +67,19 @@ void refuse_absent_axes(const MeshSizes& s) {
   refuse("island", s.island, "training on several islands");
   refuse("pipeline", s.pipeline, "pipeline parallelism");
   refuse("context", s.context, "context parallelism");
-  refuse("tensor", s.tensor, "tensor parallelism");
-  refuse("expert", s.expert, "expert parallelism");
-  refuse("expert_tensor", s.expert_tensor, "tensor parallelism inside experts");
+}
+
+void check_experts_fit(const MeshSizes& s) {
+  const std::vector<NamedSize> inner{{"expert", s.expert}, {"expert_tensor", s.expert_tensor}};
+  const std::vector<NamedSize> stage{{"data", s.data}, {"context", s.context}, {"tensor", s.tensor}};
+  const int64_t ranks = product(stage);
+  if (ranks % product(inner) == 0) return;
+  const std::string instead =
+      ranks % s.expert_tensor == 0
+          ? fmt::format("parallel.expert to {}", nearest_divisors(ranks / s.expert_tensor, s.expert))
+          : fmt::format("parallel.expert_tensor to {}", nearest_divisors(ranks, s.expert_tensor));
+  fail("{} does not divide {}, the ranks over which the experts are spread; set {}, or start {} ranks",
+       product_text(inner), product_text(stage), instead, nearest_multiples(product(inner), ranks));
 }
 
 }  // namespace
@@ -92,12 +104,7 @@ MeshSizes ProcessMesh::fit(MeshSizes s, int num_ranks) {
         num_ranks % step == 0 ? fmt::format("set parallel.data to {} or start", num_ranks / step) : "start";
     fail("{}, but {}; {} {}", product_text(dense), started(num_ranks), instead, product(dense));
   }
-  const std::vector<NamedSize> inner{{"expert", s.expert}, {"expert_tensor", s.expert_tensor}};
-  const std::vector<NamedSize> stage{{"data", s.data}, {"context", s.context}, {"tensor", s.tensor}};
-  if (product(stage) % product(inner) != 0) {
-    fail("{} does not divide {}, over which the experts are spread; set parallel.expert to a divisor",
-         product_text(inner), product_text(stage));
-  }
+  check_experts_fit(s);
   return s;
 }
 
@@ -128,52 +135,111 @@ MeshPlace ProcessMesh::place(int rank) const {
   return place;
 }
 
-ProcessMesh::ProcessMesh(MeshSizes sizes, Communicator& world) : sizes_(resolve(sizes, world.size())), world_(world) {
-  // Ranks that differ in one coordinate only form a group.
-  const int rank = world.rank();
-  const MeshPlace here = place(rank);
-  const int data_stride = sizes_.context * sizes_.tensor;
-  const int expert_data_stride = sizes_.expert * sizes_.expert_tensor;
-  const auto group = [&](int coordinate, int size, int stride) {
-    std::vector<int> ranks;
-    for (int i = 0; i < size; ++i) ranks.push_back(rank + (i - coordinate) * stride);
-    return world.group(ranks);
-  };
-  data_ = group(here.data, sizes_.data, data_stride);
-  expert_data_ = group(here.expert_data, expert_data_size(), expert_data_stride);
+ProcessMesh::Axis ProcessMesh::data_axis() const { return {sizes_.context * sizes_.tensor, sizes_.data}; }
+ProcessMesh::Axis ProcessMesh::tensor_axis() const { return {1, sizes_.tensor}; }
+ProcessMesh::Axis ProcessMesh::expert_data_axis() const {
+  return {sizes_.expert * sizes_.expert_tensor, expert_data_size()};
+}
+ProcessMesh::Axis ProcessMesh::expert_axis() const { return {sizes_.expert_tensor, sizes_.expert}; }
+ProcessMesh::Axis ProcessMesh::expert_tensor_axis() const { return {1, sizes_.expert_tensor}; }
+ProcessMesh::Axis ProcessMesh::expert_copy_axis() const { return {1, sizes_.expert * sizes_.expert_tensor}; }
+
+// Ranks that differ from `rank` in this axis only.
+std::vector<int> ProcessMesh::ranks_along(Axis axis, int rank) const {
+  const int first = rank - rank / axis.stride % axis.size * axis.stride;
+  std::vector<int> ranks;
+  for (int i = 0; i < axis.size; ++i) ranks.push_back(first + i * axis.stride);
+  return ranks;
 }
 
-std::string ProcessMesh::describe() const {
-  struct Column {
-    const char* title;
-    int size;
-    int MeshPlace::*coordinate;
+ProcessMesh::ProcessMesh(MeshSizes sizes, Communicator& world) : sizes_(resolve(sizes, world.size())), world_(world) {
+  check_nodes();
+  const auto group = [&](Axis axis) { return world_.group(ranks_along(axis, world_.rank())); };
+  data_ = group(data_axis());
+  tensor_ = group(tensor_axis());
+  expert_data_ = group(expert_data_axis());
+  expert_ = group(expert_axis());
+  expert_tensor_ = group(expert_tensor_axis());
+  expert_copy_ = group(expert_copy_axis());
+  split_expert_by_nodes();
+}
+
+namespace {
+
+// Blocks of `size` ranks lie on one node, or are made of whole nodes.
+void check_blocks(const char* axis, int size, const Communicator& world) {
+  std::map<int, int> ranks_on;  // each node
+  for (int rank = 0; rank < world.size(); ++rank) ++ranks_on[world.node(rank)];
+  for (int first = 0; first + size <= world.size(); first += size) {
+    std::map<int, int> in_block;
+    for (int rank = first; rank < first + size; ++rank) ++in_block[world.node(rank)];
+    const bool whole_nodes =
+        std::ranges::all_of(in_block, [&](const auto& node) { return ranks_on[node.first] == node.second; });
+    const bool even =
+        std::ranges::all_of(in_block, [&](const auto& node) { return node.second == in_block.begin()->second; });
+    if (in_block.size() == 1 || (whole_nodes && even)) continue;
+    const int node_size = ranks_on[world.node(first)];
+    fail(
+        "{0}({1}): ranks {2} to {3} would straddle {4} nodes ({5} ranks on the first of them); they talk at every "
+        "layer "
+        "and stay inside a node: set parallel.{0} to {6}, or start {7} ranks a node",
+        axis, size, first, first + size - 1, in_block.size(), node_size, nearest_divisors(node_size, size),
+        nearest_multiples(size, node_size));
+  }
+}
+
+}  // namespace
+
+void ProcessMesh::check_nodes() const {
+  check_blocks("tensor", sizes_.tensor, world_);
+  check_blocks("expert_tensor", sizes_.expert_tensor, world_);
+}
+
+// Collective: every rank decides alike for its own group, and all make as many groups.
+void ProcessMesh::split_expert_by_nodes() {
+  if (sizes_.expert == 1) return;
+  const auto by_node = [&](int rank) {
+    std::map<int, std::vector<int>> nodes;
+    for (const int member : ranks_along(expert_axis(), rank)) nodes[world_.node(member)].push_back(member);
+    return nodes;
   };
-  const std::vector<Column> all{{"island", sizes_.island, &MeshPlace::island},
-                                {"pipeline", sizes_.pipeline, &MeshPlace::pipeline},
-                                {"data", sizes_.data, &MeshPlace::data},
-                                {"context", sizes_.context, &MeshPlace::context},
-                                {"tensor", sizes_.tensor, &MeshPlace::tensor},
-                                {"expert_data", expert_data_size(), &MeshPlace::expert_data},
-                                {"expert", sizes_.expert, &MeshPlace::expert},
-                                {"expert_tensor", sizes_.expert_tensor, &MeshPlace::expert_tensor}};
-  std::vector<Column> shown;
-  std::ranges::copy_if(all, std::back_inserter(shown), [](const Column& column) {
-    return column.size > 1 || column.coordinate == &MeshPlace::data || column.coordinate == &MeshPlace::expert_data;
-  });
-  std::string text = "rank";
-  for (const Column& column : shown) text += fmt::format("  {}({})", column.title, column.size);
-  constexpr int kMostRows = 16;
-  for (int rank = 0; rank < std::min(world_.size(), kMostRows); ++rank) {
-    text += fmt::format("\n{:>4}", rank);
-    const MeshPlace here = place(rank);
-    for (const Column& column : shown) {
-      const size_t width = fmt::formatted_size("{}({})", column.title, column.size);
-      text += fmt::format("  {:>{}}", here.*column.coordinate, width);
+  // Any group that cannot be cut leaves all uncut: group() is called by every rank of the world or by none.
+  bool all_span = true;
+  for (int rank = 0; rank < world_.size(); ++rank) {
+    if (place(rank).expert != 0) continue;  // a group is told by its first rank
+    const auto nodes = by_node(rank);
+    const size_t each = nodes.begin()->second.size();
+    const bool even = std::ranges::all_of(nodes, [&](const auto& node) { return node.second.size() == each; });
+    expert_nodes_uneven_ = expert_nodes_uneven_ || !even;
+    all_span = all_span && nodes.size() > 1 && each > 1;
+  }
+  if (expert_nodes_uneven_ || !all_span) return;
+  std::vector<int> across;
+  const auto nodes = by_node(world_.rank());
+  const std::vector<int>& within = nodes.at(world_.node(world_.rank()));
+  const auto here = std::ranges::find(within, world_.rank()) - within.begin();
+  for (const auto& node : nodes) across.push_back(node.second[static_cast<size_t>(here)]);
+  std::ranges::sort(across);
+  expert_across_ = world_.group(across);
+  expert_within_ = world_.group(within);
+}
+
+ReplicaGroups ProcessMesh::replicas() const {
+  return {.every_rank = sizes_.tensor == 1 ? *data_ : world_, .tensor = *data_, .expert = *expert_data_};
+}
+
+WireBytes ProcessMesh::bytes() const {
+  WireBytes total = world_.bytes();
+  for (const auto* group :
+       {&data_, &tensor_, &expert_data_, &expert_, &expert_tensor_, &expert_copy_, &expert_across_, &expert_within_}) {
+    if (*group == nullptr) continue;
+    const WireBytes bytes = (*group)->bytes();
+    for (size_t i = 0; i < total.payload.size(); ++i) {
+      total.payload[i] += bytes.payload[i];
+      total.metadata[i] += bytes.metadata[i];
     }
   }
-  if (world_.size() > kMostRows) text += fmt::format("\n … and {} more", world_.size() - kMostRows);
-  return text + "\n";
+  return total;
 }
 
 }  // namespace shoal

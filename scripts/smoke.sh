@@ -70,6 +70,32 @@ set_mpirun 2
 build/shoal train "${configs[@]}" "${short[@]}" "run.dir=$folder/replayed" model.moe.routing=REPLAY
 build/shoal evaluate "$folder/replayed"
 
+step "Four ranks that split matrices and experts, on two pretended nodes"
+set_mpirun 4
+configs+=("$folder/sharded.textproto")
+cat >"$folder/sharded.textproto" <<END
+# sharded.textproto: with multi-token prediction, the experts' choices recorded.
+model { mtp { depth: 1 } moe { replay_file: "$folder/choices" } }
+train { steps: 4 sample_every: 4 validate_every: 2 check_replicas_every: 1 }
+parallel { gradient_reduction: EACH_STEP }
+run { threads: 1 }
+END
+sharded=(parallel.tensor=2 parallel.expert=4 parallel.ranks_per_node=2 model.moe.routing=REPLAY)
+build/shoal train "${configs[@]}" "run.dir=$folder/whole" >"$folder/whole.log" || die "one rank ended early: $(cat "$folder/whole.log")"
+build/shoal config "${configs[@]}" "${sharded[@]}" --ranks 4 | tail -n 12
+"${mpirun[@]}" build/shoal train "${configs[@]}" "${sharded[@]}" "run.dir=$folder/sharded"
+python3 - "$folder"/{whole,sharded}/metrics.jsonl <<'END'
+import json, sys
+one, four = ([(line["loss"], line["mtp_loss"], line["grad_norm"]) for line in map(json.loads, open(path)) if "loss" in line] for path in sys.argv[1:])
+worst = max(abs(a - b) / abs(a) for x, y in zip(one, four) for a, b in zip(x, y))
+if len(one) != 4 or len(four) != 4 or not worst < 1e-4:
+    sys.exit(f"smoke.sh: 1 rank and 4 that split the model report different numbers:\n  {one}\n  {four}")
+print(f"Losses and gradient norms of 4 steps agree with one rank's to {worst:.1e}.")
+END
+"${mpirun[@]}" build/shoal evaluate "$folder/sharded" --mesh tensor=2 expert=4
+build/shoal evaluate "$folder/sharded"
+"${mpirun[@]}" build/shoal bench comm --max-bytes 65536 --seconds 0.02
+
 step "What it left behind"
 cp "$folder/ngram.json" "$folder/run/ngram.json"
 scripts/quickstart_summary.py summary "$folder/run"

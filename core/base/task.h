@@ -3,8 +3,9 @@
 // Code that communicates returns Task<T>, reads top to bottom, and says `co_await` where the wire is (lane.h). A Task
 // starts when awaited and resumes its awaiter when done (symmetric transfer); an exception travels to the awaiter.
 //
-// gcc 12 miscompiles some co_await expressions (double destruction). Never `co_await` inside `?:` or braces; name every
-// aggregate and every lambda before the co_await. tests/base/task_test.cpp holds the patterns that are safe.
+// gcc 12 miscompiles some co_await expressions (double destruction). Never `co_await` inside `?:` or braces, and never
+// pass `c ? a : b` of class type in one; name every aggregate, every lambda and every choice before the co_await.
+// tests/base/task_test.cpp holds the patterns that are safe.
 #pragma once
 
 #include <coroutine>

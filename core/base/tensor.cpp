@@ -60,6 +60,13 @@ Tensor Tensor::reshape(Shape shape) const {
   return view;
 }
 
+Tensor Tensor::bits() const {
+  SHOAL_CHECK(dtype_ == DType::kF32 || dtype_ == DType::kF64, "bits of {}", name_of(dtype_));
+  Tensor view = *this;
+  view.dtype_ = dtype_ == DType::kF32 ? DType::kI32 : DType::kI64;
+  return view;
+}
+
 Tensor Tensor::operator[](int64_t index) const {
   SHOAL_CHECK(dims() >= 1 && index >= 0 && index < size(0), "index {} of {}", index, shape_);
   Tensor view = *this;

@@ -37,7 +37,7 @@ void run_train(const Options& options, MpiSession& session) {
   validate(loaded, ConfigUse::kStep);
   const Job job(session, loaded.config.parallel(), loaded.config.run().threads());
   const BenchTrain bench = bench_train(loaded.config, job.mesh(), job.allocator(),
-                                       resolve_compute(loaded.config.precision()), options.steps);
+                                       resolve_compute(loaded.config.precision(), job.world()), options.steps);
   if (job.speaks()) fmt::print("{}\n", options.json ? to_json(bench) : describe(bench));
 }
 
@@ -85,7 +85,7 @@ void run_gemm(const Options& options, MpiSession& session) {
 }  // namespace
 
 void add_bench_command(Command shoal, MpiSession& session) {
-  Command bench = shoal.subcommand("bench", "Measure this machine: GEMMs, or whole training steps.");
+  Command bench = shoal.subcommand("bench", "Measure this machine: GEMMs, communication, or whole training steps.");
 
   auto train_options = std::make_shared<Options>();
   Command train = bench.subcommand("train", kTrainDescription);
@@ -98,6 +98,8 @@ void add_bench_command(Command shoal, MpiSession& session) {
   Command gemm = bench.subcommand("gemm", "Time packed GEMMs of typical shapes on this rank's threads.");
   gemm.flag("--json", gemm_options->json, "A JSON array");
   gemm.action([gemm_options, &session] { run_gemm(*gemm_options, session); });
+
+  add_bench_comm_command(bench, session);
 }
 
 }  // namespace shoal

@@ -74,8 +74,9 @@ void Command::positional(const std::string& name, std::string& value, const std:
   option(name, value, help, Need::kRequired);
 }
 
-void Command::positional(const std::string& name, std::vector<std::string>& values, const std::string& help) {
-  option(name, values, help, Need::kRequired);
+void Command::positional(const std::string& name, std::vector<std::string>& values, const std::string& help,
+                         Need need) {
+  option(name, values, help, need);
 }
 
 void Command::option(const std::string& name, std::string& value, const std::string& help, Need need) {

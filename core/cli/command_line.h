@@ -36,9 +36,10 @@ class Command {
   // A command with subcommands runs one of them, and has no action of its own. The footer stands last in the help.
   Command subcommand(const std::string& name, const std::string& description, const std::string& footer = "");
 
-  // Words without a `--name`. Required.
+  // Words without a `--name`; at least one unless kOptional.
   void positional(const std::string& name, std::string& value, const std::string& help);
-  void positional(const std::string& name, std::vector<std::string>& values, const std::string& help);
+  void positional(const std::string& name, std::vector<std::string>& values, const std::string& help,
+                  Need need = Need::kRequired);
 
   // Names of options and flags include the dashes: "--data". A vector takes one or more words.
   void option(const std::string& name, std::string& value, const std::string& help, Need need = Need::kOptional);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "core/config/validate.h"
 #include "core/model/flops.h"
 #include "core/train/progress.h"
+#include "parallel/simulated_communicator.h"
 
 namespace shoal {
 namespace {
@@ -63,15 +65,22 @@ std::string describe_batch(const Config& config) {
                      format_count(tokens * train.steps()), format_count(train.steps()));
 }
 
+// The mesh as a table of comments.
 std::string describe_mesh(const ParallelConfig& parallel, int ranks) {
-  const MeshSizes sizes = ProcessMesh::resolve(mesh_sizes(parallel), ranks);
-  return fmt::format("# mesh           {} ranks: data {}\n", ranks, sizes.data);
+  Allocator paper(DeviceKind::kSimulated);
+  SimulatedCommunicator world(0, simulated_nodes(ranks, parallel.ranks_per_node()), paper);
+  const ProcessMesh mesh(mesh_sizes(parallel), world);
+  std::string text = fmt::format("# mesh           {} ranks\n", ranks);
+  std::istringstream table(mesh.describe());
+  for (std::string line; std::getline(table, line);) text += "#   " + line + "\n";
+  return text;
 }
 
 void print_config(const Options& options) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
-  validate(loaded, ConfigUse::kCount);
+  // A mesh to draw is one that the network splits over.
+  validate(loaded, options.ranks > 0 ? ConfigUse::kStep : ConfigUse::kCount);
   const Config& config = loaded.config;
   // Before anything is printed: a rank count that does not fit is an answer of its own.
   const std::string mesh = options.ranks > 0 ? describe_mesh(config.parallel(), options.ranks) : "";

@@ -16,6 +16,7 @@ namespace {
 struct Options {
   std::string model;
   std::vector<std::string> data;
+  std::vector<std::string> mesh;
   int64_t sequences = 0;
   bool json = false;
 };
@@ -27,7 +28,7 @@ constexpr const char* kDescription = R"(Evaluate a trained model: loss, perplexi
                                                       on tokens/x.bin and .idx, split over two ranks)";
 
 void run(const Options& options, MpiSession& mpi) {
-  FinalSession session(mpi, options.model);
+  FinalSession session(mpi, options.model, options.mesh);
   DataConfig data = session.config().data();
   if (!options.data.empty()) {
     data.clear_validation();
@@ -57,6 +58,8 @@ void add_evaluate_command(Command shoal, MpiSession& session) {
   Command command = shoal.subcommand("evaluate", kDescription);
   command.positional("model", options->model, "A run folder, or its final/");
   command.option("--data", options->data, "Token files without .bin/.idx; default: the run's validation data");
+  command.option("--mesh", options->mesh,
+                 "Axes to split the model over, where one rank cannot hold it: expert=4 tensor=2");
   command.option("--sequences", options->sequences, "At most this many sequences; 0: all", {.low = 0});
   command.flag("--json", options->json, "One JSON object");
   command.action([options, &session] { run(*options, session); });

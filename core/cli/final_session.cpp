@@ -7,8 +7,11 @@ namespace shoal {
 
 namespace {
 
-LoadedConfig load_final_config(const FinalModel& final_model) {
+LoadedConfig load_final_config(const FinalModel& final_model, const std::vector<std::string>& mesh) {
   LoadedConfig loaded = load_config({final_model.config_path().string()});
+  std::vector<std::string> overrides;
+  for (const std::string& axis : mesh) overrides.push_back("parallel." + axis);
+  *loaded.config.mutable_parallel() = parse_config("", "--mesh", overrides).config.parallel();
   validate(loaded, ConfigUse::kStep);
   return loaded;
 }
@@ -26,13 +29,13 @@ std::unique_ptr<Tokenizer> open_final_tokenizer(const FinalModel& final_model, c
 
 }  // namespace
 
-FinalSession::FinalSession(MpiSession& session, const std::string& path)
+FinalSession::FinalSession(MpiSession& session, const std::string& path, const std::vector<std::string>& mesh)
     : final_model_(path),
-      loaded_(load_final_config(final_model_)),
-      job_(session, ParallelConfig()),  // as many ranks as there are now, not as trained it
+      loaded_(load_final_config(final_model_, mesh)),
+      job_(session, loaded_.config.parallel()),
       tokenizer_(open_final_tokenizer(final_model_, loaded_.config)),
-      runtime_(loaded_.config.model(), job_.mesh().data(), job_.mesh().expert_data(), job_.allocator(),
-               {.compute = resolve_compute(loaded_.config.precision()),
+      runtime_(loaded_.config.model(), job_.mesh(), job_.allocator(),
+               {.compute = resolve_compute(loaded_.config.precision(), job_.world()),
                 .train = false,
                 .max_position = loaded_.config.data().seq_len()}) {
   runtime_.load(final_model_);

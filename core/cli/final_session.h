@@ -14,8 +14,9 @@ namespace shoal {
 
 class FinalSession {
  public:
-  // `path`: a run folder, or its final/. Collective.
-  FinalSession(MpiSession& session, const std::string& path);
+  // `path`: a run folder, or its final/. `mesh`: axes to split the model over ("tensor=2", "expert=4"), whatever it was
+  // trained with; none: every rank holds all of it. Collective.
+  FinalSession(MpiSession& session, const std::string& path, const std::vector<std::string>& mesh);
 
   const Config& config() const { return loaded_.config; }
   const Job& job() const { return job_; }

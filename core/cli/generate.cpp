@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/cli/commands.h"
 #include "core/cli/final_session.h"
@@ -13,6 +14,7 @@ namespace {
 
 struct Options {
   std::string model;
+  std::vector<std::string> mesh;
   std::string prompt;
   int64_t max_new_tokens = 128;
   double temperature = 0.8;
@@ -28,7 +30,7 @@ constexpr const char* kDescription = R"(Let a trained model write.
 Text appears as it is drawn. The same seed gives the same text.)";
 
 void run(const Options& options, MpiSession& mpi) {
-  FinalSession session(mpi, options.model);
+  FinalSession session(mpi, options.model, options.mesh);
   if (session.tokenizer() == nullptr) {
     fail("the model in '{}' has no tokenizer: train it with data.tokenizer set", options.model);
   }
@@ -53,6 +55,8 @@ void add_generate_command(Command shoal, MpiSession& session) {
   Command command = shoal.subcommand("generate", kDescription);
   command.positional("model", options->model, "A run folder, or its final/");
   command.option("--prompt", options->prompt, "How the text starts; empty: as a document does");
+  command.option("--mesh", options->mesh,
+                 "Axes to split the model over, where one rank cannot hold it: expert=4 tensor=2");
   command.option("--tokens", options->max_new_tokens, "Most tokens to write", {.low = 0});
   command.option("--temperature", options->temperature, "0: always the likeliest; 1: as the model believes",
                  {.low = 0});

@@ -14,9 +14,8 @@ namespace shoal {
 
 class Job {
  public:
-  // Collective. kSimulated: for a dry run.
-  Job(MpiSession& session, const ParallelConfig& parallel, int forced_threads = 0,
-      DeviceKind device = DeviceKind::kCpu);
+  // Collective.
+  Job(MpiSession& session, const ParallelConfig& parallel, int forced_threads = 0);
 
   const ProcessMesh& mesh() const { return *mesh_; }
   Communicator& world() const { return *world_; }

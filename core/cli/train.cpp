@@ -1,4 +1,7 @@
 // core/cli/train.cpp: `shoal train`: a run from config files.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +13,7 @@
 #include "core/config/validate.h"
 #include "core/train/rehearsal.h"
 #include "core/train/trainer.h"
+#include "parallel/simulated_communicator.h"
 
 namespace shoal {
 
@@ -18,12 +22,16 @@ namespace {
 struct Options {
   std::vector<std::string> arguments;
   bool dry_run = false;
+  int ranks = 0;
+  int rank = 0;
 };
 
 constexpr const char* kDescription = R"(Train a model.
 
   mpirun -np 2 --bind-to none shoal train configs/quickstart.textproto train.steps=60 run.dir=runs/a
   shoal train configs/small.textproto --dry-run
+  shoal train configs/models/deepseek_v3.textproto --dry-run --ranks 2048 --rank 1234 \
+      parallel.expert=64 parallel.ranks_per_node=8 train.global_batch=2048 train.microbatch=1
 
 Files are merged in order, later ones win; key=value sets one field. The run folder (run.dir) receives
 metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, and final/: the model, which
@@ -36,18 +44,43 @@ std::vector<std::string> command_line(const Options& options) {
   return words;
 }
 
+LinkSpeed link_speed(const LinkConfig& link) {
+  return {.bytes_per_s = link.gbit_per_s() * 1e9 / 8, .latency_s = link.latency_us() * 1e-6};
+}
+
+// One step on paper as rank `rank` of as many as there are `nodes`.
+void run_dry(const Config& config, int rank, const std::vector<int>& nodes) {
+  if (rank >= static_cast<int>(nodes.size())) fail("--rank {} of {} ranks: they count from 0", rank, nodes.size());
+  const ParallelConfig& parallel = config.parallel();
+  const auto wire = std::make_shared<SimulatedWire>();
+  wire->links = {link_speed(parallel.emulate().intra_node()), link_speed(parallel.emulate().inter_node())};
+  wire->ranks_on_node = static_cast<int>(std::ranges::count(nodes, nodes[static_cast<size_t>(rank)]));
+  Allocator paper(DeviceKind::kSimulated);
+  SimulatedCommunicator world(rank, nodes, paper, wire);
+  const ProcessMesh mesh(mesh_sizes(parallel), world);
+  DryRun result = dry_run(config, mesh, paper, resolve_compute(config.precision()));
+  result.busy_s[0] = wire->intra_node_s;
+  result.busy_s[1] = wire->inter_node_s;
+  fmt::print("{}", describe(result));
+}
+
 void run(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   validate(loaded, options.dry_run ? ConfigUse::kStep : ConfigUse::kTrain);
-  const Job job(session, loaded.config.parallel(), loaded.config.run().threads(),
-                options.dry_run ? DeviceKind::kSimulated : DeviceKind::kCpu);
   if (options.dry_run) {
-    const DType compute = resolve_compute(loaded.config.precision());
-    const DryRun result = dry_run(loaded.config, job.mesh(), job.allocator(), compute);
-    if (job.speaks()) fmt::print("{}", describe(result));
+    const ParallelConfig& parallel = loaded.config.parallel();
+    std::vector<int> nodes = simulated_nodes(options.ranks, parallel.ranks_per_node());
+    if (nodes.empty()) {  // the ranks that were started
+      Allocator allocator(DeviceKind::kCpu);
+      const auto world = session.world(allocator, {.ranks_per_node = parallel.ranks_per_node()});
+      for (int rank = 0; rank < world->size(); ++rank) nodes.push_back(world->node(rank));
+    }
+    if (session.rank() == 0) run_dry(loaded.config, options.rank, nodes);
     return;
   }
+  if (options.ranks > 0 || options.rank > 0) fail("--ranks and --rank belong to --dry-run; mpirun -np N starts ranks");
+  const Job job(session, loaded.config.parallel(), loaded.config.run().threads());
   Trainer trainer(
       loaded.config, job.mesh(), job.allocator(), job.threads(),
       {.config_text = effective_config_text(loaded, Origins::kOmit), .command_line = command_line(options)});
@@ -63,6 +96,10 @@ void add_train_command(Command shoal, MpiSession& session) {
   command.flag("--dry-run", options->dry_run,
                "Print parameters, FLOPs per token and memory by category, found by running one step without "
                "storage; train nothing");
+  command.option("--ranks", options->ranks,
+                 "With --dry-run: as one of this many ranks, parallel.ranks_per_node on each node",
+                 {.low = 0, .high = 1'000'000});
+  command.option("--rank", options->rank, "With --dry-run: as this one", {.low = 0});
   command.action([options, &session] { run(*options, session); });
 }
 

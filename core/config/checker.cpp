@@ -3,6 +3,7 @@
 
 #include <google/protobuf/descriptor.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -66,5 +67,13 @@ void Checker::size(const std::string& path, bool is_set, int64_t value, int64_t 
 }
 
 void check_finite(const Checker& checker, const Config& config) { check_finite_fields(checker, config, ""); }
+
+std::string nearest_divisors(int64_t size, int64_t wanted) {
+  int64_t below = std::min(size, wanted);
+  int64_t above = below;
+  while (size % below != 0) --below;
+  while (size % above != 0) ++above;
+  return below == above ? std::to_string(below) : fmt::format("{} or {}", below, above);
+}
 
 }  // namespace shoal

@@ -45,8 +45,17 @@ class Checker {
   const LoadedConfig& loaded_;
 };
 
+// The divisors of `size` next to `wanted`: "4 or 6".
+std::string nearest_divisors(int64_t size, int64_t wanted);
+
 // validate.cpp calls them in this order; each may rely on what those before it have checked.
 void check_finite(const Checker& checker, const Config& config);
 void check_model(const Checker& checker, const ModelConfig& model);
+
+// validate_parallel.cpp: sizes of axes and links; then, for a step, whether heads, widths and experts fall into as many
+// parts; and whether what shall be recomputed exists.
+void check_parallel(const Checker& checker, const ParallelConfig& parallel);
+void check_split(const Checker& checker, const Config& config);
+void check_recompute(const Checker& checker, const Config& config);
 
 }  // namespace shoal

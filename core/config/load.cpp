@@ -70,6 +70,17 @@ void merge_text(LoadedConfig& loaded, const std::string& text, const std::string
   }
 }
 
+void merge_overrides(LoadedConfig& loaded, const std::vector<std::string>& overrides) {
+  for (size_t i = 0; i < overrides.size(); ++i) {
+    const std::string origin = fmt::format("override {} ({})", i + 1, overrides[i]);
+    try {
+      merge(loaded, parse_override(overrides[i]), [&](const TextPlace&) { return origin; });
+    } catch (const Error& error) {
+      fail("{}: {}", origin, error.what());
+    }
+  }
+}
+
 }  // namespace
 
 std::string LoadedConfig::origin(const std::string& path) const {
@@ -86,9 +97,10 @@ std::string LoadedConfig::nearest_origin(const std::string& path) const {
   return {};
 }
 
-LoadedConfig parse_config(const std::string& text, const std::string& name) {
+LoadedConfig parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides) {
   LoadedConfig loaded;
   merge_text(loaded, text, name);
+  merge_overrides(loaded, overrides);
   return loaded;
 }
 
@@ -96,14 +108,7 @@ LoadedConfig load_config(const std::vector<std::string>& files, const std::vecto
   if (files.empty()) fail("no config file was given; expected at least one, such as configs/quickstart.textproto");
   LoadedConfig loaded;
   for (const std::string& file : files) merge_text(loaded, read_file(file), file);
-  for (size_t i = 0; i < overrides.size(); ++i) {
-    const std::string origin = fmt::format("override {} ({})", i + 1, overrides[i]);
-    try {
-      merge(loaded, parse_override(overrides[i]), [&](const TextPlace&) { return origin; });
-    } catch (const Error& error) {
-      fail("{}: {}", origin, error.what());
-    }
-  }
+  merge_overrides(loaded, overrides);
   return loaded;
 }
 

@@ -29,8 +29,9 @@ struct LoadedConfig {
 // field name for a typo and the values for an unknown enum value. Does not validate (validate.h).
 LoadedConfig load_config(const std::vector<std::string>& files, const std::vector<std::string>& overrides = {});
 
-// The same for one text, as if it were the file `name`.
-LoadedConfig parse_config(const std::string& text, const std::string& name);
+// The same for one text, as if it were the only file, `name`.
+LoadedConfig parse_config(const std::string& text, const std::string& name,
+                          const std::vector<std::string>& overrides = {});
 
 // A command line's `CONFIG... [key=value...]`, told apart: an override is a name, '=', and anything.
 struct ConfigArguments {

@@ -1,4 +1,4 @@
-// core/config/validate.cpp: everything but the network: data, batches, schedule, optimizer, mesh, run.
+// core/config/validate.cpp: everything but network and mesh: data, batches, schedule, optimizer, run.
 #include "core/config/validate.h"
 
 #include <algorithm>
@@ -11,7 +11,6 @@ namespace shoal {
 namespace {
 
 constexpr int64_t kMaxCount = 1'000'000'000'000;
-constexpr int32_t kMaxRanks = 1'000'000;
 // Rows of a microbatch are counted by int32.
 constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
 // Beyond it a step of a bf16 second moment is smaller than half of bf16's last place, and rounds away.
@@ -55,6 +54,7 @@ void check_train(const Checker& checker, const Config& config) {
   checker.in_range("train.ramp_fraction", train.ramp_fraction(), 0.0, 1.0, "a share of the steps");
   checker.in_range("train.validate_every", train.validate_every(), int64_t{0}, kMaxCount, "0: at start and end only");
   checker.in_range("train.validation_sequences", train.validation_sequences(), int64_t{0}, kMaxCount, "0: all of them");
+  checker.in_range("train.check_replicas_every", train.check_replicas_every(), int64_t{0}, kMaxCount, "0: never");
   checker.in_range("train.sample_every", train.sample_every(), int64_t{0}, kMaxCount, "0: no samples");
   checker.in_range("train.log_every", train.log_every(), int64_t{1}, kMaxCount,
                    "steps from one console line to the next");
@@ -76,14 +76,18 @@ void check_train(const Checker& checker, const Config& config) {
 // Rows of one microbatch, and of its routed copies, have 32-bit indices.
 void check_rows(const Checker& checker, const Config& config) {
   const int64_t sequences = std::min(config.train().microbatch(), config.train().global_batch());
-  const int64_t copies = config.model().has_moe() ? config.model().moe().topk() : 1;
+  // All tokens of a group may choose the experts of one rank.
+  const int64_t sources = int64_t{config.parallel().expert()} * config.parallel().expert_tensor();
+  const int64_t copies = config.model().has_moe() ? config.model().moe().topk() * sources : 1;
   const double rows = static_cast<double>(sequences) * static_cast<double>(config.data().seq_len());
   if (rows * static_cast<double>(copies) > kMaxRows) {
+    std::string copies_text;
+    if (copies > 1) copies_text = fmt::format(" * model.moe.topk ({})", config.model().moe().topk());
+    if (sources > 1) copies_text += fmt::format(" * {} ranks that may all send to one", sources);
     checker.refuse({"train.microbatch", "data.seq_len", "train.global_batch"},
                    "a microbatch of {} sequences * data.seq_len ({}){} = {:.3g} rows; at most {:.0f}:\n"
                    "  lower train.microbatch or data.seq_len",
-                   sequences, config.data().seq_len(), copies > 1 ? fmt::format(" * model.moe.topk ({})", copies) : "",
-                   rows * static_cast<double>(copies), kMaxRows);
+                   sequences, config.data().seq_len(), copies_text, rows * static_cast<double>(copies), kMaxRows);
   }
 }
 
@@ -145,20 +149,6 @@ void check_optim(const Checker& checker, const Config& config) {
   check_warmup(checker, config);
 }
 
-void check_parallel(const Checker& checker, const ParallelConfig& parallel) {
-  checker.in_range("parallel.data", int64_t{parallel.data()}, int64_t{0}, kMaxRanks, "0: the ranks left over");
-  const std::pair<const char*, int32_t> axes[] = {
-      {"tensor", parallel.tensor()},     {"expert", parallel.expert()},   {"expert_tensor", parallel.expert_tensor()},
-      {"pipeline", parallel.pipeline()}, {"context", parallel.context()}, {"island", parallel.island()}};
-  for (const auto& [name, size] : axes) {
-    checker.in_range(std::string("parallel.") + name, int64_t{size}, int64_t{1}, int64_t{kMaxRanks}, "1: no split");
-  }
-  checker.in_range("parallel.bucket_mib", parallel.bucket_mib(), int64_t{1}, int64_t{1'000'000},
-                   "MiB of gradients a message");
-  checker.in_range("parallel.ranks_per_node", int64_t{parallel.ranks_per_node()}, int64_t{0}, int64_t{kMaxRanks},
-                   "0: as MPI finds them");
-}
-
 void check_run(const Checker& checker, const Config& config) {
   checker.in_range("run.threads", int64_t{config.run().threads()}, int64_t{0}, int64_t{4096}, "0: by the CPUs at hand");
   if (config.run().dir().empty()) checker.refuse("run.dir", "run.dir is empty; name the folder of the run");
@@ -186,11 +176,13 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_run(checker, config);
   if (use == ConfigUse::kCount) return;
 
-  if (config.model().mtp().depth() > 0) {
-    checker.refuse("model.mtp.depth",
-                   "model.mtp.depth is {}: this version counts multi-token prediction but does not run it;\n"
-                   "  set model.mtp.depth=0",
-                   config.model().mtp().depth());
+  check_split(checker, config);
+  check_recompute(checker, config);
+  if (use == ConfigUse::kTrain && config.parallel().has_emulate()) {
+    checker.refuse(
+        "parallel.emulate",
+        "parallel.emulate describes links for `shoal train --dry-run`; a real run does not slow its links in "
+        "this version: remove it");
   }
   if (use == ConfigUse::kTrain && config.data().train_size() == 0) {
     checker.refuse("data", "data.train is empty; name the token files to train on, as `shoal tokenize` writes them");

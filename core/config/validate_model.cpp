@@ -224,6 +224,8 @@ void check_model(const Checker& checker, const ModelConfig& model) {
   checker.in_range("model.ffn", model.ffn(), int64_t{0}, kMaxWidth, "the inner width of dense blocks");
   checker.in_range("model.mtp.depth", model.mtp().depth(), int64_t{0}, int64_t{64}, "0: none");
   checker.at_least("model.mtp.loss_weight", model.mtp().loss_weight(), 0.0, "the weight beside the main loss");
+  checker.at_least("model.mtp.final_loss_weight", model.mtp().final_loss_weight(), 0.0, "the weight towards the end");
+  checker.in_range("model.mtp.final_fraction", model.mtp().final_fraction(), 0.0, 1.0, "a share of the steps");
   if (model.attention().kind() == AttentionConfig::MLA) {
     check_mla(checker, model.attention());
   } else {

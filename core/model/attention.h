@@ -1,4 +1,7 @@
 // core/model/attention.h: what every attention layer offers a block.
+//
+// With tensor parallelism heads are split over the tensor ranks: `mine` are this rank's rows between layers, `rows` all
+// of the microbatch's, as attention sees them, and `heads` the ones this rank holds (parallel/tensor_parallel.h).
 #pragma once
 
 #include <memory>
@@ -10,9 +13,9 @@
 
 namespace shoal {
 
-// Kept from forward for backward. rows = tokens of the microbatch.
+// Kept from forward for backward.
 struct GqaSaved {
-  Tensor x;     // [rows, hidden] the layer's input
+  Tensor x;     // [mine, hidden] the layer's input
   Tensor qkv;   // [rows, (heads + 2 kv_heads) * head_dim]; rotated in place when there is no q/k norm
   Tensor q, k;  // rotated, normalised copies; undefined without q/k norm
   NormSaved q_norm, k_norm;
@@ -21,13 +24,13 @@ struct GqaSaved {
 };
 
 struct MlaSaved {
-  Tensor x;                // [rows, hidden]
-  Tensor q_a, q_a_normed;  // [rows, q_lora_rank]; undefined without q low-rank
+  Tensor x;                // [mine, hidden]
+  Tensor q_a, q_a_normed;  // [mine, q_lora_rank]; undefined without q low-rank
   NormSaved q_a_norm;
-  Tensor q;            // [rows, heads * qk_dim], rotated
-  Tensor kv_a;         // [rows, kv_lora_rank + rope_dim], rope part rotated
-  Tensor kv_a_normed;  // [rows, kv_lora_rank]
+  Tensor kv_a;         // [mine, kv_lora_rank + rope_dim], rope part rotated
+  Tensor kv_a_normed;  // [mine, kv_lora_rank]
   NormSaved kv_a_norm;
+  Tensor q;            // [rows, heads * qk_dim], rotated
   Tensor k, v;         // [rows, heads * qk_dim], [rows, heads * v_dim]
   Tensor out;          // [rows, heads * v_dim]
   Tensor log_sum_exp;  // [heads, rows]
@@ -38,10 +41,16 @@ using AttentionSaved = std::variant<std::monostate, GqaSaved, MlaSaved>;
 class Attention {
  public:
   virtual ~Attention() = default;
-  // x [rows, hidden], normalised → [rows, hidden].
+  // x [mine, hidden], normalised → [mine, hidden].
   virtual Task<Tensor> forward(Tensor x, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const = 0;
-  // d_out [rows, hidden] → d_x [rows, hidden]. Frees what `saved` holds.
+  // d_out [mine, hidden] → d_x [mine, hidden]. Frees what `saved` holds.
   virtual Task<Tensor> backward(Tensor d_out, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const = 0;
 };
+
+// The layer's input, to be dropped after forward (undefined) and put back before backward.
+inline void set_input(AttentionSaved& saved, Tensor x) {
+  if (auto* gqa = std::get_if<GqaSaved>(&saved)) gqa->x = std::move(x);
+  if (auto* mla = std::get_if<MlaSaved>(&saved)) mla->x = std::move(x);
+}
 
 }  // namespace shoal

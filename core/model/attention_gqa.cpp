@@ -7,11 +7,14 @@ namespace shoal {
 
 namespace {
 
-AttentionShape shape_of(const ModelConfig& model) {
+AttentionShape shape_of(const ModelConfig& model, int tensor) {
   const AttentionConfig& config = model.attention();
   const int64_t head_dim = config.head_dim() > 0 ? config.head_dim() : model.hidden() / config.heads();
-  return {.heads = config.heads(),
-          .kv_heads = config.kv_heads() > 0 ? config.kv_heads() : config.heads(),
+  const int64_t kv_heads = config.kv_heads() > 0 ? config.kv_heads() : config.heads();
+  SHOAL_CHECK(config.heads() % tensor == 0 && kv_heads % tensor == 0, "{} heads, {} kv heads on {} ranks",
+              config.heads(), kv_heads, tensor);
+  return {.heads = config.heads() / tensor,
+          .kv_heads = kv_heads / tensor,
           .qk_dim = head_dim,
           .v_dim = head_dim,
           .scale = 1 / std::sqrt(static_cast<double>(head_dim))};
@@ -20,17 +23,25 @@ AttentionShape shape_of(const ModelConfig& model) {
 }  // namespace
 
 AttentionGqa::AttentionGqa(const ModelContext& context, const std::string& prefix)
-    : shape_(shape_of(context.config)),
-      qkv_(context.store, prefix + "qkv", (shape_.heads + 2 * shape_.kv_heads) * shape_.qk_dim, context.config.hidden(),
-           context.init_std()),
+    : tensor_(context.tensor()),
+      shape_(shape_of(context.config, tensor_.size())),
+      qkv_(context.store, prefix + "qkv",
+           tensor_.part({tensor_.size() * q_width(), tensor_.size() * kv_width(), tensor_.size() * kv_width()}),
+           context.config.hidden(), context.init_std()),
       rope_(context.config.attention().rope(), shape_.qk_dim, context.max_position, context.compute, context.allocator),
-      out_(context.store, prefix + "out", context.config.hidden(), q_width(), context.residual_init_std()) {
+      out_(context.store, prefix + "out", context.config.hidden(), tensor_.part({tensor_.size() * q_width()}),
+           context.residual_init_std()) {
   shape_.scale *= rope_.softmax_factor;
   const AttentionConfig::QkNorm kind = context.config.attention().qk_norm();
   if (kind != AttentionConfig::NONE) {
-    const bool per_head = kind == AttentionConfig::PER_HEAD;
-    q_norm_.emplace(context.store, prefix + "q_norm", per_head ? shape_.qk_dim : q_width(), context.config.norm_eps());
-    k_norm_.emplace(context.store, prefix + "k_norm", per_head ? shape_.qk_dim : kv_width(), context.config.norm_eps());
+    const double eps = context.config.norm_eps();
+    if (kind == AttentionConfig::PER_HEAD) {
+      q_norm_.emplace(context.store, prefix + "q_norm", shape_.qk_dim, eps);
+      k_norm_.emplace(context.store, prefix + "k_norm", shape_.qk_dim, eps);
+    } else {
+      q_norm_.emplace(context.store, prefix + "q_norm", tensor_.part({tensor_.size() * q_width()}), eps, tensor_);
+      k_norm_.emplace(context.store, prefix + "k_norm", tensor_.part({tensor_.size() * kv_width()}), eps, tensor_);
+    }
   }
 }
 
@@ -42,7 +53,8 @@ Task<Tensor> AttentionGqa::forward(Tensor x, const Microbatch& batch, AttentionS
   GqaSaved& s = saved.emplace<GqaSaved>();
   Stream& stream = lane.compute();
   s.x = x;
-  s.qkv = co_await qkv_.forward(x, lane);
+  x = co_await tensor_.gather(std::move(x), batch.rows(), lane);
+  s.qkv = co_await qkv_.forward(std::move(x), lane);
   Tensor q = s.qkv.columns(0, q_width());
   Tensor k = s.qkv.columns(q_width(), kv_width());
   const Tensor v = s.qkv.columns(q_width() + kv_width(), kv_width());
@@ -55,16 +67,17 @@ Task<Tensor> AttentionGqa::forward(Tensor x, const Microbatch& batch, AttentionS
   rope_forward(q, batch.positions, rope_.table, rope_shape(shape_.heads), stream);
   rope_forward(k, batch.positions, rope_.table, rope_shape(shape_.kv_heads), stream);
 
-  s.out = stream.activation({x.size(0), q_width()}, x.dtype());
-  s.log_sum_exp = stream.activation({shape_.heads, x.size(0)}, arithmetic_dtype(x.dtype()));
+  s.out = stream.activation({batch.rows(), q_width()}, s.qkv.dtype());
+  s.log_sum_exp = stream.activation({shape_.heads, batch.rows()}, arithmetic_dtype(s.qkv.dtype()));
   attention_forward(s.out, s.log_sum_exp, q, k, v, batch.document_offsets, shape_, stream);
-  co_return co_await out_.forward(s.out, lane);
+  co_return co_await tensor_.sum_and_split(co_await out_.forward(s.out, lane), lane);
 }
 
 Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const {
   GqaSaved s = std::move(std::get<GqaSaved>(saved));
   saved.emplace<std::monostate>();
   Stream& stream = lane.compute();
+  d_out = co_await tensor_.gather(std::move(d_out), batch.rows(), lane);
   Tensor d_attention = co_await out_.backward(std::move(d_out), s.out, lane);
 
   const Tensor q_raw = s.qkv.columns(0, q_width());
@@ -84,7 +97,9 @@ Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, Atten
     co_await q_norm_->backward(d_q, Write::kOverwrites, d_q, q_raw, s.q_norm, lane);
     co_await k_norm_->backward(d_k, Write::kOverwrites, d_k, k_raw, s.k_norm, lane);
   }
-  co_return co_await qkv_.backward(std::move(d_qkv), s.x, lane);
+  const Tensor x = co_await tensor_.gather(std::move(s.x), batch.rows(), lane);
+  Tensor d_x = co_await qkv_.backward(std::move(d_qkv), x, lane);
+  co_return co_await tensor_.sum_and_split(std::move(d_x), lane);
 }
 
 }  // namespace shoal

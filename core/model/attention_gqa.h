@@ -4,6 +4,8 @@
 //   q, k normalised (optional), rotated
 //   out = softmax(q kᵀ / sqrt(head_dim)) v, per document
 //   y   = out Woᵀ                     [rows, hidden]
+//
+// Tensor parallel: rows gathered, heads split (queries, keys and values alike), y summed and its rows split.
 #pragma once
 
 #include <optional>
@@ -24,7 +26,8 @@ class AttentionGqa final : public Attention {
   Task<Tensor> backward(Tensor d_out, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const override;
 
  private:
-  AttentionShape shape_;
+  TensorParallel tensor_;
+  AttentionShape shape_;  // of the heads that this rank holds
   Linear qkv_;
   std::optional<Norm> q_norm_, k_norm_;
   Rope rope_;

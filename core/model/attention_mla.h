@@ -5,6 +5,9 @@
 //   kv     = norm(latent) Wkv_bᵀ                 per head: nope key | value
 //   out    = softmax(q kᵀ * scale) v,  scale = (nope + rope)^-0.5 times YaRN's factor
 //   y      = out Woᵀ
+//
+// Tensor parallel: the low-rank projections and their norms are replicated and see this rank's rows only; what they
+// give is gathered (narrow rows instead of hidden ones), heads are split, y is summed and its rows split.
 #pragma once
 
 #include <optional>
@@ -26,7 +29,9 @@ class AttentionMla final : public Attention {
   Task<Tensor> backward(Tensor d_out, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const override;
 
  private:
-  MlaHeads heads_;
+  TensorParallel tensor_;
+  RecomputeConfig recompute_;
+  MlaHeads heads_;  // that this rank holds
   int64_t latent_;  // kv_lora_rank
   Rope rope_;
   AttentionShape shape_;
@@ -37,6 +42,11 @@ class AttentionMla final : public Attention {
   Norm kv_a_norm_;
   Linear kv_b_;
   Linear out_;
+
+  // Queries, keys and values of all rows from the latents.
+  Task<void> project_up(const Microbatch& batch, MlaSaved& s, Lane& lane) const;
+  Task<Tensor> backward_queries(Tensor d_q, const Microbatch& batch, MlaSaved& s, Lane& lane) const;
+  Task<Tensor> backward_latents(Tensor d_k, Tensor d_v, const Microbatch& batch, MlaSaved& s, Lane& lane) const;
 
   RopeShape q_rope() const;
   RopeShape k_rope() const;

@@ -8,33 +8,56 @@ namespace shoal {
 
 namespace {
 
-Parameter& declare(const ModelContext& context, std::string name, int64_t out, int64_t in, double init_std) {
+Parameter& declare(const ModelContext& context, std::string name, ShardDim out, ShardDim in, double init_std) {
+  const Communicator& group = context.mesh.expert();
+  Sharding sharding;
+  sharding.dims = {ShardDim::part({context.config.moe().num_experts()}, group.rank(), group.size()), std::move(out),
+                   std::move(in)};
   return context.store.add({.name = std::move(name),
-                            .shape = {context.config.moe().num_experts(), out, in},
+                            .shape = sharding.local_shape(),
+                            .sharding = sharding,
                             .use = ParameterUse::kExperts,
                             .group = ParameterGroup::kExpert,
                             .init_std = init_std});
 }
 
+ShardDim part_of_ffn(const ModelContext& context, const std::vector<int64_t>& sections) {
+  const Communicator& group = context.mesh.expert_tensor();
+  return ShardDim::part(sections, group.rank(), group.size());
+}
+
 }  // namespace
 
 Experts::Experts(const ModelContext& context, const std::string& prefix)
-    : ffn_(context.config.moe().ffn()),
+    : keep_inner_(!context.recompute.swiglu()),
+      ffn_(part_of_ffn(context, {context.config.moe().ffn()})),
       hidden_(context.config.hidden()),
-      gate_up_(declare(context, prefix + "gate_up", 2 * ffn_, hidden_, context.init_std())),
+      gate_up_(declare(context, prefix + "gate_up",
+                       part_of_ffn(context, {context.config.moe().ffn(), context.config.moe().ffn()}), hidden_,
+                       context.init_std())),
       down_(declare(context, prefix + "down", hidden_, ffn_, context.residual_init_std())) {}
 
-Task<Tensor> Experts::forward(Tensor x, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
+Task<void> Experts::refill(const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
   co_await gate_up_.ready(lane);
+  Stream& stream = lane.compute();
+  saved.gate_up = stream.activation({plan.rows_routed, 2 * ffn_.local()}, saved.x.dtype());
+  grouped_linear_forward(saved.gate_up, saved.x, plan.offsets, gate_up_.packed_experts(), stream);
+}
+
+Tensor Experts::swiglu(const RoutePlan& plan, const ExpertsSaved& saved, Stream& stream) const {
+  Tensor inner = stream.activation({plan.rows_routed, ffn_.local()}, saved.gate_up.dtype());
+  swiglu_weighted_forward(inner, saved.gate_up, plan.row_weights, stream);
+  return inner;
+}
+
+Task<Tensor> Experts::forward(Tensor x, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
+  saved.x = std::move(x);
+  co_await refill(plan, saved, lane);
   co_await down_.ready(lane);
   Stream& stream = lane.compute();
-  const int64_t rows = x.size(0);
-  saved.x = x;
-  saved.gate_up = stream.activation({rows, 2 * ffn_}, x.dtype());
-  grouped_linear_forward(saved.gate_up, x, plan.offsets, gate_up_.packed_experts(), stream);
-  Tensor inner = stream.activation({rows, ffn_}, x.dtype());
-  swiglu_weighted_forward(inner, saved.gate_up, plan.row_weights, stream);
-  Tensor out = stream.activation({rows, hidden_}, x.dtype());
+  const Tensor inner = swiglu(plan, saved, stream);
+  if (keep_inner_) saved.inner = inner;
+  Tensor out = stream.activation({plan.rows_routed, hidden_}, inner.dtype());
   grouped_linear_forward(out, inner, plan.offsets, down_.packed_experts(), stream);
   co_return out;
 }
@@ -46,8 +69,7 @@ Task<Experts::Gradients> Experts::backward(Tensor d_out, const RoutePlan& plan, 
   Stream& stream = lane.compute();
   const int64_t rows = d_out.size(0);
 
-  Tensor inner = stream.activation({rows, ffn_}, d_out.dtype());
-  swiglu_weighted_forward(inner, s.gate_up, plan.row_weights, stream);
+  Tensor inner = s.inner.defined() ? std::move(s.inner) : swiglu(plan, s, stream);
   grouped_linear_backward_weight(down_.grad(), d_out, inner, plan.offsets, down_.next_grad_write(), stream);
   Tensor d_inner = std::move(inner);  // its values are no longer needed
   grouped_linear_backward_input(d_inner, d_out, plan.offsets, down_.packed_experts(), stream);

@@ -3,9 +3,21 @@
 
 namespace shoal {
 
-Linear::Linear(ParameterStore& store, std::string name, int64_t out, int64_t in, double init_std, bool always_f32)
-    : weight_(
-          store.add({.name = std::move(name), .shape = {out, in}, .init_std = init_std, .always_f32 = always_f32})) {}
+namespace {
+
+ParameterSpec spec_of(std::string name, ShardDim out, ShardDim in, double init_std, bool always_f32) {
+  ParameterSpec spec{
+      .name = std::move(name), .shape = {out.local(), in.local()}, .init_std = init_std, .always_f32 = always_f32};
+  if (out.whole() && in.whole()) return spec;
+  spec.sharding.dims = {std::move(out), std::move(in)};
+  spec.group = ParameterGroup::kTensor;
+  return spec;
+}
+
+}  // namespace
+
+Linear::Linear(ParameterStore& store, std::string name, ShardDim out, ShardDim in, double init_std, bool always_f32)
+    : weight_(store.add(spec_of(std::move(name), std::move(out), std::move(in), init_std, always_f32))) {}
 
 Task<Tensor> Linear::forward(Tensor x, Lane& lane) const {
   co_await weight_.ready(lane);

@@ -1,4 +1,7 @@
-// core/model/linear.h: y = x Wᵀ, without bias.
+// core/model/linear.h: y = x Wᵀ, without bias: the part of the matrix that this rank holds.
+//
+// Out split over the tensor ranks (column parallel): y is this rank's columns. In split (row parallel): y is a partial
+// result, to be summed over the tensor ranks.
 #pragma once
 
 #include <string>
@@ -11,7 +14,7 @@ namespace shoal {
 class Linear {
  public:
   // Declares `name` [out, in] in the store.
-  Linear(ParameterStore& store, std::string name, int64_t out, int64_t in, double init_std, bool always_f32 = false);
+  Linear(ParameterStore& store, std::string name, ShardDim out, ShardDim in, double init_std, bool always_f32 = false);
 
   // x [rows, in] → [rows, out].
   Task<Tensor> forward(Tensor x, Lane& lane) const;

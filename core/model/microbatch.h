@@ -8,10 +8,22 @@
 
 namespace shoal {
 
+// What one depth of multi-token prediction reads and predicts: the rows' tokens k further on. Where those lie beyond
+// the sequence, or the document when attention stops there, the target is masked and the token any.
+struct MtpTargets {
+  Tensor tokens;              // [rows] i32: for depth k (from 0) token i + k + 1
+  Tensor targets;             // [rows] i32: token i + k + 2; -1: masked
+  int64_t scored_tokens = 0;  // unmasked targets
+  double loss_scale = 0;      // weight / depths / the step's global unmasked targets of this depth
+  double mean_scale = 0;      // the same without the weight
+};
+
+// The same on every rank of a tensor group.
 struct Microbatch {
   Tensor tokens;                          // [rows] i32
   Tensor targets;                         // [rows] i32, -1: masked; undefined for generation
   Tensor positions;                       // [rows] i32, within the document
+  std::vector<MtpTargets> mtp;            // one a depth; empty: none is trained
   std::vector<int64_t> document_offsets;  // attention never crosses these; back() == rows
   std::vector<int64_t> sequence_offsets;  // runs of the per-sequence balance loss; back() == rows
 

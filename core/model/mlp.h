@@ -1,6 +1,8 @@
 // core/model/mlp.h: the SwiGLU MLP: of a dense block, and shared by all tokens of a MoE block.
 //
 //   gate_up = x Wgate_upᵀ   [rows, 2 * ffn]      y = (silu(gate) * up) Wdownᵀ   [rows, hidden]
+//
+// Tensor parallel: rows gathered, ffn split (gate and up alike), y summed and its rows split.
 #pragma once
 
 #include "core/model/feed_forward.h"
@@ -14,13 +16,18 @@ class Mlp final : public FeedForward {
   Mlp(const ModelContext& context, const std::string& prefix, int64_t ffn);
 
   Task<Tensor> forward(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
+  Task<void> refill(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
   Task<Tensor> backward(Tensor d_out, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
 
-  Task<Tensor> forward(Tensor x, MlpSaved& saved, Lane& lane) const;
-  Task<Tensor> backward(Tensor d_out, MlpSaved& saved, Lane& lane) const;
+  // `total`: rows of the microbatch.
+  Task<Tensor> forward(Tensor x, int64_t total, MlpSaved& saved, Lane& lane) const;
+  Task<void> refill(Tensor x, int64_t total, MlpSaved& saved, Lane& lane) const;
+  Task<Tensor> backward(Tensor d_out, int64_t total, MlpSaved& saved, Lane& lane) const;
 
  private:
-  int64_t ffn_;
+  TensorParallel tensor_;
+  bool keep_inner_;
+  ShardDim ffn_;  // of gate and of up
   Linear gate_up_;
   Linear down_;
 };

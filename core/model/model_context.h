@@ -5,6 +5,8 @@
 
 #include "core/config/config.pb.h"
 #include "parallel/parameter_store.h"
+#include "parallel/process_mesh.h"
+#include "parallel/tensor_parallel.h"
 
 namespace shoal {
 
@@ -12,9 +14,13 @@ struct ModelContext {
   const ModelConfig& config;
   ParameterStore& store;
   Allocator& allocator;
+  const ProcessMesh& mesh;
   DType compute;         // dtype of weights and activations
   int64_t max_position;  // longest document
+  ParallelConfig::Dispatch dispatch = ParallelConfig::AUTO;
+  RecomputeConfig recompute = {};
 
+  TensorParallel tensor() const { return TensorParallel(mesh.tensor()); }
   double init_std() const { return config.init_std(); }
   // For matrices that write into the residual stream.
   double residual_init_std() const;

@@ -21,33 +21,11 @@ RouterShape shape_of(const MoeConfig& moe) {
           .route_scale = router.route_scale()};
 }
 
-// Row r takes experts r * topk, r * topk + 1, … modulo their number, ascending: every expert gets the same.
-std::vector<int32_t> balanced_choice(int64_t first_row, int64_t rows, const RouterShape& shape) {
-  std::vector<int32_t> experts(static_cast<size_t>(rows * shape.topk));
-  for (int64_t row = 0; row < rows; ++row) {
-    const auto begin = experts.begin() + row * shape.topk;
-    for (int64_t slot = 0; slot < shape.topk; ++slot) {
-      begin[slot] = static_cast<int32_t>(((first_row + row) * shape.topk + slot) % shape.num_experts);
-    }
-    std::sort(begin, begin + shape.topk);
-  }
-  return experts;
-}
-
-// Adds the loss of runs whose tokens are all on this rank.
-void add_balance_loss(RouterSaved& saved, const std::vector<int64_t>& offsets, double coefficient,
-                      const RouterShape& shape, Stream& stream) {
-  std::vector<int64_t> run_tokens;
-  for (size_t run = 1; run < offsets.size(); ++run) run_tokens.push_back(offsets[run] - offsets[run - 1]);
-  Tensor counts = stream.workspace({static_cast<int64_t>(run_tokens.size()), shape.num_experts}, DType::kI64);
-  balance_counts(counts, saved.experts, offsets, shape, stream);
-  balance_loss(saved.aux_loss, saved.d_scores, saved.scores, counts, offsets, run_tokens, coefficient, shape, stream);
-}
-
 }  // namespace
 
 Router::Router(const ModelContext& context, const std::string& prefix, int64_t moe_layer)
-    : name_(prefix + "router"),
+    : tensor_(context.tensor()),
+      name_(prefix + "router"),
       moe_layer_(moe_layer),
       shape_(shape_of(context.config.moe())),
       routing_(context.config.moe().routing()),
@@ -63,39 +41,67 @@ Router::Router(const ModelContext& context, const std::string& prefix, int64_t m
 
 void Router::clear_statistics() { std::fill(counts_.begin(), counts_.end(), 0); }
 
+void Router::count(const std::vector<int64_t>& expert_counts) {
+  SHOAL_CHECK_EQ(expert_counts.size(), counts_.size());
+  for (size_t e = 0; e < counts_.size(); ++e) counts_[e] += expert_counts[e];
+}
+
+std::function<std::vector<int32_t>()> Router::balanced_for(const Microbatch& batch) const {
+  const IndexRange mine = tensor_.rows(batch.rows());
+  return [first = batch.first_global_row + mine.begin, rows = mine.count, shape = shape_] {
+    return balanced_choices(first, rows, shape);
+  };
+}
+
 void Router::choose(Tensor experts, const Tensor& scores, const Microbatch& batch, Stream& stream) {
-  const int64_t rows = scores.size(0);
   // Validation and samples have step 0: there every router chooses by its scores, and nothing is recorded.
   const bool training = batch.step > 0;
+  const auto balanced = balanced_for(batch);
   if (routing_ == MoeConfig::BALANCED && training) {
-    experts.copy_from(balanced_choice(batch.first_global_row, rows, shape_));
+    experts.copy_from(balanced());
     return;
   }
+  const int64_t first_row = batch.first_global_row + tensor_.rows(batch.rows()).begin;
   RouteRecord* const record = training ? record_.get() : nullptr;
   if (routing_ == MoeConfig::REPLAY && record != nullptr) {
-    experts.copy_from(record->read(batch.step, moe_layer_, batch.first_global_row, rows));
+    experts.copy_from(record->read(batch.step, moe_layer_, first_row, scores.size(0)));
     return;
   }
   router_choose(experts, scores, bias_, shape_, stream);
   if (record != nullptr) {
-    record->write(batch.step, moe_layer_, batch.first_global_row, read_to_host<int32_t>(experts, stream, [&] {
-                    return balanced_choice(batch.first_global_row, rows, shape_);
-                  }));
+    record->write(batch.step, moe_layer_, first_row, read_to_host<int32_t>(experts, stream, balanced));
   }
 }
 
-void Router::add_balance_losses(const Microbatch& batch, RouterSaved& saved, Stream& stream) {
-  if (sequence_balance_loss_ == 0 && batch_balance_loss_ == 0) return;
+Task<void> Router::add_balance_losses(const Microbatch& batch, RouterSaved& saved, Lane& lane) const {
+  if (sequence_balance_loss_ == 0 && batch_balance_loss_ == 0) co_return;
+  Stream& stream = lane.compute();
   saved.d_scores = stream.activation(saved.scores.shape(), saved.scores.dtype());
   fill_zero(saved.d_scores, stream);
   saved.aux_loss = stream.activation({1}, saved.scores.dtype());
   fill_zero(saved.aux_loss, stream);
   if (sequence_balance_loss_ != 0) {
-    add_balance_loss(saved, batch.sequence_offsets, sequence_balance_loss_ * batch.sequence_scale, shape_, stream);
+    co_await add_balance_loss(batch.sequence_offsets, sequence_balance_loss_ * batch.sequence_scale, batch.rows(),
+                              saved, lane);
   }
   if (batch_balance_loss_ != 0) {
-    add_balance_loss(saved, {0, saved.scores.size(0)}, batch_balance_loss_ * batch.rows_share, shape_, stream);
+    std::vector<int64_t> one_run{0, batch.rows()};
+    co_await add_balance_loss(std::move(one_run), batch_balance_loss_ * batch.rows_share, batch.rows(), saved, lane);
   }
+}
+
+// `offsets` are of the whole microbatch; a run may lie on several tensor ranks, which then add up their counts.
+Task<void> Router::add_balance_loss(std::vector<int64_t> offsets, double coefficient, int64_t total, RouterSaved& saved,
+                                    Lane& lane) const {
+  Stream& stream = lane.compute();
+  std::vector<int64_t> run_tokens;
+  for (size_t run = 1; run < offsets.size(); ++run) run_tokens.push_back(offsets[run] - offsets[run - 1]);
+  const IndexRange mine = tensor_.rows(total);
+  for (int64_t& offset : offsets) offset = std::clamp<int64_t>(offset - mine.begin, 0, mine.count);
+  const Tensor counts = stream.workspace({static_cast<int64_t>(run_tokens.size()), shape_.num_experts}, DType::kI64);
+  balance_counts(counts, saved.experts, offsets, shape_, stream);
+  if (tensor_.size() > 1) co_await lane.wire(tensor_.group().all_reduce(counts));
+  balance_loss(saved.aux_loss, saved.d_scores, saved.scores, counts, offsets, run_tokens, coefficient, shape_, stream);
 }
 
 Task<RouterChoice> Router::forward(Tensor x, const Microbatch& batch, RouterSaved& saved, Lane& lane) {
@@ -110,9 +116,11 @@ Task<RouterChoice> Router::forward(Tensor x, const Microbatch& batch, RouterSave
   const int64_t rows = x.size(0);
   saved.scores = stream.activation({rows, shape_.num_experts}, dtype);
   router_scores(saved.scores, logits, shape_, stream);
-  saved.experts = stream.activation({rows, shape_.topk}, DType::kI32);
-  choose(saved.experts, saved.scores, batch, stream);
-  add_balance_losses(batch, saved, stream);
+  if (!saved.experts.defined()) {
+    saved.experts = stream.activation({rows, shape_.topk}, DType::kI32);
+    choose(saved.experts, saved.scores, batch, stream);
+  }
+  co_await add_balance_losses(batch, saved, lane);
   RouterChoice choice;
   choice.experts = saved.experts;
   choice.weights = stream.activation({rows, shape_.topk}, dtype);

@@ -1,67 +1,115 @@
 // core/model/transformer.cpp: rows in, losses out, gradients back.
 #include "core/model/transformer.h"
 
-#include "kernels/embedding.h"
+#include "kernels/elementwise.h"
 #include "kernels/permute_rows.h"
 
 namespace shoal {
 
-Transformer::Transformer(const ModelContext& context, const TransformerPart& part) {
-  const ModelConfig& config = context.config;
-  SHOAL_CHECK(part.embedding && part.head && part.num_layers == config.layers(), "pipeline stages are not built yet");
-  const double embedding_std = config.embedding_init_std();
-  embedding_ = &context.store.add({.name = "embedding",
-                                   .shape = {config.vocab(), config.hidden()},
-                                   .use = ParameterUse::kPlain,
-                                   .init_std = embedding_std > 0 ? embedding_std : context.init_std(),
-                                   .num_uses = config.tie_embeddings() ? 2 : 1,
-                                   .grad_in_forward = config.tie_embeddings()});
+namespace {
+
+std::vector<std::unique_ptr<Block>> make_blocks(const ModelContext& context, const TransformerPart& part) {
+  SHOAL_CHECK(part.embedding && part.head && part.num_layers == context.config.layers(),
+              "pipeline stages are not built yet");
+  std::vector<std::unique_ptr<Block>> blocks;
   for (int64_t i = 0; i < part.num_layers; ++i) {
-    blocks_.push_back(std::make_unique<Block>(context, part.first_layer + i));
+    blocks.push_back(std::make_unique<Block>(context, part.first_layer + i));
   }
-  head_.emplace(context, config.tie_embeddings() ? embedding_ : nullptr);
+  return blocks;
+}
+
+}  // namespace
+
+Transformer::Transformer(const ModelContext& context, const TransformerPart& part)
+    : tensor_(context.tensor()),
+      embedding_(context),
+      blocks_(make_blocks(context, part)),
+      final_norm_(context.store, "final_norm", context.config.hidden(), context.config.norm_eps()),
+      head_(context, context.config.tie_embeddings() ? &embedding_.parameter() : nullptr, embedding_.num_lookups()) {
+  for (int64_t depth = 0; depth < context.config.mtp().depth(); ++depth) {
+    mtp_.push_back(std::make_unique<Mtp>(context, depth));
+  }
 }
 
 Task<Tensor> Transformer::run_blocks(const Microbatch& batch, bool keep, TransformerSaved& saved, Lane& lane) {
-  co_await embedding_->ready(lane);
-  Tensor x = lane.compute().activation({batch.rows(), embedding_->spec().shape[1]}, embedding_->weight().dtype());
-  embedding_forward(x, embedding_->weight(), batch.tokens, lane.compute());
+  Tensor x = co_await embedding_.forward(batch.tokens, lane);
   saved.blocks.resize(blocks_.size());
   for (size_t i = 0; i < blocks_.size(); ++i) {
     x = co_await blocks_[i]->forward(std::move(x), batch, saved.blocks[i], lane);
-    const auto* moe = std::get_if<MoeSaved>(&saved.blocks[i].ffn);
-    if (moe != nullptr && moe->router.aux_loss.defined()) saved.aux_losses.push_back(moe->router.aux_loss);
+    if (const Tensor aux = aux_loss_of(saved.blocks[i]); aux.defined()) saved.aux_losses.push_back(aux);
     if (!keep) saved.blocks[i] = {};
   }
   co_return x;
 }
 
-Task<Tensor> Transformer::forward(const Microbatch& batch, bool with_gradients, TransformerSaved& saved, Lane& lane) {
-  Tensor x = co_await run_blocks(batch, with_gradients, saved, lane);
-  co_return co_await head_->forward(std::move(x), batch, with_gradients, saved.head, lane);
+Task<TransformerLosses> Transformer::forward(const Microbatch& batch, bool with_gradients, TransformerSaved& saved,
+                                             Lane& lane) {
+  saved.x = co_await run_blocks(batch, with_gradients, saved, lane);
+  Tensor normed = co_await final_norm_.forward(saved.x, saved.final_norm, lane);
+  HeadTargets targets{.ids = batch.targets, .scale = batch.token_loss_scale, .use = 0};
+  TransformerLosses losses;
+  losses.tokens = co_await head_.forward(normed, std::move(targets), with_gradients ? &saved.d_normed : nullptr, lane);
+  if (with_gradients && !batch.mtp.empty()) co_await run_mtp(batch, std::move(normed), saved, losses, lane);
+  co_return losses;
+}
+
+Task<void> Transformer::run_mtp(const Microbatch& batch, Tensor normed, TransformerSaved& saved,
+                                TransformerLosses& losses, Lane& lane) {
+  SHOAL_CHECK_EQ(batch.mtp.size(), mtp_.size());
+  saved.mtp.resize(mtp_.size());
+  for (size_t k = 0; k < mtp_.size(); ++k) {
+    const MtpTargets& further = batch.mtp[k];
+    MtpSaved& s = saved.mtp[k];
+    Tensor embedded = co_await embedding_.forward(further.tokens, lane);
+    normed = co_await mtp_[k]->forward(std::move(embedded), std::move(normed), batch, s, lane);
+    if (const Tensor aux = aux_loss_of(s.block); aux.defined()) saved.aux_losses.push_back(aux);
+    HeadTargets targets{.ids = further.targets, .scale = further.loss_scale, .use = static_cast<int>(k) + 1};
+    Tensor token_losses = co_await head_.forward(normed, std::move(targets), &s.d_normed, lane);
+    losses.mtp.push_back(std::move(token_losses));
+  }
+}
+
+Task<Tensor> Transformer::backward_mtp(const Microbatch& batch, TransformerSaved& saved, Lane& lane) {
+  Tensor from_next;
+  for (size_t k = saved.mtp.size(); k-- > 0;) {
+    Tensor d_normed = std::move(saved.mtp[k].d_normed);
+    if (from_next.defined()) accumulate(d_normed, from_next, lane.compute());
+    Mtp::Gradients gradients = co_await mtp_[k]->backward(std::move(d_normed), batch, saved.mtp[k], lane);
+    co_await embedding_.backward(std::move(gradients.d_embedded), batch.mtp[k].tokens, static_cast<int>(k) + 1, lane);
+    from_next = std::move(gradients.d_previous);
+  }
+  co_return from_next;
 }
 
 Task<void> Transformer::backward(const Microbatch& batch, TransformerSaved& saved, Lane& lane) {
-  Tensor d_x = co_await head_->backward(saved.head, lane);
+  const Tensor from_mtp = co_await backward_mtp(batch, saved, lane);
+  Tensor d_x = std::move(saved.d_normed);
+  if (from_mtp.defined()) accumulate(d_x, from_mtp, lane.compute());
+  co_await final_norm_.backward(d_x, Write::kOverwrites, d_x, saved.x, saved.final_norm, lane);
+  saved.x = {};
   for (size_t i = blocks_.size(); i-- > 0;) {
     d_x = co_await blocks_[i]->backward(std::move(d_x), batch, saved.blocks[i], lane);
   }
-  embedding_backward(embedding_->grad(), d_x, batch.tokens, lane.compute());
+  co_await embedding_.backward(std::move(d_x), batch.tokens, 0, lane);
 }
 
 Task<Tensor> Transformer::logits(const Microbatch& batch, Tensor rows, Lane& lane) {
   TransformerSaved saved;
-  const Tensor x = co_await run_blocks(batch, false, saved, lane);
+  Tensor x = co_await run_blocks(batch, false, saved, lane);
+  x = co_await tensor_.gather(std::move(x), batch.rows(), lane);
   Tensor chosen = lane.compute().activation({rows.numel(), x.size(1)}, x.dtype());
   gather_rows(chosen, x, rows, lane.compute());
-  co_return co_await head_->logits(std::move(chosen), lane);
+  Tensor normed = co_await final_norm_.forward(std::move(chosen), saved.final_norm, lane);
+  co_return co_await head_.logits(std::move(normed), lane);
 }
 
 std::vector<Router*> Transformer::routers() {
   std::vector<Router*> routers;
-  for (const auto& block : blocks_) {
-    if (Router* router = block->router()) routers.push_back(router);
-  }
+  const auto add = [&](Block& block) {
+    if (Router* router = block.router()) routers.push_back(router);
+  };
+  for (const auto& block : blocks_) add(*block);
+  for (const auto& mtp : mtp_) add(mtp->block());
   return routers;
 }
 

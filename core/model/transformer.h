@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "core/model/block.h"
+#include "core/model/embedding.h"
 #include "core/model/head.h"
+#include "core/model/mtp.h"
 
 namespace shoal {
 
@@ -22,8 +24,17 @@ struct TransformerPart {
 
 struct TransformerSaved {
   std::vector<BlockSaved> blocks;
-  HeadSaved head;
+  Tensor x;  // [mine, hidden] behind the blocks
+  NormSaved final_norm;
+  Tensor d_normed;  // [mine, hidden] from the head
+  std::vector<MtpSaved> mtp;
   std::vector<Tensor> aux_losses;  // [1] each: of the MoE blocks that have balance losses, in layer order
+};
+
+// [rows] f32 (f64) each, unscaled, 0 where masked, the same on every rank of a tensor group.
+struct TransformerLosses {
+  Tensor tokens;
+  std::vector<Tensor> mtp;  // one a depth that the batch trains
 };
 
 class Transformer {
@@ -31,22 +42,29 @@ class Transformer {
   // Declares every parameter in context.store, in forward order; GradientBuckets then gives them storage.
   Transformer(const ModelContext& context, const TransformerPart& part);
 
-  // → losses [rows] f32 (f64), unscaled. With gradients, `saved` is filled for backward.
-  Task<Tensor> forward(const Microbatch& batch, bool with_gradients, TransformerSaved& saved, Lane& lane);
+  // With gradients, `saved` is filled for backward, and multi-token prediction runs if the batch has targets for it.
+  Task<TransformerLosses> forward(const Microbatch& batch, bool with_gradients, TransformerSaved& saved, Lane& lane);
   Task<void> backward(const Microbatch& batch, TransformerSaved& saved, Lane& lane);
 
   // Logits [rows.size(), vocab] of chosen rows, for generation.
   Task<Tensor> logits(const Microbatch& batch, Tensor rows, Lane& lane);
 
-  // Routers of the MoE blocks, in layer order.
+  // Routers of the MoE blocks, in layer order, those of multi-token prediction last.
   std::vector<Router*> routers();
 
  private:
   Task<Tensor> run_blocks(const Microbatch& batch, bool keep, TransformerSaved& saved, Lane& lane);
+  Task<void> run_mtp(const Microbatch& batch, Tensor normed, TransformerSaved& saved, TransformerLosses& losses,
+                     Lane& lane);
+  // → what multi-token prediction adds to the gradient of the final norm's output; undefined without.
+  Task<Tensor> backward_mtp(const Microbatch& batch, TransformerSaved& saved, Lane& lane);
 
-  Parameter* embedding_ = nullptr;
+  TensorParallel tensor_;
+  Embedding embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;
-  std::optional<Head> head_;
+  Norm final_norm_;
+  Head head_;
+  std::vector<std::unique_ptr<Mtp>> mtp_;
 };
 
 }  // namespace shoal

@@ -10,17 +10,12 @@
 #include "core/model/flops.h"
 #include "core/train/gemm_peak.h"
 #include "core/train/progress.h"
+#include "core/train/rank_timing.h"
 #include "kernels/gemm.h"
 
 namespace shoal {
 
 namespace {
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
 
 double timed_step_s(Rehearsal& rehearsal, Communicator& group) {
   wait(group.barrier());

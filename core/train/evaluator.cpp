@@ -71,10 +71,11 @@ ValidationMetrics Evaluator::run(ModelRuntime& runtime, Communicator& group) con
   std::vector<Sums> sequences(static_cast<size_t>(num_sequences_));
   for (const SampleRange& range : deal_sequences(all, group.rank(), group.size(), count)) {
     const Batch batch = read_batch(*stream_, range);
-    const std::vector<Microbatch> pieces = make_microbatches({batch}, 0, all, stream);
+    const std::vector<Microbatch> pieces = make_microbatches({batch}, 0, all, 0, stream);
     TransformerSaved unused;
-    const Tensor losses = run_lane(runtime.lane(), runtime.model().forward(pieces[0], false, unused, runtime.lane()));
-    std::ranges::copy(sums_of(batch, losses, stream), sequences.begin() + range.first);
+    const TransformerLosses losses =
+        run_lane(runtime.lane(), runtime.model().forward(pieces[0], false, unused, runtime.lane()));
+    std::ranges::copy(sums_of(batch, losses.tokens, stream), sequences.begin() + range.first);
   }
   for (Router* router : runtime.model().routers()) router->clear_statistics();
 

@@ -63,6 +63,14 @@ std::vector<float> next_logits(ModelRuntime& runtime, std::span<const int32_t> c
   return read_to_host<float>(narrow, stream, [&] { return std::vector<float>(static_cast<size_t>(logits.numel())); });
 }
 
+// Rank 0's choice: ranks on unlike CPUs may round unlike, and what is computed next must be the same everywhere.
+int32_t agreed(int32_t id, ModelRuntime& runtime) {
+  const Tensor chosen = runtime.stream().workspace({1}, DType::kI32);
+  chosen.copy_from<int32_t>({id});
+  wait(runtime.mesh().world().broadcast(chosen, 0));
+  return read_to_host<int32_t>(chosen, runtime.stream(), [&] { return std::vector<int32_t>{id}; })[0];
+}
+
 }  // namespace
 
 std::string generate_text(ModelRuntime& runtime, const Tokenizer& tokenizer, const GenerateConfig& config,
@@ -76,8 +84,9 @@ std::string generate_text(ModelRuntime& runtime, const Tokenizer& tokenizer, con
   for (int64_t i = 0; i < config.max_new_tokens(); ++i) {
     const size_t window = std::min(ids.size(), static_cast<size_t>(runtime.options().max_position));
     const std::vector<float> logits = next_logits(runtime, std::span(ids).last(window));
-    const int32_t id = choose_token(logits, tokenizer.vocab_size(), config.temperature(), config.top_k(),
-                                    random.uniform(static_cast<uint64_t>(i)));
+    const int32_t id = agreed(choose_token(logits, tokenizer.vocab_size(), config.temperature(), config.top_k(),
+                                           random.uniform(static_cast<uint64_t>(i))),
+                              runtime);
     if (id == tokenizer.eod_id()) break;
     ids.push_back(id);
     const std::string_view piece = tokenizer.bytes_of(id);

@@ -48,6 +48,7 @@ std::string to_json(const StepMetrics& m) {
   json.add("tokens", m.tokens);
   json.add("sequences", m.sequences);
   json.add("loss", m.loss);
+  json.add("mtp_loss", m.mtp_loss);
   json.add("aux_loss", m.aux_loss);
   json.add("lr", m.lr);
   json.add("grad_norm", m.grad_norm);
@@ -59,6 +60,9 @@ std::string to_json(const StepMetrics& m) {
   json.add("mfu", m.mfu);
   json.add("expert_load_max_violation", m.expert_load_max_violation);
   json.add("comm_bytes", m.comm_bytes);
+  json.add("intra_node_bytes", m.intra_node_bytes);
+  json.add("inter_node_bytes", m.inter_node_bytes);
+  json.add("metadata_bytes", m.metadata_bytes);
   json.add("exposed_comm_ms", m.exposed_comm_ms);
   json.add("peak_memory_bytes", m.peak_memory_bytes);
   return json.str();
@@ -78,6 +82,7 @@ std::string to_json(const ValidationMetrics& m) {
 std::vector<Scalar> to_scalars(const StepMetrics& m) {
   return {
       {"train/loss", m.loss},
+      {"train/mtp_loss", m.mtp_loss},
       {"train/aux_loss", m.aux_loss},
       {"train/lr", m.lr},
       {"train/grad_norm", m.grad_norm},
@@ -89,6 +94,9 @@ std::vector<Scalar> to_scalars(const StepMetrics& m) {
       {"train/step_ms", m.step_ms},
       {"time/comm_exposed_ms", m.exposed_comm_ms},
       {"comm/mib", static_cast<double>(m.comm_bytes) / (1 << 20)},
+      {"comm/intra_node_mib", static_cast<double>(m.intra_node_bytes) / (1 << 20)},
+      {"comm/inter_node_mib", static_cast<double>(m.inter_node_bytes) / (1 << 20)},
+      {"comm/metadata_mib", static_cast<double>(m.metadata_bytes) / (1 << 20)},
       {"mem/peak_gib", static_cast<double>(m.peak_memory_bytes) / (1 << 30)},
       {"moe/maxvio_max", m.expert_load_max_violation},
   };

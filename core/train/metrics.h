@@ -18,7 +18,8 @@ struct StepMetrics {
   int64_t tokens = 0;     // trained on so far, this step included
   int64_t sequences = 0;  // of this step
   double loss = 0;        // mean next-token cross-entropy alone, nats
-  double aux_loss = 0;    // weighted balance losses (and others beside the main loss)
+  double mtp_loss = 0;    // mean of multi-token prediction's depths, unweighted; 0 without
+  double aux_loss = 0;    // weighted balance losses
   double lr = 0;
   double grad_norm = 0;  // before clipping
   double clip_factor = 1;
@@ -28,7 +29,10 @@ struct StepMetrics {
   double tflops = 0;                     // model FLOPs per second / 1e12
   double mfu = 0;                        // 0 to 1
   double expert_load_max_violation = 0;  // worst layer: (max load - mean) / mean
-  int64_t comm_bytes = 0;                // sent over links in this step
+  int64_t comm_bytes = 0;                // sent over links in this step: the next three together
+  int64_t intra_node_bytes = 0;          // payload between ranks of a node: activations, gradients, weights
+  int64_t inter_node_bytes = 0;          // payload between nodes
+  int64_t metadata_bytes = 0;            // counts, choices of experts
   double exposed_comm_ms = 0;            // waiting on the wire with nothing to compute, worst rank
   int64_t peak_memory_bytes = 0;         // tensors, worst rank
 };

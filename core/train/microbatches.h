@@ -13,18 +13,16 @@
 
 namespace shoal {
 
-// Part `index` of `parts` nearly equal, contiguous parts of [0, total).
-SampleRange share_of(int64_t total, int64_t index, int64_t parts);
-
 // Microbatches every rank runs for `sequences` on `num_ranks`, none larger than `max_sequences`: at least 1.
 int64_t num_microbatches(int64_t sequences, int num_ranks, int64_t max_sequences);
 
 // The sequences of a rank's microbatches, a range for each of `count` rounds; `sequences` are all ranks' of the step.
 std::vector<SampleRange> deal_sequences(SampleRange sequences, int rank, int num_ranks, int64_t count);
 
-// Copies a rank's batches to the device. `sequences` are all ranks' of the step; loss scales are set later, when the
-// step's unmasked tokens are known. On kSimulated only the shapes matter.
+// Copies a rank's batches to the device, with targets for `mtp_depth` depths of multi-token prediction. `sequences` are
+// all ranks' of the step; loss scales are set later, when the step's unmasked tokens are known. On kSimulated only the
+// shapes matter.
 std::vector<Microbatch> make_microbatches(const std::vector<Batch>& batches, int64_t step, SampleRange sequences,
-                                          Stream& stream);
+                                          int64_t mtp_depth, Stream& stream);
 
 }  // namespace shoal

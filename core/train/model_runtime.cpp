@@ -3,6 +3,9 @@
 
 #include <set>
 
+#include "parallel/gather_shards.h"
+#include "parallel/replica_check.h"
+
 namespace shoal {
 
 DType resolve_compute(const PrecisionConfig& precision) {
@@ -14,16 +17,40 @@ DType resolve_compute(const PrecisionConfig& precision) {
   return cpu_has_fast_bf16() ? DType::kBF16 : DType::kF32;
 }
 
-ModelRuntime::ModelRuntime(const ModelConfig& config, Communicator& dense_group, Communicator& expert_group,
-                           Allocator& allocator, const RuntimeOptions& options)
-    : config_(config), options_(options), allocator_(allocator), stream_(allocator_), lane_(stream_, 0) {
+DType resolve_compute(const PrecisionConfig& precision, Communicator& world) {
+  Allocator allocator(DeviceKind::kCpu);
+  const Tensor ranks = Tensor::empty({1}, DType::kI64, allocator, MemoryKind::kWorkspace);
+  const DType mine = resolve_compute(precision);
+  ranks.copy_from<int64_t>({mine == DType::kBF16 ? 1 : 0});
+  wait(world.all_reduce(ranks));
+  return ranks.data<int64_t>()[0] == world.size() ? DType::kBF16 : DType::kF32;
+}
+
+namespace {
+
+// A block computed again as a whole keeps nothing in between that could be computed a third time.
+RecomputeConfig needed(RecomputeConfig recompute) {
+  if (!recompute.block()) return recompute;
+  recompute.clear_norms();
+  recompute.clear_mla_up();
+  return recompute;
+}
+
+}  // namespace
+
+ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, Allocator& allocator,
+                           const RuntimeOptions& options)
+    : config_(config), options_(options), mesh_(mesh), allocator_(allocator), stream_(allocator_), lane_(stream_, 0) {
   const ModelContext context{.config = config_,
                              .store = store_,
                              .allocator = allocator_,
+                             .mesh = mesh_,
                              .compute = options.compute,
-                             .max_position = options.max_position};
+                             .max_position = options.max_position,
+                             .dispatch = options.dispatch,
+                             .recompute = needed(options.recompute)};
   model_ = std::make_unique<Transformer>(context, TransformerPart::whole(config_));
-  buckets_ = std::make_unique<GradientBuckets>(store_, dense_group, expert_group, options.compute, options.bucket_bytes,
+  buckets_ = std::make_unique<GradientBuckets>(store_, mesh_.replicas(), options.compute, options.bucket_bytes,
                                                options.train, allocator_);
 }
 
@@ -43,7 +70,14 @@ void ModelRuntime::load(const FinalModel& final_model) {
   const SafetensorsFile& file = final_model.tensors();
   std::set<std::string> expected;
   for (Parameter& parameter : store_.parameters()) {
-    file.read(parameter.spec().name, parameter.weight());
+    const ParameterSpec& spec = parameter.spec();
+    if (spec.sharding.whole()) {
+      file.read(spec.name, parameter.weight());
+    } else {
+      const Tensor whole = stream_.workspace(spec.global_shape(), parameter.weight().dtype());
+      file.read(spec.name, whole);
+      take_shard(parameter.weight(), spec.sharding, whole);
+    }
     parameter.weight_changed();
     expected.insert(parameter.spec().name);
   }
@@ -62,14 +96,38 @@ void ModelRuntime::load(const FinalModel& final_model) {
 
 std::vector<NamedTensor> ModelRuntime::named_tensors() {
   run_lane(lane_, await_all_weights(store_, lane_));
+  gathered_.clear();
+  const bool speaks = mesh_.world().rank() == 0;
+  const MeshPlace here = mesh_.place(mesh_.world().rank());
   std::vector<NamedTensor> tensors;
   for (const Parameter& parameter : store_.parameters()) {
-    tensors.push_back(named(parameter.spec().name, parameter.weight()));
+    const ParameterSpec& spec = parameter.spec();
+    Tensor whole = parameter.weight();
+    // Only the groups that rank 0 belongs to put anything together.
+    if (!spec.sharding.whole()) {
+      const bool expert = spec.group == ParameterGroup::kExpert;
+      if (expert ? here.expert_data > 0 : here.data > 0) continue;
+      whole = gather_shards(whole, spec.sharding, expert ? mesh_.expert_copy() : mesh_.tensor(), allocator_);
+    }
+    if (!speaks) continue;
+    gathered_.push_back(whole);
+    tensors.push_back(named(spec.name, whole));
   }
+  if (!speaks) return {};
   for (Router* router : model_->routers()) {
     if (router->has_bias()) tensors.push_back(named(bias_name(*router), router->bias()));
   }
   return tensors;
+}
+
+void ModelRuntime::check_replicas(int64_t step) {
+  if (allocator_.device() == DeviceKind::kSimulated) return;  // nothing to compare
+  run_lane(lane_, await_all_weights(store_, lane_));
+  std::vector<Replica> replicas = weight_replicas(*buckets_);
+  for (Router* router : model_->routers()) {
+    if (router->has_bias()) replicas.push_back({bias_name(*router), router->bias(), &mesh_.world()});
+  }
+  shoal::check_replicas(replicas, step, mesh_.world(), allocator_);
 }
 
 }  // namespace shoal

@@ -11,6 +11,7 @@
 #include "core/config/config.pb.h"
 #include "core/model/transformer.h"
 #include "parallel/gradient_buckets.h"
+#include "parallel/process_mesh.h"
 
 namespace shoal {
 
@@ -19,20 +20,24 @@ struct RuntimeOptions {
   bool train = true;            // gradients too
   int64_t max_position = 0;     // longest document
   int64_t bucket_bytes = 32 << 20;
+  ParallelConfig::Dispatch dispatch = ParallelConfig::AUTO;
+  RecomputeConfig recompute = {};
 };
 
 // What precision.compute means on this machine: AUTO takes bf16 where the CPU multiplies it faster than f32.
 DType resolve_compute(const PrecisionConfig& precision);
+// Collective: the same on every rank: AUTO takes bf16 where all machines do.
+DType resolve_compute(const PrecisionConfig& precision, Communicator& world);
 
 class ModelRuntime {
  public:
-  // The groups and the allocator, which says the device, must outlive the runtime. The groups' scratch comes from the
+  // The mesh and the allocator, which says the device, must outlive the runtime. The groups' scratch comes from the
   // same allocator, so that its peak is the rank's. Weights are not set yet: initialize() or load().
-  ModelRuntime(const ModelConfig& config, Communicator& dense_group, Communicator& expert_group, Allocator& allocator,
-               const RuntimeOptions& options);
+  ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, Allocator& allocator, const RuntimeOptions& options);
 
   const ModelConfig& config() const { return config_; }
   const RuntimeOptions& options() const { return options_; }
+  const ProcessMesh& mesh() const { return mesh_; }
   Allocator& allocator() { return allocator_; }
   Stream& stream() { return stream_; }
   Lane& lane() { return lane_; }
@@ -44,18 +49,24 @@ class ModelRuntime {
   // Weights and router biases of a final model; throws naming the tensor that is missing, too many, or of another
   // shape.
   void load(const FinalModel& final_model);
-  // Every weight and router bias, by global name; views that live as long as the runtime. Awaits all gathers.
+  // Collective. Every weight and router bias, whole, by global name, on the world's rank 0; nothing elsewhere. Views
+  // that live until the next call. What is split over ranks is put together in rank 0's memory, all at once: it must
+  // hold the whole model's weights. Awaits all gathers.
   std::vector<NamedTensor> named_tensors();
+  // Collective: throws when ranks that should hold the same weights or router biases do not (replica_check.h).
+  void check_replicas(int64_t step);
 
  private:
   ModelConfig config_;
   RuntimeOptions options_;
+  const ProcessMesh& mesh_;
   Allocator& allocator_;
   Stream stream_;
   Lane lane_;
   ParameterStore store_;
   std::unique_ptr<Transformer> model_;
   std::unique_ptr<GradientBuckets> buckets_;
+  std::vector<Tensor> gathered_;  // what named_tensors() put together
 };
 
 }  // namespace shoal

@@ -35,14 +35,16 @@ RuntimeOptions training_options(const Config& config, DType compute) {
   return {.compute = compute,
           .train = true,
           .max_position = config.data().seq_len(),
-          .bucket_bytes = config.parallel().bucket_mib() << 20};
+          .bucket_bytes = config.parallel().bucket_mib() << 20,
+          .dispatch = config.parallel().dispatch(),
+          .recompute = config.train().recompute()};
 }
 
 Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute)
     : config_(config),
       mesh_(mesh),
-      runtime_(config_.model(), mesh.data(), mesh.expert_data(), allocator, training_options(config_, compute)),
-      step_(runtime_, mesh.data(), config_) {}
+      runtime_(config_.model(), mesh, allocator, training_options(config_, compute)),
+      step_(runtime_, config_) {}
 
 int64_t Rehearsal::run_step() {
   const SampleRange sequences{.first = steps_ * config_.train().global_batch(),
@@ -50,14 +52,19 @@ int64_t Rehearsal::run_step() {
   const int64_t seq_len = config_.data().seq_len();
   const int64_t count = num_microbatches(sequences.count, mesh_.data().size(), config_.train().microbatch());
   ++steps_;
-  StepInput input{.step = steps_, .lr = config_.optim().lr(), .scored_tokens = 0, .microbatches = {}};
+  const MtpConfig& mtp = config_.model().mtp();
+  StepInput input{.step = steps_,
+                  .lr = config_.optim().lr(),
+                  .scored_tokens = 0,
+                  .mtp_loss_weight = mtp.loss_weight(),
+                  .microbatches = {}};
   std::vector<Batch> batches;
   for (const SampleRange& range : deal_sequences(sequences, mesh_.data().rank(), mesh_.data().size(), count)) {
     batches.push_back(random_batch(range, seq_len, config_.model().vocab(), config_.run().seed()));
     my_tokens_ += batches.back().rows();
     input.scored_tokens += batches.back().num_scored();
   }
-  input.microbatches = make_microbatches(batches, steps_, sequences, runtime_.stream());
+  input.microbatches = make_microbatches(batches, steps_, sequences, mtp.depth(), runtime_.stream());
   last_ = step_.run(std::move(input));
   return sequences.count * seq_len;
 }
@@ -70,10 +77,13 @@ DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulat
   const ParameterCounts counts = count_parameters(config.model());
   run.parameters = counts.total;
   run.active_parameters = counts.active;
-  run.flops_per_token = flops_per_token(config.model(), config.data().seq_len(), FlopConvention{});
+  run.with_mtp = config.model().mtp().depth() > 0;
+  run.flops_per_token = flops_per_token(config.model(), config.data().seq_len(), {.with_mtp = run.with_mtp});
+  run.ranks_per_sequence = mesh.tensor().size();
   const auto my_tokens = static_cast<double>(rehearsal.my_tokens());
   run.stated_flops_per_token = my_tokens > 0 ? rehearsal.runtime().stream().model_flops() / my_tokens : 0;
   run.memory = rehearsal.runtime().allocator().use();
+  run.sent = mesh.bytes();
   return run;
 }
 
@@ -81,9 +91,10 @@ std::string describe(const DryRun& run) {
   std::string text = fmt::format("parameters          {:>15}\n", format_count(run.parameters));
   text += fmt::format("  active per token  {:>15}\n", format_count(run.active_parameters));
   text += fmt::format("tokens per step     {:>15}\n", format_count(run.tokens_per_step));
-  text += fmt::format("GFLOP per token     {:>15.4f}   forward and backward, causal, without MTP\n",
-                      run.flops_per_token * 1e-9);
-  text += fmt::format("  stated by the ops {:>15.4f}\n", run.stated_flops_per_token * 1e-9);
+  text += fmt::format("GFLOP per token     {:>15.4f}   forward and backward, causal, {} MTP\n",
+                      run.flops_per_token * 1e-9, run.with_mtp ? "with" : "without");
+  text += fmt::format("  stated by the ops {:>15.4f}{}\n", run.stated_flops_per_token * 1e-9,
+                      run.ranks_per_sequence > 1 ? "   this rank's share" : "");
   text += "memory of one rank  at the peak   own highest\n";
   for (int k = 0; k < kNumMemoryKinds; ++k) {
     const auto i = static_cast<size_t>(k);
@@ -91,6 +102,14 @@ std::string describe(const DryRun& run) {
                         format_bytes(run.memory.at_total_peak_bytes[i]), format_bytes(run.memory.peak_bytes[i]));
   }
   text += fmt::format("  {:<17} {:>11}\n", "peak", format_bytes(run.memory.total_peak_bytes));
+  text += "sent in one step, routing balanced\n";
+  const auto sent = [&](const char* name, int64_t bytes, double busy_s) {
+    text += fmt::format("  {:<17} {:>11}", name, format_bytes(bytes));
+    text += busy_s > 0 ? fmt::format("   {:.4g} ms on the described link\n", busy_s * 1e3) : "\n";
+  };
+  sent("inside the node", run.sent.payload[1], run.busy_s[0]);
+  sent("between nodes", run.sent.payload[2], run.busy_s[1]);
+  sent("metadata", run.sent.metadata_total(), 0);
   return text;
 }
 

@@ -46,10 +46,14 @@ RuntimeOptions training_options(const Config& config, DType compute);
 struct DryRun {
   int64_t parameters = 0;
   int64_t active_parameters = 0;
-  double flops_per_token = 0;         // closed form, causal, without MTP
-  double stated_flops_per_token = 0;  // Σ of what the ops stated
+  bool with_mtp = false;
+  double flops_per_token = 0;         // closed form, causal
+  double stated_flops_per_token = 0;  // Σ of what the ops of this rank stated
+  int ranks_per_sequence = 1;         // that share those FLOPs
   int64_t tokens_per_step = 0;
-  MemoryUse memory;  // this rank
+  MemoryUse memory;    // this rank
+  WireBytes sent;      // in one step by this rank, with balanced routing
+  double busy_s[2]{};  // this rank's links, in the node and between nodes, each operation alone; 0 when not described
 };
 // `simulated`: the scratch of the mesh's groups comes from it.
 DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulated, DType compute);

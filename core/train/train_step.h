@@ -17,25 +17,27 @@ namespace shoal {
 struct StepInput {
   int64_t step = 1;  // 1-based
   double lr = 0;
-  int64_t scored_tokens = 0;  // unmasked targets in this rank's microbatches
+  int64_t scored_tokens = 0;   // unmasked targets in this rank's microbatches
+  double mtp_loss_weight = 0;  // of the mean loss of multi-token prediction
   std::vector<Microbatch> microbatches;
 };
 
 struct StepOutcome {
   double loss = 0;            // mean over the step's unmasked tokens, all ranks
+  double mtp_loss = 0;        // the same of multi-token prediction, mean over depths, unweighted
   double aux_loss = 0;        // balance losses as they enter the gradient
   int64_t scored_tokens = 0;  // all ranks
   double grad_norm = 0;
   double clip_factor = 1;
   bool update_skipped = false;  // gradients were not finite: weights, moments and biases are as before
   double max_violation = 0;     // worst MoE layer
-  double exposed_comm_s = 0;    // this rank waited for the wire, and for slower ranks, since the last step's end
+  double exposed_comm_s = 0;    // this rank waited for the wire, and for slower ranks, in this step
 };
 
 class TrainStep {
  public:
-  // `group`: ranks that see different tokens. Draws the initial weights and masters from config.run.seed.
-  TrainStep(ModelRuntime& runtime, Communicator& group, const Config& config);
+  // Draws the initial weights and masters from config.run.seed.
+  TrainStep(ModelRuntime& runtime, const Config& config);
 
   StepOutcome run(StepInput input);
 
@@ -43,7 +45,8 @@ class TrainStep {
   // A microbatch's share of the step's losses.
   struct Losses {
     double tokens = 0;  // Σ token losses, in nats
-    double aux = 0;
+    double aux = 0;     // of this rank's rows
+    double mtp = 0;     // Σ over depths of their share of mtp_loss
   };
 
   Task<void> set_loss_scales(StepInput& input, StepOutcome& outcome);
@@ -56,11 +59,11 @@ class TrainStep {
   void balance(StepOutcome& outcome);
 
   ModelRuntime& runtime_;
-  Communicator& group_;
+  const ProcessMesh& mesh_;
   OptimConfig config_;
   bool reduces_each_microbatch_;
+  int64_t check_replicas_every_;  // steps; 0: never
   AdamwOptimizer optimizer_;
-  double exposed_comm_s_ = 0;  // of all steps so far
 };
 
 }  // namespace shoal

@@ -13,6 +13,7 @@
 #include "core/train/environment.h"
 #include "core/train/gemm_peak.h"
 #include "core/train/generator.h"
+#include "core/train/memory_report.h"
 #include "core/train/microbatches.h"
 #include "core/train/rank_setup.h"
 #include "core/train/rehearsal.h"
@@ -67,13 +68,13 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       mesh_(mesh),
       options_(std::move(options)),
       threads_(threads),
-      compute_(resolve_compute(config.precision())),
+      compute_(resolve_compute(config.precision(), mesh.world())),
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
       run_dir_(open_run_folder(config_, compute_, mesh.world())),
-      runtime_(config_.model(), mesh.data(), mesh.expert_data(), allocator, training_options(config_, compute_)),
-      step_(runtime_, mesh.data(), config_) {
+      runtime_(config_.model(), mesh, allocator, training_options(config_, compute_)),
+      step_(runtime_, config_) {
   if (config_.data().validation_size() > 0) {
     evaluator_.emplace(open_validation_stream(config_.data(), config_.model().vocab(), tokenizer_.get()),
                        tokenizer_ ? tokenizer_->byte_lengths() : std::vector<int32_t>(),
@@ -125,21 +126,33 @@ void Trainer::start_prefetch() {
 
 void Trainer::announce() {
   const double peak = measure_gemm_peak(compute_, mesh_.world(), 0.5);
+  const bool with_mtp = config_.model().mtp().depth() > 0;
   convention_ = {.causal = true,
-                 .with_mtp = false,
+                 .with_mtp = with_mtp,
                  .peak_tflops = peak * 1e-12,
                  .peak_source = fmt::format("packed {} GEMM measured at start", name_of(compute_))};
-  flops_per_token_ = flops_per_token(config_.model(), config_.data().seq_len(), FlopConvention{});
+  flops_per_token_ = flops_per_token(config_.model(), config_.data().seq_len(), {.with_mtp = with_mtp});
   if (!speaks()) return;
+  predicted_memory_ = predict_memory(config_, mesh_, compute_);
   const ParameterCounts counts = count_parameters(config_.model());
   say(fmt::format("model '{}': {} parameters, {} active per token, {:.3f} GFLOP per token", config_.model().name(),
                   format_count(counts.total), format_count(counts.active), flops_per_token_ * 1e-9));
   say(fmt::format("{} rank(s), rank 0 with {}; computing in {}", mesh_.world().size(), shoal::describe(threads_),
                   name_of(compute_)));
   say(shoal::describe(convention_));
+  say("mesh:\n" + mesh_.describe() + fmt::format("tokens to experts: {}", dispatch_text()));
+  say(describe_memory(predicted_memory_, nullptr));
   say(fmt::format("run folder: {}", run_dir_.string()));
   if (!evaluator_)
     spdlog::warn("data.validation is empty: nothing tells learning from memorising; add held-out tokens");
+}
+
+// How tokens reach their experts, for the console.
+std::string Trainer::dispatch_text() const {
+  if (!config_.model().has_moe()) return "none (a dense model)";
+  if (mesh_.expert().size() == 1 && mesh_.expert_tensor().size() == 1) return "all on their own rank";
+  return is_hierarchical(mesh_, config_.parallel().dispatch()) ? "hierarchical: once to a node, forwarded inside"
+                                                               : "direct: once to every rank";
 }
 
 void Trainer::run() {
@@ -153,17 +166,22 @@ void Trainer::run() {
     if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
     if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
   }
+  const FullestRank fullest = find_fullest_rank(runtime_.allocator().use(), mesh_.world());
+  if (speaks()) say(describe_memory(predicted_memory_, &fullest));
   if (config_.train().save_final()) write_final();
 }
 
 void Trainer::train_one_step(int64_t step) {
   const double begin = now_s();
+  sent_ = mesh_.bytes();
   const std::optional<std::vector<Batch>> batches = prefetcher_->next();
   SHOAL_CHECK(batches.has_value(), "no batches for step {}", step);
   StepInput input{.step = step,
                   .lr = learning_rate(config_.optim(), step, batches_.steps()),
                   .scored_tokens = 0,
-                  .microbatches = make_microbatches(*batches, step, sequences_of(batches_, step), runtime_.stream())};
+                  .mtp_loss_weight = mtp_loss_weight(config_.model().mtp(), step, batches_.steps()),
+                  .microbatches = make_microbatches(*batches, step, sequences_of(batches_, step),
+                                                    config_.model().mtp().depth(), runtime_.stream())};
   for (const Batch& batch : *batches) input.scored_tokens += batch.num_scored();
   const StepOutcome outcome = step_.run(std::move(input));
   const double step_s = now_s() - begin;
@@ -187,6 +205,7 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
   metrics.sequences = batches_.sequences(step);
   metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();
   metrics.loss = outcome.loss;
+  metrics.mtp_loss = outcome.mtp_loss;
   metrics.aux_loss = outcome.aux_loss;
   metrics.lr = learning_rate(config_.optim(), step, batches_.steps());
   metrics.grad_norm = outcome.grad_norm;
@@ -203,22 +222,24 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
 
 void Trainer::add_rank_totals(StepMetrics& metrics, double exposed_comm_s) {
   Communicator& world = mesh_.world();
-  const int64_t sent = mesh_.data().bytes().total() + mesh_.expert_data().bytes().total();
-  const Tensor all = runtime_.stream().workspace({world.size() * 3}, DType::kF64);
-  const Tensor mine = all.rows(world.rank() * 3, 3);
-  mine.copy_from<double>({static_cast<double>(sent - sent_bytes_), exposed_comm_s,
-                          static_cast<double>(runtime_.allocator().use().total_peak_bytes)});
-  sent_bytes_ = sent;
-  wait(world.all_gather(all, mine));
-  const std::vector<double> values = all.to_vector<double>();
-  double bytes = 0;
+  const WireBytes now = mesh_.bytes();
+  std::vector<double> values{exposed_comm_s, static_cast<double>(runtime_.allocator().use().total_peak_bytes),
+                             static_cast<double>(now.payload[1] - sent_.payload[1]),
+                             static_cast<double>(now.payload[2] - sent_.payload[2]),
+                             static_cast<double>(now.metadata_total() - sent_.metadata_total())};
+  const auto columns = static_cast<int64_t>(values.size());
+  const Tensor all = runtime_.stream().workspace({world.size(), columns}, DType::kF64);
+  all[world.rank()].copy_from(values);
+  wait(world.all_gather(all, all[world.rank()]));
   for (int rank = 0; rank < world.size(); ++rank) {
-    const double* theirs = values.data() + rank * 3;
-    bytes += theirs[0];
-    metrics.exposed_comm_ms = std::max(metrics.exposed_comm_ms, theirs[1] * 1e3);
-    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[2]));
+    const double* theirs = all[rank].data<double>();
+    metrics.exposed_comm_ms = std::max(metrics.exposed_comm_ms, theirs[0] * 1e3);
+    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[1]));
+    metrics.intra_node_bytes += static_cast<int64_t>(theirs[2]);
+    metrics.inter_node_bytes += static_cast<int64_t>(theirs[3]);
+    metrics.metadata_bytes += static_cast<int64_t>(theirs[4]);
   }
-  metrics.comm_bytes = static_cast<int64_t>(bytes);
+  metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
 }
 
 void Trainer::validate(int64_t step) {

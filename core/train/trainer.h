@@ -37,6 +37,7 @@ class Trainer {
 
  private:
   void announce();
+  std::string dispatch_text() const;
   void set_up_routing_record();
   void start_prefetch();
   void train_one_step(int64_t step);
@@ -65,8 +66,9 @@ class Trainer {
   std::optional<MetricsLog> log_;  // rank 0
   MfuConvention convention_;
   double flops_per_token_ = 0;
-  int64_t sent_bytes_ = 0;  // by this rank, when last looked
-  double training_s_ = 0;   // in steps, for the time left
+  MemoryUse predicted_memory_;  // rank 0
+  WireBytes sent_;              // by this rank, when last looked
+  double training_s_ = 0;       // in steps, for the time left
   int64_t skipped_updates_ = 0;
 };
 

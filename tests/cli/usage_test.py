@@ -1,10 +1,12 @@
 # tests/cli/usage_test.py: help is there, and a mistake on the command line gets one message and exit code 2.
 import json
+import pathlib
 import unittest
 
 from shoal_program import ShoalTest
 
-COMMANDS = ["train", "generate", "evaluate", "config", "tokenizer train", "tokenize", "ngram", "bench train", "bench gemm", "doctor"]
+COMMANDS = ["train", "generate", "evaluate", "config", "tokenizer train", "tokenize", "ngram", "bench train", "bench gemm", "bench comm",
+            "doctor"]
 
 
 class Usage(ShoalTest):
@@ -32,6 +34,26 @@ class Usage(ShoalTest):
         done = self.mpirun(2, "trian")
         self.assertNotEqual(done.returncode, 0)
         self.assertEqual(done.stderr.count("See `shoal --help`"), 1, done.stderr)
+
+    def test_dry_run_as_any_rank_of_any_mesh(self):
+        model = str(pathlib.Path(__file__).parents[2] / "configs/models/deepseek_v3.textproto")
+        mesh = ["parallel.expert=64", "parallel.ranks_per_node=8", "precision.compute=BF16"]
+        batch = ["train.global_batch=2048", "train.microbatch=1", "data.seq_len=4096"]
+        text = self.shoal("train", model, "--dry-run", "--ranks", "2048", "--rank", "1234", *mesh, *batch).stdout
+        self.assertRegex(text, r"GFLOP per token +260\.6\d+ .*with MTP")
+        self.assertRegex(text, r"between nodes +\d+\.\d GiB")
+        # Fewer sequences than ranks: most have none.
+        self.shoal("train", model, "--dry-run", "--ranks", "2048", "--rank", "3", *mesh)
+        self.refused("train", model, "--dry-run", "--ranks", "8", "--rank", "8", *mesh[1:], says="--rank 8 of 8 ranks")
+        self.refused("train", model, "--rank", "1", "parallel.ranks_per_node=8", "data.train=[{prefix: \"t\"}]",
+                     says="--ranks and --rank belong to --dry-run")
+
+    def test_config_draws_only_meshes_that_the_model_splits_over(self):
+        model = str(pathlib.Path(__file__).parents[2] / "configs/quickstart.textproto")
+        table = self.shoal("config", model, "--ranks", "8", "parallel.tensor=2", "parallel.expert=4",
+                           "parallel.ranks_per_node=4").stdout
+        self.assertIn("#   expert        {0 1 2 3} {4 5 6 7}", table)
+        self.refused("config", model, "--ranks", "16", "parallel.tensor=8", says="set parallel.tensor to at most 4")
 
     def test_help_under_mpirun_is_printed_once(self):
         done = self.mpirun(2, "--help")
@@ -63,6 +85,36 @@ class Doctor(ShoalTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("add `--bind-to none` to mpirun", done.stdout)
         self.assertIn("--map-by slot:PE=", done.stdout)
+
+
+class BenchComm(ShoalTest):
+    TINY = ("bench", "comm", "--max-bytes", "4096", "--seconds", "0", "data.seq_len=8", "model.hidden=64")
+
+    def test_json(self):
+        done = self.mpirun(2, *self.TINY, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = json.loads(done.stdout)
+        self.assertEqual([line["wrong"] for line in lines], [0] * len(lines))
+        self.assertEqual({line["num_ranks"] for line in lines}, {2})
+        self.assertEqual([line["bytes"] for line in lines if line["what"] == "all_reduce"], [1024, 4096])
+        self.assertEqual([line["what"] for line in lines if "way" in line], ["plan", "dispatch", "combine"])
+
+    def test_both_ways_between_pretended_nodes(self):
+        done = self.mpirun(4, *self.TINY, "parallel.ranks_per_node=2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for words in ("4 rank(s) on 2 node(s)", "top-8 of 32 experts", "\ndirect        combine", "\nhierarchical  combine"):
+            self.assertIn(words, done.stdout)
+
+    def test_one_rank_is_told(self):
+        text = self.shoal(*self.TINY).stdout
+        self.assertIn("nothing to measure but copies; for more: mpirun", text)
+        self.assertIn("\nbarrier ", text)
+
+    def test_mistakes(self):
+        self.refused("bench", "comm", "--min-bytes", "4096", "--max-bytes", "1024", says="--max-bytes (1024) is less than --min-bytes (4096)")
+        self.refused("bench", "comm", "--factor", "1", says="--factor")
+        self.refused("bench", "comm", "model.moe.topk=99", says=["model.moe.topk (99)", "num_experts (32)"])
+        self.refused("bench", "comm", "absent.textproto", says="absent.textproto")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,10 @@ TEST_CASE("overrides take what a person types", "[config]") {
   CHECK(config.generate().temperature() == -1);
   CHECK(config.generate().prompt() == "a \"b\" # c=d");
   CHECK(with_overrides({"generate.prompt="}).generate().has_prompt());
+  const LoadedConfig text = parse_config("train { steps: 1 microbatch: 2 }", "a text", {"train.steps=60"});
+  CHECK(text.config.train().steps() == 60);
+  CHECK(text.config.train().microbatch() == 2);
+  CHECK(text.origin("train.steps") == "override 1 (train.steps=60)");
 }
 
 TEST_CASE("a mistake in a file is found where it is", "[config]") {

@@ -193,13 +193,10 @@ TEST_CASE("routers that cannot choose are refused", "[config]") {
         "b: model.moe.router.batch_balance_loss is -1; expected at least 0 (0: off)");
 }
 
-TEST_CASE("multi-token prediction is counted but not run", "[config]") {
-  CHECK(refusal(kGqaMoe, {"model.mtp.depth=1"}, ConfigUse::kCount) == "(no error)");
-  const std::string text =
-      "b: model.mtp.depth is 1: this version counts multi-token prediction but does not run it;\n"
-      "  set model.mtp.depth=0";
-  CHECK(refusal(kGqaMoe, {"model.mtp.depth=1"}, ConfigUse::kStep) == text);
-  CHECK(refusal(kGqaMoe, {"model.mtp.depth=1"}, ConfigUse::kTrain) == text);
+TEST_CASE("multi-token prediction's numbers are checked", "[config]") {
+  CHECK(refusal(kGqaMoe, {"model.mtp.depth=1"}, ConfigUse::kStep) == "(no error)");
+  CHECK(gqa({"model.mtp.final_fraction=1.5"}) ==
+        "b: model.mtp.final_fraction is 1.5; expected 0 to 1 (a share of the steps)");
   CHECK(gqa({"model.mtp.depth=-1"}) == "b: model.mtp.depth is -1; expected 0 to 64 (0: none)");
   CHECK(gqa({"model.mtp.loss_weight=-1"}) ==
         "b: model.mtp.loss_weight is -1; expected at least 0 (the weight beside the main loss)");
@@ -306,6 +303,44 @@ TEST_CASE("meshes and runs with impossible numbers are refused", "[config]") {
   CHECK(gqa({"generate.top_k=-1"}) == "b: generate.top_k is -1; expected 0 to 1000000000000 (0: all of them)");
   CHECK(gqa({"generate.max_new_tokens=-1"}) ==
         "b: generate.max_new_tokens is -1; expected 0 to 1000000000000 (tokens to write)");
+}
+
+TEST_CASE("a mesh that the model does not split over is refused with the sizes that fit", "[config]") {
+  CHECK(gqa({"parallel.tensor=2", "parallel.expert=8", "parallel.expert_tensor=4"}) == "(no error)");
+  CHECK(gqa({"parallel.tensor=3", "model.attention.kv_heads=0"}) ==
+        "b: parallel.tensor (3) does not divide model.attention.heads (4): tensor ranks hold whole heads; set "
+        "parallel.tensor to 2 or 4");
+  CHECK(gqa({"parallel.tensor=3", "model.attention.kv_heads=4"}) ==
+        "b: parallel.tensor (3) does not divide model.attention.kv_heads (4): tensor ranks hold whole key/value heads; "
+        "set parallel.tensor to 2 or 4");
+  CHECK(gqa({"parallel.tensor=8"}) ==
+        "b: parallel.tensor (8) exceeds model.attention.heads (4), of which every rank needs a part; set "
+        "parallel.tensor to at most 4");
+  CHECK(gqa({"parallel.tensor=4"}) ==
+        "b: parallel.tensor (4) exceeds model.attention.kv_heads (2), of which every rank needs a part; set "
+        "parallel.tensor to at most 2");
+  CHECK(gqa({"parallel.expert=3"}) ==
+        "b: parallel.expert (3) does not divide model.moe.num_experts (8): every rank holds as many experts; set "
+        "parallel.expert to 2 or 4");
+  CHECK(gqa({"parallel.expert=16"}) ==
+        "b: parallel.expert (16) does not divide model.moe.num_experts (8): every rank holds as many experts; set "
+        "parallel.expert to 8");
+  CHECK(gqa({"parallel.expert_tensor=64"}) ==
+        "b: parallel.expert_tensor (64) exceeds model.moe.ffn (32), of which every rank needs a part; set "
+        "parallel.expert_tensor to at most 32");
+  CHECK(refusal("model { vocab: 100 hidden: 64 layers: 3 ffn: 96 attention { heads: 4 } }", {"parallel.expert=2"},
+                ConfigUse::kStep) == "b: parallel.expert is 2, but the model has no experts to split; set it to 1");
+  CHECK(gqa({"parallel.tensor=2", "model.moe.ffn=1", "model.moe.num_shared_experts=1"})
+            .find("exceeds the shared experts' width (1)") != std::string::npos);
+  CHECK(gqa({"parallel.tensor=2", "model.moe.ffn=1", "model.moe.num_shared_experts=2"}) == "(no error)");
+  CHECK(gqa({"train.recompute={keep_received: true}"}).find("is for train.recompute.block") != std::string::npos);
+  CHECK(gqa({"train.recompute={mla_up: true}"}).find("is for attention of kind MLA") != std::string::npos);
+  CHECK(gqa({"train.check_replicas_every=-1"}) ==
+        "b: train.check_replicas_every is -1; expected 0 to 1000000000000 (0: never)");
+  CHECK(gqa({"parallel.emulate={inter_node{gbit_per_s: -1}}"}) ==
+        "b: parallel.emulate.inter_node.gbit_per_s is -1; expected at least 0 (0: endless)");
+  CHECK(gqa({"parallel.emulate={inter_node{gbit_per_s: 10}}"}).find("a real run does not slow its links") !=
+        std::string::npos);
 }
 
 }  // namespace shoal

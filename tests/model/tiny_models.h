@@ -61,4 +61,26 @@ inline ModelConfig llama() {
     attention { heads: 4 kv_heads: 2 })");
 }
 
+// DeepSeek-V3-like with multi-token prediction, and heads, experts and widths that split over up to 8 ranks.
+inline ModelConfig deepseek_mtp() {
+  ModelConfig config = deepseek();
+  config.set_name("tiny-deepseek-mtp");
+  config.set_layers(3);
+  config.mutable_attention()->set_heads(8);
+  config.mutable_mtp()->set_depth(1);
+  return config;
+}
+
+// The same family with heads and experts that split over 4 ranks.
+inline ModelConfig wide(ModelConfig config) {
+  config.mutable_attention()->set_heads(4);
+  if (config.attention().kind() == AttentionConfig::GQA) config.mutable_attention()->set_kv_heads(4);
+  if (config.has_moe()) {
+    config.mutable_moe()->set_num_experts(12);
+    // A balance loss over a microbatch's tokens is another loss when ranks have other microbatches.
+    config.mutable_moe()->mutable_router()->clear_batch_balance_loss();
+  }
+  return config;
+}
+
 }  // namespace shoal::tiny

@@ -114,6 +114,19 @@ TEST_CASE("rates never rise behind the warm-up and stay in range, whatever the f
   }
 }
 
+TEST_CASE("multi-token prediction's weight changes once, if it is told to") {
+  MtpConfig config;
+  config.set_loss_weight(0.3);
+  CHECK(mtp_loss_weight(config, 1, 1000) == 0.3);
+  CHECK(mtp_loss_weight(config, 1000, 1000) == 0.3);
+  config.set_final_loss_weight(0.1);
+  CHECK(mtp_loss_weight(config, 676, 1000) == 0.3);
+  CHECK(mtp_loss_weight(config, 677, 1000) == 0.1);
+  CHECK(mtp_loss_weight(config, 1000, 1000) == 0.1);
+  config.set_final_fraction(0);
+  CHECK(mtp_loss_weight(config, 1, 1000) == 0.1);
+}
+
 TEST_CASE("a step outside the run is our mistake") {
   const OptimConfig config = config_of(ScheduleConfig::COSINE);
   CHECK_THROWS_WITH(learning_rate(config, 0, 10), Contains("step 0 of 10"));

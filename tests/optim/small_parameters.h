@@ -15,11 +15,13 @@ struct SmallParameters {
   Allocator allocator;
   Stream stream{allocator};
   Lane lane{stream, 0};
+  ProcessMesh mesh;
   ParameterStore store;
   std::unique_ptr<GradientBuckets> buckets;
 
   // A few buckets of 16 KiB and some of their own; shards and parameters end in the middle of each other.
-  SmallParameters(Communicator& group, DType compute, DeviceKind device = DeviceKind::kCpu) : allocator(device) {
+  SmallParameters(Communicator& world, DType compute, DeviceKind device = DeviceKind::kCpu)
+      : allocator(device), mesh({}, world) {
     using Use = ParameterUse;
     store.add({.name = "embedding", .shape = {101, 37}, .use = Use::kPlain, .init_std = 0.5});
     for (const std::string layer : {"layers.0", "layers.1"}) {
@@ -33,7 +35,7 @@ struct SmallParameters {
                  .init_std = 0.1});
     }
     store.add({.name = "final_norm", .shape = {37}, .use = Use::kPlain, .decay = false});
-    buckets = std::make_unique<GradientBuckets>(store, group, group, compute, 16 << 10, true, allocator);
+    buckets = std::make_unique<GradientBuckets>(store, mesh.replicas(), compute, 16 << 10, true, allocator);
     buckets->initialize(kSeed, stream);
   }
 
@@ -55,7 +57,7 @@ struct SmallParameters {
     for (Bucket& bucket : buckets->buckets()) buckets->post_reduction(bucket, stream);
   }
 
-  double norm() { return run_lane(lane, global_grad_norm(*buckets, lane)); }
+  double norm() { return run_lane(lane, global_grad_norm(*buckets, mesh, lane)); }
 
   static constexpr uint64_t kSeed = 77;
 };

@@ -1,5 +1,6 @@
 // tests/parallel/failing_job.cpp: a job that fails in the way its argument names; failing_job_test.py watches how it
 // ends.
+#include <csignal>
 #include <exception>
 #include <string>
 
@@ -16,6 +17,7 @@ void work(const std::string& how, MpiSession& session) {
   const Tensor x = Tensor::zeros({1 << 20}, DType::kF32, allocator, MemoryKind::kActivations);
   wait(world->all_reduce(x));
   if (how == "all ranks") fail("configs/none.textproto: no such file");
+  if (how == "a rank is killed" && session.rank() == 1) std::raise(SIGKILL);
   if (how == "one rank" && session.rank() == 1) fail("token 9 of document 4 is beyond the vocabulary");
   wait(world->all_reduce(x));
   wait(world->barrier());

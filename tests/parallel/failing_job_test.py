@@ -37,6 +37,9 @@ check(code == 3, "the job must end with the failing ranks' code", stderr)
 message = "error on rank 0 of 4: configs/none.textproto: no such file\n"
 check(stderr.count("no such file") == 1 and message in stderr, "one rank must speak for all", stderr)
 
+code, stderr = run("a rank is killed", 4)
+check(code != 0, "peers of a rank that died inside a collective must not wait for it", stderr)
+
 code, stderr = run("an exception leaves the session", 2)
 check(code != 0, "peers of a rank that left must not wait for it", stderr)
 

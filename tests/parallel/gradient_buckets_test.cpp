@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include <cstring>
+#include <numeric>
 
 #include "core/base/random.h"
 #include "kernels/reduce.h"
@@ -19,7 +20,8 @@ namespace {
 
 // A small tied model: shared table, matrices, a router in f32, experts, norms.
 void declare_model(ParameterStore& store) {
-  store.add({.name = "embedding", .shape = {33, 10}, .use = ParameterUse::kPlain, .init_std = 0.02, .num_uses = 2});
+  store.add(
+      {.name = "embedding", .shape = {33, 10}, .use = ParameterUse::kPlainAndMatrix, .init_std = 0.02, .num_uses = 2});
   for (const std::string layer : {"layers.0.", "layers.1."}) {
     store.add({.name = layer + "norm", .shape = {10}, .use = ParameterUse::kPlain, .decay = false});
     store.add({.name = layer + "q", .shape = {10, 10}, .init_std = 0.02});
@@ -35,18 +37,26 @@ void declare_model(ParameterStore& store) {
 
 constexpr int64_t kBucketBytes = 700 * 4;
 
+std::vector<int> all_ranks(const Communicator& group) {
+  std::vector<int> ranks(static_cast<size_t>(group.size()));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
 struct Model {
   Allocator& allocator;
   Communicator& group;
+  std::unique_ptr<Communicator> expert_group;  // the same ranks
   Stream stream{allocator};
   Lane lane{stream, 0};
   ParameterStore store;
   std::optional<GradientBuckets> buckets;
 
   Model(Allocator& memory, Communicator& ranks, DType compute, int64_t bucket_bytes = kBucketBytes)
-      : allocator(memory), group(ranks) {
+      : allocator(memory), group(ranks), expert_group(ranks.group(all_ranks(ranks))) {
     declare_model(store);
-    buckets.emplace(store, group, group, compute, bucket_bytes, true, allocator);
+    const ReplicaGroups groups{group, group, *expert_group};
+    buckets.emplace(store, groups, compute, bucket_bytes, true, allocator);
   }
 };
 
@@ -119,7 +129,7 @@ TEST_CASE("buckets hold consecutive parameters of one group and dtype, in forwar
   REQUIRE(buckets[1].grads.dtype() == DType::kF32);
   REQUIRE(buckets[2].weights.dtype() == DType::kF32);
   REQUIRE(buckets[0].further_uses.size() == 1);
-  REQUIRE_THROWS_WITH(GradientBuckets(model.store, self, self, DType::kF32, 1 << 20, true, allocator),
+  REQUIRE_THROWS_WITH(GradientBuckets(model.store, {self, self, self}, DType::kF32, 1 << 20, true, allocator),
                       Contains("embedding already has storage"));
 }
 
@@ -130,8 +140,9 @@ TEST_CASE("a small bucket size gives every parameter its own, a large one puts a
   // In f32 the router is no exception: the table, the dense and the expert parameters.
   REQUIRE(Model(allocator, self, DType::kF32, 1 << 20).buckets->buckets().size() == 3);
   ParameterStore store;
-  REQUIRE_THROWS_WITH(GradientBuckets(store, self, self, DType::kF32, 0, true, allocator), Contains("0 bytes"));
-  REQUIRE_THROWS_WITH(GradientBuckets(store, self, self, DType::kI32, 1, true, allocator), Contains("weights in i32"));
+  REQUIRE_THROWS_WITH(GradientBuckets(store, {self, self, self}, DType::kF32, 0, true, allocator), Contains("0 bytes"));
+  REQUIRE_THROWS_WITH(GradientBuckets(store, {self, self, self}, DType::kI32, 1, true, allocator),
+                      Contains("weights in i32"));
 }
 
 TEST_CASE("entries are aligned, do not overlap, and shards cover the bucket exactly, at any number of ranks") {

@@ -32,12 +32,13 @@ struct OneRank {
                                   .use = ParameterUse::kExperts,
                                   .group = ParameterGroup::kExpert,
                                   .init_std = 0.1});
-  Parameter& table =
-      store.add({.name = "table", .shape = {9, 6}, .use = ParameterUse::kPlain, .init_std = 0.2, .num_uses = 2});
+  Parameter& table = store.add(
+      {.name = "table", .shape = {9, 6}, .use = ParameterUse::kPlainAndMatrix, .init_std = 0.2, .num_uses = 2});
   std::optional<GradientBuckets> buckets;
 
   explicit OneRank(DType compute, bool train = true) {
-    buckets.emplace(store, group, group, compute, int64_t{1} << 20, train, allocator);
+    const ReplicaGroups groups{group, group, group};
+    buckets.emplace(store, groups, compute, int64_t{1} << 20, train, allocator);
   }
 };
 
@@ -128,7 +129,9 @@ TEST_CASE("an expert's initial values follow its global id, not the rank that ho
   const ParameterSpec all{.name = "experts", .shape = {8, 3, 5}, .use = ParameterUse::kExperts, .init_std = 1};
   ParameterSpec last_three = all;
   last_three.shape = {3, 3, 5};
-  last_three.first_row = 5;
+  ShardDim experts(8);
+  experts.held = {{5, 3}};
+  last_three.sharding.dims = {experts, 3, 5};
   REQUIRE(drawn(last_three, 0, 45, DType::kF32).to_vector<float>() ==
           drawn(all, 75, 45, DType::kF32).to_vector<float>());
 }

@@ -40,7 +40,8 @@ struct Fixture {
   std::shared_ptr<RandomStream> stream = std::make_shared<RandomStream>(model.vocab());
   std::vector<int32_t> byte_lengths;  // token 0 is a mark of no bytes
   Allocator allocator{DeviceKind::kCpu};
-  ModelRuntime runtime{model, self, self, allocator, {.compute = DType::kF32, .train = false, .max_position = kSeqLen}};
+  ProcessMesh mesh{{}, self};
+  ModelRuntime runtime{model, mesh, allocator, {.compute = DType::kF32, .train = false, .max_position = kSeqLen}};
 
   Fixture() {
     for (int32_t id = 0; id < model.vocab(); ++id) byte_lengths.push_back(id % 4);
@@ -59,10 +60,11 @@ TEST_CASE("validation is the mean over scored tokens, bits per byte the text's s
   int64_t tokens = 0, bytes = 0;
   for (int64_t i = 0; i < kNumSequences; ++i) {
     const Batch batch = read_batch(*f.stream, {.first = i, .count = 1});
-    const auto pieces = make_microbatches({batch}, 0, {.first = 0, .count = kNumSequences}, f.runtime.stream());
+    const auto pieces = make_microbatches({batch}, 0, {.first = 0, .count = kNumSequences}, 0, f.runtime.stream());
     TransformerSaved unused;
     Lane& lane = f.runtime.lane();
-    const auto losses = run_lane(lane, f.runtime.model().forward(pieces[0], false, unused, lane)).to_vector<float>();
+    const auto losses =
+        run_lane(lane, f.runtime.model().forward(pieces[0], false, unused, lane)).tokens.to_vector<float>();
     for (size_t t = 0; t < losses.size(); ++t) {
       if (batch.targets[t] < 0) continue;
       const int32_t length = f.byte_lengths[static_cast<size_t>(batch.targets[t])];

@@ -44,7 +44,8 @@ TEST_CASE("the same seed gives the same text, longer than the context too", "[ge
   config.set_vocab(260);
   SelfCommunicator self;
   Allocator allocator(DeviceKind::kCpu);
-  ModelRuntime runtime(config, self, self, allocator, {.compute = DType::kF32, .train = false, .max_position = 24});
+  const ProcessMesh mesh({}, self);
+  ModelRuntime runtime(config, mesh, allocator, {.compute = DType::kF32, .train = false, .max_position = 24});
   runtime.initialize(3);
   const auto tokenizer = open_tokenizer("bytes");
   GenerateConfig generate;

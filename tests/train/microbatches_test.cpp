@@ -8,21 +8,6 @@
 
 using namespace shoal;
 
-TEST_CASE("shares are contiguous, nearly equal and cover everything", "[microbatches]") {
-  for (const int64_t total : {0, 1, 5, 24, 25}) {
-    for (const int64_t parts : {1, 2, 3, 7, 32}) {
-      int64_t next = 0;
-      for (int64_t i = 0; i < parts; ++i) {
-        const SampleRange share = share_of(total, i, parts);
-        CHECK(share.first == next);
-        CHECK((share.count == total / parts || share.count == total / parts + 1));
-        next += share.count;
-      }
-      CHECK(next == total);
-    }
-  }
-}
-
 TEST_CASE("all ranks run the same number of microbatches, none too large", "[microbatches]") {
   CHECK(num_microbatches(24, 2, 6) == 2);
   CHECK(num_microbatches(24, 1, 6) == 4);
@@ -63,7 +48,7 @@ TEST_CASE("microbatches carry the batch's rows and their place in the step", "[m
   Stream stream(allocator);
   const std::vector<Batch> batches{random_batch({.first = 103, .count = 2}, 7, 50, 1),
                                    random_batch({.first = 109, .count = 3}, 7, 50, 1)};
-  const std::vector<Microbatch> pieces = make_microbatches(batches, 9, {.first = 100, .count = 12}, stream);
+  const std::vector<Microbatch> pieces = make_microbatches(batches, 9, {.first = 100, .count = 12}, 0, stream);
   REQUIRE(pieces.size() == 2);
   for (size_t i = 0; i < pieces.size(); ++i) {
     const Microbatch& piece = pieces[i];
@@ -84,7 +69,7 @@ TEST_CASE("a rank without sequences still has its microbatches, empty", "[microb
   Allocator allocator(DeviceKind::kCpu);
   Stream stream(allocator);
   const Batch batch = random_batch({.first = 4, .count = 0}, 7, 50, 1);
-  const std::vector<Microbatch> pieces = make_microbatches({batch, batch}, 1, {.first = 0, .count = 4}, stream);
+  const std::vector<Microbatch> pieces = make_microbatches({batch, batch}, 1, {.first = 0, .count = 4}, 0, stream);
   REQUIRE(pieces.size() == 2);
   for (const Microbatch& piece : pieces) {
     CHECK(piece.rows() == 0);
@@ -99,4 +84,28 @@ TEST_CASE("one lane runs forward and backward of each microbatch in turn", "[sch
                           {{ActionKind::kForward, 1}},
                           {{ActionKind::kBackward, 1}}};
   CHECK(one_lane_schedule(2) == expected);
+}
+
+TEST_CASE("multi-token targets look further on, and never beyond sequence or document", "[microbatches]") {
+  Allocator allocator(DeviceKind::kCpu);
+  Stream stream(allocator);
+  Batch batch;
+  batch.range = {.first = 0, .count = 2};
+  batch.seq_len = 5;
+  batch.tokens = {10, 11, 12, 13, 14, 20, 21, 22, 23, 24};
+  batch.targets = {11, 12, 13, 14, 15, 21, -1, 23, 24, 25};  // one is masked
+  batch.positions = {0, 1, 2, 3, 4, 0, 1, 0, 1, 2};
+  batch.document_offsets = {0, 5, 7, 10};  // the second sequence holds two documents
+  const auto pieces = make_microbatches({batch}, 1, batch.range, 2, stream);
+  REQUIRE(pieces[0].mtp.size() == 2);
+  const auto tokens = [&](size_t depth) { return pieces[0].mtp[depth].tokens.to_vector<int32_t>(); };
+  const auto targets = [&](size_t depth) { return pieces[0].mtp[depth].targets.to_vector<int32_t>(); };
+  // What is read where the target is masked does not matter.
+  CHECK(tokens(0) == std::vector<int32_t>{11, 12, 13, 14, 0, 21, 0, 23, 24, 0});
+  CHECK(targets(0) == std::vector<int32_t>{12, 13, 14, 15, -1, -1, -1, 24, 25, -1});
+  CHECK(pieces[0].mtp[0].scored_tokens == 6);
+  CHECK(tokens(1) == std::vector<int32_t>{12, 13, 14, 0, 0, 0, 0, 24, 0, 0});
+  CHECK(targets(1) == std::vector<int32_t>{13, 14, 15, -1, -1, -1, -1, 25, -1, -1});
+  CHECK(pieces[0].mtp[1].scored_tokens == 4);
+  CHECK(make_microbatches({batch}, 1, batch.range, 0, stream)[0].mtp.empty());
 }

@@ -1,0 +1,33 @@
+// core/model/feed_forward.cpp: what is dropped between forward and backward, and put back.
+#include "core/model/feed_forward.h"
+
+#include "kernels/elementwise.h"
+
+namespace shoal {
+
+void set_input(FeedForwardSaved& saved, Tensor x, Stream& stream) {
+  if (auto* mlp = std::get_if<MlpSaved>(&saved)) mlp->x = std::move(x);
+  auto* moe = std::get_if<MoeSaved>(&saved);
+  if (moe == nullptr) return;
+  moe->router.x = x;
+  if (moe->shared.gate_up.defined()) moe->shared.x = x;
+  if (!x.defined() || x.dtype() == arithmetic_dtype(x.dtype())) return;
+  moe->router.x = stream.activation(x.shape(), arithmetic_dtype(x.dtype()));
+  cast(moe->router.x, x, stream);
+}
+
+void drop_for_refill(FeedForwardSaved& saved, bool keep_received) {
+  auto* moe = std::get_if<MoeSaved>(&saved);
+  if (moe == nullptr) {
+    saved.emplace<std::monostate>();
+    return;
+  }
+  MoeSaved kept;
+  kept.router.experts = std::move(moe->router.experts);
+  kept.router.aux_loss = std::move(moe->router.aux_loss);  // for whoever sums losses
+  kept.plan = std::move(moe->plan);
+  if (keep_received) kept.experts.x = std::move(moe->experts.x);
+  *moe = std::move(kept);
+}
+
+}  // namespace shoal

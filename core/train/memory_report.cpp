@@ -1,0 +1,64 @@
+// core/train/memory_report.cpp: the training step itself on paper, and a table.
+#include "core/train/memory_report.h"
+
+#include <algorithm>
+
+#include "core/train/microbatches.h"
+#include "core/train/progress.h"
+#include "core/train/rehearsal.h"
+#include "parallel/simulated_communicator.h"
+
+namespace shoal {
+
+MemoryUse predict_memory(const Config& config, const ProcessMesh& mesh, DType compute) {
+  Allocator paper(DeviceKind::kSimulated);
+  std::vector<int> nodes;
+  for (int rank = 0; rank < mesh.world().size(); ++rank) nodes.push_back(mesh.world().node(rank));
+  SimulatedCommunicator world(mesh.world().rank(), std::move(nodes), paper);
+  const ProcessMesh paper_mesh(mesh.sizes(), world);
+  // The peak is reached by the second microbatch. Every rank gets the largest share, in one piece.
+  const TrainConfig& train = config.train();
+  const int64_t ranks = paper_mesh.data().size();
+  const int64_t rounds = num_microbatches(train.global_batch(), static_cast<int>(ranks), train.microbatch());
+  const int64_t largest = (train.global_batch() + rounds * ranks - 1) / (rounds * ranks);
+  Config even = config;
+  even.mutable_train()->set_microbatch(largest);
+  even.mutable_train()->set_global_batch(std::min<int64_t>(rounds, 2) * ranks * largest);
+  return dry_run(even, paper_mesh, paper, compute).memory;
+}
+
+FullestRank find_fullest_rank(const MemoryUse& mine, Communicator& world) {
+  Allocator allocator(DeviceKind::kCpu);
+  const Tensor all = Tensor::empty({world.size(), kNumMemoryKinds + 1}, DType::kI64, allocator, MemoryKind::kWorkspace);
+  std::vector<int64_t> values(mine.at_total_peak_bytes.begin(), mine.at_total_peak_bytes.end());
+  values.push_back(mine.total_peak_bytes);
+  all[world.rank()].copy_from(values);
+  wait(world.all_gather(all, all[world.rank()]));
+  FullestRank fullest;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    const std::vector<int64_t> theirs = all[rank].to_vector<int64_t>();
+    if (theirs.back() <= fullest.use.total_peak_bytes) continue;
+    fullest.rank = rank;
+    std::copy_n(theirs.begin(), kNumMemoryKinds, fullest.use.at_total_peak_bytes.begin());
+    fullest.use.total_peak_bytes = theirs.back();
+  }
+  return fullest;
+}
+
+std::string describe_memory(const MemoryUse& predicted, const FullestRank* measured) {
+  std::string text = fmt::format("most of any rank    {:>11}{}", "predicted",
+                                 measured ? fmt::format("   {:>11}", fmt::format("on rank {}", measured->rank)) : "");
+  const auto line = [&](std::string_view name, int64_t expected, int64_t found) {
+    text += fmt::format("\n  {:<17} {:>11}", name, format_bytes(expected));
+    if (measured) text += fmt::format("   {:>11}", format_bytes(found));
+  };
+  for (int k = 0; k < kNumMemoryKinds; ++k) {
+    const auto i = static_cast<size_t>(k);
+    line(name_of(static_cast<MemoryKind>(k)), predicted.at_total_peak_bytes[i],
+         measured ? measured->use.at_total_peak_bytes[i] : 0);
+  }
+  line("peak", predicted.total_peak_bytes, measured ? measured->use.total_peak_bytes : 0);
+  return text;
+}
+
+}  // namespace shoal

@@ -1,0 +1,172 @@
+// parallel/token_exchange.cpp: hops planned one after the other, then walked both ways.
+#include "parallel/token_exchange.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/operands.h"
+#include "kernels/permute_rows.h"
+
+namespace shoal {
+
+bool is_hierarchical(const ProcessMesh& mesh, ParallelConfig::Dispatch dispatch) {
+  return dispatch != ParallelConfig::DIRECT && mesh.expert_across() != nullptr;
+}
+
+TokenExchange::TokenExchange(const ProcessMesh& mesh, int64_t num_experts, ParallelConfig::Dispatch dispatch)
+    : num_experts_(num_experts), home_rank_(mesh.world().rank()) {
+  Communicator& group = mesh.expert();
+  const int64_t per_rank = num_experts / group.size();
+  SHOAL_CHECK(per_rank * group.size() == num_experts, "{} experts on {} ranks", num_experts, group.size());
+  local_experts_ = {.begin = per_rank * group.rank(), .count = per_rank};
+  hierarchical_ = is_hierarchical(mesh, dispatch);
+  if (dispatch == ParallelConfig::HIERARCHICAL && mesh.expert_nodes_uneven()) {
+    fail(
+        "parallel.dispatch is HIERARCHICAL, but the nodes do not hold equally many of the {} ranks that split the "
+        "experts; set it to DIRECT or AUTO, or start the same number of ranks on every node",
+        group.size());
+  }
+  std::vector<int> owner, node, rank_in_node;  // of each expert
+  int num_nodes = 0;
+  for (int rank = 0, in_node = 0; rank < group.size(); ++rank) {
+    const bool new_node = rank > 0 && group.node(rank) != group.node(rank - 1);
+    in_node = rank == 0 || new_node ? 0 : in_node + 1;
+    num_nodes += new_node ? 1 : 0;
+    owner.insert(owner.end(), static_cast<size_t>(per_rank), rank);
+    node.insert(node.end(), static_cast<size_t>(per_rank), num_nodes);
+    rank_in_node.insert(rank_in_node.end(), static_cast<size_t>(per_rank), in_node);
+  }
+  if (hierarchical_) {
+    add_hop(*mesh.expert_across(), node);
+    add_hop(*mesh.expert_within(), rank_in_node);
+  } else {
+    add_hop(group, owner);
+  }
+  add_hop(mesh.expert_tensor(), {});
+}
+
+void TokenExchange::add_hop(Communicator& group, std::vector<int> destination) {
+  if (group.size() == 1) return;
+  Hop hop{.group = &group, .destination = std::move(destination), .reached = {}};
+  std::vector<int32_t> before(static_cast<size_t>(num_experts_));
+  std::iota(before.begin(), before.end(), 0);
+  if (!hops_.empty()) before = hops_.back().reached;
+  std::ranges::copy_if(before, std::back_inserter(hop.reached), [&](int32_t e) {
+    return hop.destination.empty() || hop.destination[static_cast<size_t>(e)] == group.rank();
+  });
+  hops_.push_back(std::move(hop));
+}
+
+namespace {
+
+// The choices of this rank's own tokens.
+RouteChoices own_choices(const Tensor& experts, const Tensor& weights, int64_t num_experts, int home_rank,
+                         const std::function<std::vector<int32_t>()>& simulated, Stream& stream) {
+  const int64_t topk = experts.size(1);
+  RouteChoices own;
+  own.rows = experts.size(0);
+  own.expert = read_to_host<int32_t>(experts, stream, simulated);
+  dispatch_floating(weights.dtype(), [&]<class T>(T) {
+    const std::vector<T> values = read_to_host<T>(weights, stream, [&] { return std::vector<T>(own.expert.size()); });
+    for (const T value : values) own.weight.push_back(static_cast<double>(load(value)));
+  });
+  for (size_t slot = 0; slot < own.expert.size(); ++slot) {
+    const int32_t e = own.expert[slot];
+    const int64_t token = static_cast<int64_t>(slot) / topk;
+    SHOAL_CHECK(e >= 0 && e < num_experts, "token {} chose expert {} of {}", token, e, num_experts);
+    SHOAL_CHECK(slot % static_cast<size_t>(topk) == 0 || own.expert[slot - 1] < e,
+                "token {} has expert {} after expert {}, expected ascending ids", token, e, own.expert[slot - 1]);
+    own.row.push_back(static_cast<int32_t>(token));
+  }
+  own.home_row = own.row;
+  own.home_rank.assign(own.row.size(), home_rank);
+  return own;
+}
+
+void check_choices(const Tensor& experts, const Tensor& weights, int64_t num_experts) {
+  SHOAL_CHECK(experts.dims() == 2 && experts.size(1) > 0, "experts is {}, expected [tokens, topk]", experts.shape());
+  SHOAL_CHECK_EQ(weights.shape(), experts.shape());
+  SHOAL_CHECK(weights.dtype() == DType::kF32 || weights.dtype() == DType::kF64, "weights are {}, expected f32 or f64",
+              name_of(weights.dtype()));
+  check_dense(experts, weights);
+  SHOAL_CHECK(experts.size(1) <= num_experts, "{} of {} experts", experts.size(1), num_experts);
+  SHOAL_CHECK(experts.numel() <= INT32_MAX, "{} routed rows exceed 32 bits", experts.numel());
+}
+
+}  // namespace
+
+Task<RoutePlan> TokenExchange::plan(Tensor experts, Tensor weights, std::function<std::vector<int32_t>()> simulated,
+                                    Lane& lane) const {
+  Stream& stream = lane.compute();
+  check_on(stream, experts, weights);
+  check_choices(experts, weights, num_experts_);
+  RouteChoices choices = own_choices(experts, weights, num_experts_, home_rank_, simulated, stream);
+  RoutePlan plan;
+  plan.tokens = experts.size(0);
+  plan.topk = experts.size(1);
+  plan.expert_counts.resize(static_cast<size_t>(num_experts_));
+  for (const int32_t e : choices.expert) ++plan.expert_counts[static_cast<size_t>(e)];
+  plan.hops.resize(hops_.size());
+  for (size_t i = 0; i < hops_.size(); ++i) {
+    choices = co_await plan_hop(plan.hops[i], hops_[i], std::move(choices), weights.dtype(), lane);
+  }
+  sort_for_experts(plan, choices, local_experts_.begin, local_experts_.count, weights.dtype(), stream);
+  co_return plan;
+}
+
+Task<Tensor> TokenExchange::to_experts(Tensor x, const RoutePlan& plan, Lane& lane) const {
+  Stream& stream = lane.compute();
+  const int64_t width = x.size(1);
+  for (const HopPlan& hop : plan.hops) {
+    Tensor packed = stream.activation({hop.total_rows_sent(), width}, x.dtype());
+    gather_rows(packed, x, hop.send_row, stream);
+    x = stream.activation({hop.total_rows_received(), width}, packed.dtype());
+    OperationPtr sending = hop.group->all_to_all_rows(x, hop.rows_received, packed, hop.rows_sent);
+    packed = {};
+    co_await lane.wire(std::move(sending));
+  }
+  Tensor sorted = stream.activation({plan.rows_routed, width}, x.dtype());
+  gather_rows(sorted, x, plan.source_row, stream);
+  co_return sorted;
+}
+
+Task<Tensor> TokenExchange::to_tokens(Tensor sorted, Tensor base, const RoutePlan& plan, Lane& lane) const {
+  Stream& stream = lane.compute();
+  const int64_t width = sorted.size(1);
+  const auto target = [&](int64_t rows, bool at_home) {
+    return at_home && base.defined() ? base : stream.activation({rows, width}, sorted.dtype());
+  };
+  const bool stays = plan.hops.empty();
+  Tensor y = target(plan.rows_received, stays);
+  sum_rows(y, stays ? base : Tensor(), sorted, plan.first, plan.sorted_rows, stream);
+  for (size_t i = plan.hops.size(); i-- > 0;) {
+    const HopPlan& hop = plan.hops[i];
+    const Tensor back = stream.activation({hop.total_rows_sent(), width}, sorted.dtype());
+    OperationPtr sending = hop.group->all_to_all_rows(back, hop.rows_sent, y, hop.rows_received);
+    y = {};
+    co_await lane.wire(std::move(sending));
+    y = target(hop.first.numel() - 1, i == 0);
+    sum_rows_nested(y, i == 0 ? base : Tensor(), back, hop.first, hop.groups, hop.returned, stream);
+  }
+  co_return y;
+}
+
+Task<Tensor> TokenExchange::weight_gradients(Tensor d_row_weights, const RoutePlan& plan, Lane& lane) const {
+  Stream& stream = lane.compute();
+  SHOAL_CHECK_EQ(d_row_weights.shape(), (Shape{plan.rows_routed}));
+  const DType dtype = d_row_weights.dtype();
+  // A row's choices are its sorted rows, ascending: choices in order are a gather.
+  Tensor d_choices = stream.activation({plan.rows_routed, 1}, dtype);
+  gather_rows(d_choices, d_row_weights.reshape({plan.rows_routed, 1}), plan.sorted_rows, stream);
+  for (size_t i = plan.hops.size(); i-- > 0;) {
+    const HopPlan& hop = plan.hops[i];
+    const Tensor back = stream.activation({hop.total_choices_sent(), 1}, dtype);
+    co_await lane.wire(
+        hop.group->all_to_all_rows(back.bits(), hop.choices_sent, d_choices.bits(), hop.choices_received));
+    d_choices = stream.activation({hop.choice_first.numel() - 1, 1}, dtype);
+    sum_rows(d_choices, Tensor(), back, hop.choice_first, hop.choice_returned, stream);
+  }
+  co_return d_choices.reshape({plan.tokens, plan.topk});
+}
+
+}  // namespace shoal

@@ -1,0 +1,62 @@
+// parallel/token_exchange.h: tokens to the ranks of their experts, and back (dispatch and combine).
+//
+// The way is a list of hops, each an all-to-all of rows over one group:
+//
+//   DIRECT        expert                            one row per (token, destination rank)
+//   HIERARCHICAL  expert_across, expert_within      one row per (token, destination node), forwarded inside the node;
+//                                                   combine sums inside the node before it crosses back
+//   then          expert_tensor                     to every rank that holds a part of those experts; back: their sum
+//
+// Hops over a group of one are left out. Row and choice counts are exchanged first, then choices (expert, weight,
+// home), then rows; nothing is ever dropped. Payload is rows alone: a hop sends Σ over its input rows of (distinct
+// destination ranks other than this one) * width, the formula of architecture.md. Choices and their gradients count as
+// metadata.
+//
+// With f32 rows DIRECT and HIERARCHICAL give the same bits: sums nest alike, rank in node first, then node.
+#pragma once
+
+#include <functional>
+
+#include "core/base/lane.h"
+#include "core/config/config.pb.h"
+#include "parallel/hop_plan.h"
+#include "parallel/process_mesh.h"
+
+namespace shoal {
+
+// Whether tokens go by nodes: asked for, or AUTO, and the mesh allows it.
+bool is_hierarchical(const ProcessMesh& mesh, ParallelConfig::Dispatch dispatch);
+
+class TokenExchange {
+ public:
+  // num_experts must be a multiple of the expert axis. AUTO: HIERARCHICAL where the expert group lies on several nodes
+  // with the same number of ranks, at least 2, on each. Throws when HIERARCHICAL is asked for and nodes have different
+  // numbers of ranks.
+  TokenExchange(const ProcessMesh& mesh, int64_t num_experts, ParallelConfig::Dispatch dispatch);
+
+  IndexRange local_experts() const { return local_experts_; }
+  bool hierarchical() const { return hierarchical_; }
+
+  // Collective over the hops' groups, as are the others. experts [tokens, topk] i32 (ascending within a token), weights
+  // [tokens, topk] f32 (f64). `simulated` () → what a simulated device goes on with for `experts`.
+  Task<RoutePlan> plan(Tensor experts, Tensor weights, std::function<std::vector<int32_t>()> simulated,
+                       Lane& lane) const;
+  // x [tokens, width] → [rows_routed, width], sorted by expert.
+  Task<Tensor> to_experts(Tensor x, const RoutePlan& plan, Lane& lane) const;
+  // sorted [rows_routed, width] → base [tokens, width] (undefined: 0) plus the sum of each token's rows. `base` may be
+  // written to and returned.
+  Task<Tensor> to_tokens(Tensor sorted, Tensor base, const RoutePlan& plan, Lane& lane) const;
+  // Gradients of the weights: d_row_weights [rows_routed] → [tokens, topk], both f32 (f64).
+  Task<Tensor> weight_gradients(Tensor d_row_weights, const RoutePlan& plan, Lane& lane) const;
+
+ private:
+  void add_hop(Communicator& group, std::vector<int> destination);
+
+  int64_t num_experts_;
+  int home_rank_;
+  IndexRange local_experts_;
+  bool hierarchical_ = false;
+  std::vector<Hop> hops_;
+};
+
+}  // namespace shoal
