@@ -25,7 +25,9 @@ constexpr const char* kDescription = R"(Evaluate a trained model: loss, perplexi
 
   shoal evaluate runs/a                               on the validation data of its config
   mpirun -np 2 --bind-to none shoal evaluate runs/a --data tokens/x
-                                                      on tokens/x.bin and .idx, split over two ranks)";
+                                                      on tokens/x.bin and .idx, split over two ranks
+  mpirun -np 4 --bind-to none shoal evaluate runs/a --mesh tensor=2 expert=4
+                                                      each rank holds a part of the model)";
 
 void run(const Options& options, MpiSession& mpi) {
   FinalSession session(mpi, options.model, options.mesh);

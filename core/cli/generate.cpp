@@ -26,6 +26,7 @@ constexpr const char* kDescription = R"(Let a trained model write.
 
   shoal generate runs/a --prompt "The sea" --tokens 200
   shoal generate runs/a --temperature 0          always the likeliest token
+  mpirun -np 4 --bind-to none shoal generate runs/a --mesh expert=4     each rank holds a quarter of the experts
 
 Text appears as it is drawn. The same seed gives the same text.)";
 

@@ -24,6 +24,7 @@ void drop_for_refill(FeedForwardSaved& saved, bool keep_received) {
   }
   MoeSaved kept;
   kept.router.experts = std::move(moe->router.experts);
+  kept.router.balance_counts = std::move(moe->router.balance_counts);
   kept.router.aux_loss = std::move(moe->router.aux_loss);  // for whoever sums losses
   kept.plan = std::move(moe->plan);
   if (keep_received) kept.experts.x = std::move(moe->experts.x);

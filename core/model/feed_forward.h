@@ -5,6 +5,7 @@
 #pragma once
 
 #include <variant>
+#include <vector>
 
 #include "core/base/lane.h"
 #include "core/model/microbatch.h"
@@ -19,9 +20,10 @@ struct MlpSaved {
 };
 
 struct RouterSaved {
-  Tensor x;        // [mine, hidden] f32 (f64)
-  Tensor scores;   // [mine, num_experts] f32 (f64)
-  Tensor experts;  // [mine, topk] i32, ascending within a row
+  Tensor x;                            // [mine, hidden] f32 (f64)
+  Tensor scores;                       // [mine, num_experts] f32 (f64)
+  Tensor experts;                      // [mine, topk] i32, ascending within a row
+  std::vector<Tensor> balance_counts;  // [runs, num_experts] i64 of each balance loss, over tensor ranks
   // Without balance losses both are undefined.
   Tensor aux_loss;  // [1] f32 (f64) this rank's rows' share of the balance losses as they enter the step's loss
   Tensor d_scores;  // [mine, num_experts] their gradient

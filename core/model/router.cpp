@@ -80,28 +80,34 @@ Task<void> Router::add_balance_losses(const Microbatch& batch, RouterSaved& save
   fill_zero(saved.d_scores, stream);
   saved.aux_loss = stream.activation({1}, saved.scores.dtype());
   fill_zero(saved.aux_loss, stream);
+  size_t index = 0;
   if (sequence_balance_loss_ != 0) {
-    co_await add_balance_loss(batch.sequence_offsets, sequence_balance_loss_ * batch.sequence_scale, batch.rows(),
-                              saved, lane);
+    co_await add_balance_loss(index++, batch.sequence_offsets, sequence_balance_loss_ * batch.sequence_scale,
+                              batch.rows(), saved, lane);
   }
   if (batch_balance_loss_ != 0) {
     std::vector<int64_t> one_run{0, batch.rows()};
-    co_await add_balance_loss(std::move(one_run), batch_balance_loss_ * batch.rows_share, batch.rows(), saved, lane);
+    co_await add_balance_loss(index, std::move(one_run), batch_balance_loss_ * batch.rows_share, batch.rows(), saved,
+                              lane);
   }
 }
 
-// `offsets` are of the whole microbatch; a run may lie on several tensor ranks, which then add up their counts.
-Task<void> Router::add_balance_loss(std::vector<int64_t> offsets, double coefficient, int64_t total, RouterSaved& saved,
-                                    Lane& lane) const {
+// `offsets` are of the whole microbatch; a run may lie on several tensor ranks, which add up their counts, once.
+Task<void> Router::add_balance_loss(size_t index, std::vector<int64_t> offsets, double coefficient, int64_t total,
+                                    RouterSaved& saved, Lane& lane) const {
   Stream& stream = lane.compute();
   std::vector<int64_t> run_tokens;
   for (size_t run = 1; run < offsets.size(); ++run) run_tokens.push_back(offsets[run] - offsets[run - 1]);
   const IndexRange mine = tensor_.rows(total);
   for (int64_t& offset : offsets) offset = std::clamp<int64_t>(offset - mine.begin, 0, mine.count);
-  const Tensor counts = stream.workspace({static_cast<int64_t>(run_tokens.size()), shape_.num_experts}, DType::kI64);
-  balance_counts(counts, saved.experts, offsets, shape_, stream);
-  if (tensor_.size() > 1) co_await lane.wire(tensor_.group().all_reduce(counts));
-  balance_loss(saved.aux_loss, saved.d_scores, saved.scores, counts, offsets, run_tokens, coefficient, shape_, stream);
+  if (index == saved.balance_counts.size()) {
+    Tensor counts = stream.activation({static_cast<int64_t>(run_tokens.size()), shape_.num_experts}, DType::kI64);
+    balance_counts(counts, saved.experts, offsets, shape_, stream);
+    if (tensor_.size() > 1) co_await lane.wire(tensor_.group().all_reduce(counts));
+    saved.balance_counts.push_back(std::move(counts));
+  }
+  balance_loss(saved.aux_loss, saved.d_scores, saved.scores, saved.balance_counts[index], offsets, run_tokens,
+               coefficient, shape_, stream);
 }
 
 Task<RouterChoice> Router::forward(Tensor x, const Microbatch& batch, RouterSaved& saved, Lane& lane) {

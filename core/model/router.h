@@ -27,8 +27,8 @@ class Router {
   // moe_layer counts MoE layers only, from 0: the key of a routing record.
   Router(const ModelContext& context, const std::string& prefix, int64_t moe_layer);
 
-  // x [mine, hidden]: this rank's rows of the microbatch. When `saved` holds choices already (recomputation), they
-  // stand: no choice, no record, no count.
+  // x [mine, hidden]: this rank's rows of the microbatch. When `saved` holds choices and their counts already
+  // (recomputation), they stand: no choice, no record, no count.
   Task<RouterChoice> forward(Tensor x, const Microbatch& batch, RouterSaved& saved, Lane& lane);
   // d_weights [rows, topk] f32 (f64) → d_x [rows, hidden] in the compute dtype.
   Task<Tensor> backward(Tensor d_weights, DType compute, RouterSaved& saved, Lane& lane) const;
@@ -54,8 +54,8 @@ class Router {
  private:
   void choose(Tensor experts, const Tensor& scores, const Microbatch& batch, Stream& stream);
   Task<void> add_balance_losses(const Microbatch& batch, RouterSaved& saved, Lane& lane) const;
-  Task<void> add_balance_loss(std::vector<int64_t> offsets, double coefficient, int64_t total, RouterSaved& saved,
-                              Lane& lane) const;
+  Task<void> add_balance_loss(size_t index, std::vector<int64_t> offsets, double coefficient, int64_t total,
+                              RouterSaved& saved, Lane& lane) const;
 
   TensorParallel tensor_;
   std::string name_;
