@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/base/lane.h"
+#include "parallel/gradient_buckets.h"
 #include "parallel/process_mesh.h"
 
 namespace shoal {

@@ -22,20 +22,9 @@
 
 #include "parallel/communicator.h"
 #include "parallel/parameter_store.h"
+#include "parallel/replica_groups.h"
 
 namespace shoal {
-
-// The ranks that hold the same values, by kind of parameter. Two kinds that share a communicator share buckets.
-struct ReplicaGroups {
-  Communicator& every_rank;
-  Communicator& tensor;
-  Communicator& expert;
-
-  Communicator& of(ParameterGroup group) const {
-    if (group == ParameterGroup::kExpert) return expert;
-    return group == ParameterGroup::kTensor ? tensor : every_rank;
-  }
-};
 
 // Every entry begins at a multiple of 64 bytes, in bf16 too.
 constexpr int64_t kEntryAlignment = 32;

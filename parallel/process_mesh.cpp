@@ -181,8 +181,7 @@ void check_blocks(const char* axis, int size, const Communicator& world) {
     const int node_size = ranks_on[world.node(first)];
     fail(
         "{0}({1}): ranks {2} to {3} would straddle {4} nodes ({5} ranks on the first of them); they talk at every "
-        "layer "
-        "and stay inside a node: set parallel.{0} to {6}, or start {7} ranks a node",
+        "layer and stay inside a node: set parallel.{0} to {6}, or start {7} ranks a node",
         axis, size, first, first + size - 1, in_block.size(), node_size, nearest_divisors(node_size, size),
         nearest_multiples(size, node_size));
   }

@@ -5,7 +5,8 @@
 // data × tensor = 8. In this version island, pipeline and context must be 1.
 //
 // The world's ranks are in order of their nodes (MpiSession::world), so the fastest axes, which talk most, stay inside
-// a node. A tensor or expert_tensor group that would straddle nodes is refused, unless it is made of whole nodes.
+// a node. A tensor or expert_tensor group that would straddle nodes is refused, unless it is made of whole nodes of
+// equal size.
 #pragma once
 
 #include <memory>
@@ -13,7 +14,7 @@
 #include <vector>
 
 #include "parallel/communicator.h"
-#include "parallel/gradient_buckets.h"
+#include "parallel/replica_groups.h"
 
 namespace shoal {
 
