@@ -5,7 +5,7 @@
 //
 // Reductions are an all-to-all of pieces plus a local sum in ascending rank order, in the tensor's own type (bf16: in
 // f32, rounded once at the end), so that all back ends agree bitwise (MPI_Reduce* has no bf16 and sums differently from
-// call to call). They take every type but u8.
+// call to call). They take every type but u8 and e4m3.
 //
 // Tensors are dense. On kSimulated nothing moves: bytes are counted, and buffers held until somebody waits.
 #pragma once
@@ -25,7 +25,7 @@ constexpr int kNumLinkClasses = 3;
 
 // What this rank sent, by link class. kSelf (a rank's own piece) is no traffic and is kept for checking.
 struct WireBytes {
-  std::array<int64_t, kNumLinkClasses> payload{};   // f64, f32, bf16, u8
+  std::array<int64_t, kNumLinkClasses> payload{};   // f64, f32, bf16, e4m3, u8
   std::array<int64_t, kNumLinkClasses> metadata{};  // i64, i32: row counts, expert ids
   int64_t metadata_total() const { return metadata[1] + metadata[2]; }
   int64_t total() const { return payload[1] + payload[2] + metadata_total(); }

@@ -9,8 +9,8 @@
 
 namespace shoal {
 
-// All types but u8.
-constexpr bool is_summed(DType dtype) { return dtype != DType::kU8; }
+// All types but codes: u8 and e4m3.
+constexpr bool is_summed(DType dtype) { return dtype != DType::kU8 && dtype != DType::kE4M3; }
 
 // out[i] = ((pieces[0][i] + pieces[1][i]) + pieces[2][i]) + …   `count` elements, in their own type; bf16 in f32,
 // rounded once at the end. `out` may be any one of the pieces. One thread: it runs on the communication thread, beside

@@ -6,10 +6,12 @@
 
 #include "core/base/bfloat16.h"
 #include "core/base/check.h"
+#include "core/base/float8.h"
 
 namespace shoal {
 
-enum class DType : uint8_t { kF64, kF32, kBF16, kI64, kI32, kU8 };
+// kE4M3: codes; the scales of their tiles are a tensor of their own (kernels/quantize.h).
+enum class DType : uint8_t { kF64, kF32, kBF16, kI64, kI32, kU8, kE4M3 };
 
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
@@ -18,7 +20,8 @@ constexpr int64_t size_of(DType dtype) {
     case DType::kF32:
     case DType::kI32: return 4;
     case DType::kBF16: return 2;
-    case DType::kU8: return 1;
+    case DType::kU8:
+    case DType::kE4M3: return 1;
   }
   return 0;
 }
@@ -31,6 +34,7 @@ constexpr std::string_view name_of(DType dtype) {
     case DType::kI64: return "i64";
     case DType::kI32: return "i32";
     case DType::kU8: return "u8";
+    case DType::kE4M3: return "e4m3";
   }
   return "?";
 }
@@ -60,6 +64,10 @@ struct DTypeOf<int32_t> {
 template <>
 struct DTypeOf<uint8_t> {
   static constexpr DType value = DType::kU8;
+};
+template <>
+struct DTypeOf<float8_e4m3> {
+  static constexpr DType value = DType::kE4M3;
 };
 
 // The type arithmetic on T is done in: double for f64, float for f32 and bf16.

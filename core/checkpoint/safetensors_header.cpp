@@ -34,6 +34,7 @@ std::string_view stored_name(DType dtype) {
     case DType::kI64: return "I64";
     case DType::kI32: return "I32";
     case DType::kU8: return "U8";
+    case DType::kE4M3: return "F8_E4M3";
   }
   fail("no safetensors name for dtype {}", static_cast<int>(dtype));
 }
