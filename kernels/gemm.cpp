@@ -62,14 +62,7 @@ void pack_matrix(PackedMatrix& packed, const Tensor& weight, PackFor use, Stream
   SHOAL_CHECK(weight.dims() == 2, "the weight is {}, expected [out, in]", weight.shape());
   SHOAL_CHECK(is_floating(weight.dtype()), "the weight is {}", name_of(weight.dtype()));
   const int64_t out = weight.size(0), in = weight.size(1);
-  const bool reusable = packed.defined() && packed.out() == out && packed.in() == in &&
-                        packed.dtype() == weight.dtype() && packed.impl_->use == use &&
-                        packed.impl_->forward.device() == stream.device();
-  if (!reusable) {
-    packed.impl_ = nullptr;  // first, so that its memory is free for the new one
-    packed.impl_ = std::make_shared<PackedMatrix::Impl>(PackedMatrix::Impl{out, in, weight.dtype(), use, {}, {}});
-    allocate_packed(*packed.impl_, stream.allocator());
-  }
+  reserve_packed(packed, out, in, weight.dtype(), use, stream.allocator());
   const Work work{.op = "gemm.pack",
                   .kind = WorkKind::kMove,
                   .bytes = operand_bytes(weight, packed.impl_->forward, packed.impl_->backward),

@@ -3,6 +3,7 @@
 
 #include "kernels/gemm_tiled.h"
 #include "kernels/operands.h"
+#include "kernels/quantize.h"
 
 #include <Eigen/Core>
 
@@ -37,21 +38,29 @@ void gemm_tiles(std::span<const GemmCall> calls, std::byte* scratch) {
   std::vector<TiledProduct> products;
   for (const GemmCall& call : calls) {
     TiledProduct product{.c = call.c, .a = call.a, .b = call.b, .mode = call.mode};
-    if (call.weight != nullptr) product.packed_b = reinterpret_cast<const float*>(packed_weight(call));
+    if (call.a.dtype() == DType::kE4M3) {
+      product.a_scales = call.a_scales;
+      product.b_scales = call.weight != nullptr ? call.weight->scales : call.b_scales;
+      product.blocks_across = call.kind == GemmKind::kBackwardInput;
+      if (call.weight != nullptr) product.packed_codes = reinterpret_cast<const float8_e4m3*>(packed_weight(call));
+    } else if (call.weight != nullptr) {
+      product.packed_b = reinterpret_cast<const float*>(packed_weight(call));
+    }
     products.push_back(std::move(product));
   }
   tiled_gemm(products, reinterpret_cast<float*>(scratch));
 }
 
 int64_t packed_bytes(DType dtype, int64_t n, int64_t k) {
-  return gemm_backend(dtype) == GemmBackend::kTiled ? tiled_packed_numel(k, n) * size_of(DType::kF32)
-                                                    : onednn_packed_bytes(dtype, n, k);
+  if (gemm_backend(dtype) == GemmBackend::kOneDnn) return onednn_packed_bytes(dtype, n, k);
+  return tiled_packed_numel(k, n) * size_of(dtype == DType::kE4M3 ? DType::kE4M3 : DType::kF32);
 }
 
 }  // namespace
 
 GemmBackend gemm_backend(DType dtype) {
   if (dtype == DType::kF64) return GemmBackend::kEigen;
+  if (dtype == DType::kE4M3) return GemmBackend::kTiled;
 #ifdef SHOAL_REFERENCE_GEMMS
   return GemmBackend::kTiled;
 #else
@@ -60,7 +69,14 @@ GemmBackend gemm_backend(DType dtype) {
 #endif
 }
 
-void allocate_packed(PackedMatrix::Impl& packed, Allocator& allocator) {
+void reserve_packed(PackedMatrix& matrix, int64_t out, int64_t in, DType dtype, PackFor use, Allocator& allocator) {
+  if (matrix.defined() && matrix.out() == out && matrix.in() == in && matrix.dtype() == dtype &&
+      matrix.impl_->use == use && matrix.impl_->forward.device() == allocator.device()) {
+    return;
+  }
+  matrix.impl_ = nullptr;  // first, so that its memory is free for the new one
+  matrix.impl_ = std::make_shared<PackedMatrix::Impl>(PackedMatrix::Impl{out, in, dtype, use, {}, {}, {}});
+  PackedMatrix::Impl& packed = *matrix.impl_;
   const auto bytes = [&](int64_t count) {
     return Tensor::empty(Shape{count}, DType::kU8, allocator, MemoryKind::kWeights);
   };
@@ -69,6 +85,9 @@ void allocate_packed(PackedMatrix::Impl& packed, Allocator& allocator) {
     return;
   }
   const bool empty = packed.out == 0 || packed.in == 0;
+  if (dtype == DType::kE4M3) {
+    packed.scales = Tensor::empty({num_tiles(out), num_tiles(in)}, DType::kF32, allocator, MemoryKind::kWeights);
+  }
   packed.forward = bytes(empty ? 0 : packed_bytes(packed.dtype, packed.out, packed.in));
   if (packed.use == PackFor::kForwardAndBackward) {
     packed.backward = bytes(empty ? 0 : packed_bytes(packed.dtype, packed.in, packed.out));
@@ -83,6 +102,13 @@ void pack_matrix_cpu(PackedMatrix::Impl& packed, const Tensor& weight) {
       Eigen::Map<RowMajor>(reinterpret_cast<double*>(packed.forward.raw()), packed.out, packed.in) = rows_of(weight);
       break;
     case GemmBackend::kTiled:
+      if (packed.dtype == DType::kE4M3) {
+        tiled_pack_codes(reinterpret_cast<float8_e4m3*>(packed.forward.raw()), weight, PackedSide::kTransposed);
+        if (backward) {
+          tiled_pack_codes(reinterpret_cast<float8_e4m3*>(packed.backward.raw()), weight, PackedSide::kAsStored);
+        }
+        break;
+      }
       tiled_pack(reinterpret_cast<float*>(packed.forward.raw()), weight, PackedSide::kTransposed);
       if (backward) tiled_pack(reinterpret_cast<float*>(packed.backward.raw()), weight, PackedSide::kAsStored);
       break;

@@ -11,7 +11,7 @@ namespace shoal {
 
 enum class GemmBackend {
   kEigen,   // f64: tests
-  kTiled,   // gemm_tiled.h: f32 below AVX-512; bf16 without bf16 arithmetic, widened to f32
+  kTiled,   // gemm_tiled.h: e4m3; f32 below AVX-512; bf16 without bf16 arithmetic; widened to f32
   kOneDnn,  // gemm_onednn.h
 };
 GemmBackend gemm_backend(DType dtype);
@@ -21,6 +21,7 @@ struct PackedMatrix::Impl {
   DType dtype = DType::kF32;
   PackFor use = PackFor::kForward;
   Tensor forward, backward;  // [bytes] u8 in the backend's layout
+  Tensor scales;             // e4m3: [num_tiles(out), num_tiles(in)] f32
 };
 
 // One product, nothing empty: c (+)= a · W or aᵀ · b, see GemmKind.
@@ -29,10 +30,11 @@ struct GemmCall {
   Write mode = Write::kOverwrites;
   Tensor c, a, b;                              // b: kBackwardWeight only
   const PackedMatrix::Impl* weight = nullptr;  // otherwise
+  Tensor a_scales = {}, b_scales = {};         // of e4m3 operands
 };
 
-// Empty tensors in the layout of the backend, for pack_matrix_cpu to fill.
-void allocate_packed(PackedMatrix::Impl& packed, Allocator& allocator);
+// Empty tensors in the layout of the backend, for pack_matrix_cpu to fill; those of before when the shape is the same.
+void reserve_packed(PackedMatrix& packed, int64_t out, int64_t in, DType dtype, PackFor use, Allocator& allocator);
 void pack_matrix_cpu(PackedMatrix::Impl& packed, const Tensor& weight);
 
 // Scratch for one call after the other; the same on the simulated device, so that peaks agree.

@@ -5,8 +5,9 @@
 //   wgrad  d_w  [out, in]     = d_yᵀ · x     both in columns (128 × 1 along rows)
 //
 // Definition (arXiv:2412.19437 §3.3.2): products of codes are summed in f32 over each 128 of the summed index,
-// ascending from zero; that sum is multiplied by its two tiles' scales and added to an f32 total, block after block. Other
-// pairings (a weight in blocks against columns, …) do not exist. y and d_x are rounded once, to f32 or bf16.
+// ascending from zero; that sum is multiplied by the product of its two tiles' scales and added to an f32 total, block
+// after block. Other pairings (a weight in blocks against columns, …) do not exist. y and d_x are rounded once, to f32
+// or bf16.
 //
 // A row of y or d_x is bitwise independent of how many rows are computed together and of the thread count. NaN in an
 // operand (a code, or the scale of a tile that was not finite) reaches every sum it takes part in.

@@ -5,7 +5,8 @@
 #include <vector>
 
 #include "core/base/openmp.h"
-#include "kernels/register_tile.h"
+#include "kernels/quantize.h"
+#include "kernels/tile_operands.h"
 
 namespace shoal {
 
@@ -15,7 +16,8 @@ namespace {
 constexpr int64_t kMaxRows = 144, kMaxColumns = 256, kDepth = 256;
 constexpr int kLanes = kLanesOf<float>, kPanel = kPanelOf<float>;
 static_assert(kMaxRows % kTileRows == 0 && kMaxColumns % kPanel == 0);
-constexpr int64_t kScratchPerThread = kMaxRows * kDepth + kDepth * kPanel + kMaxRows * kMaxColumns;
+static_assert(kTile <= kDepth && kTile % kPanel == 0);  // a panel meets one scale of a block
+constexpr int64_t kScratchPerThread = kMaxRows * kDepth + kDepth * kPanel + kMaxRows * kMaxColumns + kMaxRows;
 // Products below this many multiply-adds are not worth a parallel region.
 constexpr int64_t kMinParallel = 1 << 16;
 
@@ -31,7 +33,26 @@ struct Target {
   int64_t c_stride = 0;
   int64_t columns = kPanel;  // of C in this panel
   Write mode = Write::kOverwrites;
+  // Of a product of codes: the scale of row i of A, in this block of the summed index, at row_scales[i * stride]; those
+  // of the panel's columns. Null otherwise.
+  const float* row_scales = nullptr;
+  int64_t row_scale_stride = 1;
+  const float* column_scales = nullptr;
 };
+
+// One block's sums of products of codes become what they stand for, and join the blocks before.
+template <int rows>
+[[gnu::always_inline]] inline void scale_and_add(Vec (&sums)[rows][2], const Target& to) {
+  const Vec* columns = reinterpret_cast<const Vec*>(to.column_scales);
+  for (int i = 0; i < rows; ++i) {
+    const float row = to.row_scales[i * to.row_scale_stride];
+    const Vec* before = reinterpret_cast<const Vec*>(to.partial + i * kMaxColumns);
+    for (int j = 0; j < 2; ++j) {
+      const Vec start = to.first ? Vec{} : before[j];
+      sums[i][j] = start + sums[i][j] * (row * columns[j]);
+    }
+  }
+}
 
 template <class T>
 void leave_edge(const Vec* sums, T* c, int64_t columns, Write mode) {
@@ -61,44 +82,14 @@ void leave_row(const Vec* sums, const Target& to, int64_t row) {
 template <int rows, Sums direction>
 void multiply(const float* a, int64_t a_stride, const float* b, int64_t depth, const Target& to) {
   Vec sums[rows][2];
-  begin_tile<rows, float>(sums, to.partial, kMaxColumns, to.first);
+  const bool scaled = to.row_scales != nullptr;
+  begin_tile<rows, float>(sums, to.partial, kMaxColumns, to.first || scaled);
   add_products<rows, direction, float>(sums, a, a_stride, b, kPanel, depth);
+  if (scaled) scale_and_add<rows>(sums, to);
   if (to.last) {
     for (int i = 0; i < rows; ++i) leave_row(sums[i], to, i);
   } else {
     leave_tile<rows, float>(sums, to.partial, kMaxColumns);
-  }
-}
-
-// A [rows, depth] widened to dense rows.
-void widen_rows(float* to, const bfloat16* from, int64_t stride, int64_t rows, int64_t depth) {
-  for (int64_t i = 0; i < rows; ++i) {
-#pragma omp simd
-    for (int64_t k = 0; k < depth; ++k) to[i * kDepth + k] = load(from[i * stride + k]);
-  }
-}
-
-// Columns [0, rows) of `depth` rows, as register tiles of kTileRows: tile t holds [depth, kTileRows].
-template <class T>
-void interleave(float* to, const T* from, int64_t stride, int64_t rows, int64_t depth) {
-  for (int64_t begin = 0; begin < rows; begin += kTileRows, to += depth * kTileRows) {
-    const int64_t count = std::min<int64_t>(kTileRows, rows - begin);
-    for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t i = 0; i < count; ++i) to[k * kTileRows + i] = load(from[k * stride + begin + i]);
-    }
-  }
-}
-
-// Columns [0, columns) of `depth` rows of B, as one panel with zeros behind.
-template <class T>
-void take_panel(float* to, const T* from, int64_t stride, int64_t columns, int64_t depth) {
-  for (int64_t k = 0; k < depth; ++k, to += kPanel, from += stride) {
-    if (columns == kPanel) {
-#pragma omp simd
-      for (int j = 0; j < kPanel; ++j) to[j] = load(from[j]);
-    } else {
-      for (int64_t j = 0; j < kPanel; ++j) to[j] = j < columns ? load(from[j]) : 0.0f;
-    }
   }
 }
 
@@ -120,7 +111,8 @@ class TileRun {
         k_(cut.k),
         a_block_(scratch),
         b_panel_(a_block_ + kMaxRows * kDepth),
-        partial_(b_panel_ + kDepth * kPanel) {
+        partial_(b_panel_ + kDepth * kPanel),
+        line_(partial_ + kMaxRows * kMaxColumns) {
     row_ = tile % cut.num_row_tiles() * cut.tile_rows;
     column_ = tile / cut.num_row_tiles() * cut.tile_columns;
     rows_ = std::min(cut.tile_rows, cut.m - row_);
@@ -128,7 +120,8 @@ class TileRun {
   }
 
   void run() {
-    for (int64_t k = 0; k < k_; k += kDepth) run_depth(k, std::min(kDepth, k_ - k));
+    const int64_t depth = p_.is_scaled() ? kTile : kDepth;
+    for (int64_t k = 0; k < k_; k += depth) run_depth(k, std::min(depth, k_ - k));
   }
 
  private:
@@ -137,14 +130,16 @@ class TileRun {
     const float* a = a_block_;
     int64_t a_stride = kDepth;
     if (sums_rows) {
-      dispatch(p_.a, [&](const auto* from) {
-        interleave(a_block_, from + k * p_.a.row_stride() + row_, p_.a.row_stride(), rows_, depth);
+      with_elements(p_.a, [&](const auto* from) {
+        interleave(a_block_, line_, from + k * p_.a.row_stride() + row_, p_.a.row_stride(), rows_, depth);
       });
     } else if (p_.a.dtype() == DType::kF32) {
       a_stride = p_.a.row_stride();
       a = p_.a.data<float>() + row_ * a_stride + k;
     } else {
-      widen_rows(a_block_, p_.a.data<bfloat16>() + row_ * p_.a.row_stride() + k, p_.a.row_stride(), rows_, depth);
+      with_elements(p_.a, [&](const auto* from) {
+        widen_rows(a_block_, kDepth, from + row_ * p_.a.row_stride() + k, p_.a.row_stride(), rows_, depth);
+      });
     }
     Target to{.first = k == 0,
               .last = k + depth == k_,
@@ -154,9 +149,11 @@ class TileRun {
     for (int64_t j = 0; j < columns_; j += kPanel) {
       to.columns = std::min<int64_t>(kPanel, columns_ - j);
       const float* b = panel(k, depth, column_ + j, to.columns);
+      if (p_.is_scaled()) take_column_scales(k / kTile, column_ + j, to);
       for (int64_t i = 0; i < rows_; i += kTileRows) {
         to.partial = partial_ + i * kMaxColumns + j;
         to.c = p_.c.raw() + ((row_ + i) * p_.c.row_stride() + column_ + j) * size_of(p_.c.dtype());
+        if (p_.is_scaled()) take_row_scales(k / kTile, row_ + i, to);
         with_rows(std::min<int64_t>(kTileRows, rows_ - i), [&](auto rows) {
           if (sums_rows) {
             multiply<rows, Sums::kAcrossRows>(a + i * depth, kTileRows, b, depth, to);
@@ -169,20 +166,35 @@ class TileRun {
   }
 
   const float* panel(int64_t k, int64_t depth, int64_t column, int64_t columns) {
-    if (!p_.b.defined()) return p_.packed_b + column * k_ + k * kPanel;
-    dispatch(p_.b, [&](const auto* from) {
-      take_panel(b_panel_, from + k * p_.b.row_stride() + column, p_.b.row_stride(), columns, depth);
-    });
+    if (p_.b.defined()) {
+      with_elements(p_.b, [&](const auto* from) {
+        take_panel<kPanel>(b_panel_, from + k * p_.b.row_stride() + column, p_.b.row_stride(), columns, depth);
+      });
+      return b_panel_;
+    }
+    const int64_t at = column * k_ + k * kPanel;
+    if (p_.packed_b != nullptr) return p_.packed_b + at;
+    widen(b_panel_, p_.packed_codes + at, depth * kPanel);
     return b_panel_;
   }
 
-  template <class F>
-  static void dispatch(const Tensor& tensor, F&& f) {
-    if (tensor.dtype() == DType::kBF16) {
-      f(tensor.data<bfloat16>());
+  void take_column_scales(int64_t block, int64_t column, Target& to) {
+    if (p_.b.defined()) {
+      const float* from = p_.b_scales.data<float>() + block * p_.b_scales.row_stride() + column;
+      for (int64_t j = 0; j < kPanel; ++j) column_scales_[j] = j < to.columns ? from[j] : 0.0f;
     } else {
-      f(tensor.data<float>());
+      const int64_t tile = column / kTile;
+      const int64_t row = p_.blocks_across ? block : tile, at = p_.blocks_across ? tile : block;
+      std::fill_n(column_scales_, kPanel, p_.b_scales.data<float>()[row * p_.b_scales.row_stride() + at]);
     }
+    to.column_scales = column_scales_;
+  }
+
+  void take_row_scales(int64_t block, int64_t row, Target& to) const {
+    const bool sums_rows = p_.b.defined();
+    to.row_scale_stride = sums_rows ? 1 : p_.a_scales.row_stride();
+    to.row_scales = p_.a_scales.data<float>() +
+                    (sums_rows ? block * p_.a_scales.row_stride() + row : row * p_.a_scales.row_stride() + block);
   }
 
   const TiledProduct& p_;
@@ -190,7 +202,9 @@ class TileRun {
   float* a_block_;
   float* b_panel_;
   float* partial_;
+  float* line_;
   int64_t row_, column_, rows_, columns_;
+  alignas(kVectorBytes) float column_scales_[kPanel];
 };
 
 // Smaller tiles until every thread has a few; never so small that packing shows.
@@ -218,31 +232,48 @@ void cut_for_threads(std::vector<Cut>& cuts, int threads) {
 
 int64_t tiled_packed_numel(int64_t k, int64_t n) { return (n + kPanel - 1) / kPanel * kPanel * k; }
 
-void tiled_pack(float* packed, const Tensor& weight, PackedSide side) {
+namespace {
+
+template <class To, class T>
+void pack_panels(To* packed, const Tensor& weight, PackedSide side) {
   const bool transposed = side == PackedSide::kTransposed;
   const int64_t k = weight.size(transposed ? 1 : 0), n = weight.size(transposed ? 0 : 1), stride = weight.row_stride();
-  dispatch_floating(weight.dtype(), [&]<class T>(T) {
-    const T* from = weight.data<T>();
+  const T* from = weight.data<T>();
 #pragma omp parallel for schedule(static) if (k * n > kMinParallel)
-    for (int64_t column = 0; column < n; column += kPanel) {
-      const int64_t columns = std::min<int64_t>(kPanel, n - column);
-      float* to = packed + column * k;
-      if (!transposed) {
-        take_panel(to, from + column, stride, columns, k);
-        continue;
-      }
-      if (columns < kPanel) std::fill_n(to, k * kPanel, 0.0f);
-      // Short runs of k, so that a run of the panel stays in the first-level cache while the columns visit it.
-      constexpr int64_t kRun = 64;
-      for (int64_t begin = 0; begin < k; begin += kRun) {
-        const int64_t end = std::min(k, begin + kRun);
-        for (int64_t j = 0; j < columns; ++j) {
-          const T* row = from + (column + j) * stride;
-          for (int64_t i = begin; i < end; ++i) to[i * kPanel + j] = static_cast<float>(load(row[i]));
+  for (int64_t column = 0; column < n; column += kPanel) {
+    const int64_t columns = std::min<int64_t>(kPanel, n - column);
+    To* to = packed + column * k;
+    if (!transposed) {
+      take_panel<kPanel>(to, from + column, stride, columns, k);
+      continue;
+    }
+    if (columns < kPanel) std::fill_n(to, k * kPanel, To());
+    // Short runs of k, so that a run of the panel stays in the first-level cache while the columns visit it.
+    constexpr int64_t kRun = 64;
+    for (int64_t begin = 0; begin < k; begin += kRun) {
+      const int64_t end = std::min(k, begin + kRun);
+      for (int64_t j = 0; j < columns; ++j) {
+        const T* row = from + (column + j) * stride;
+        for (int64_t i = begin; i < end; ++i) {
+          if constexpr (std::is_same_v<To, T>) {
+            to[i * kPanel + j] = row[i];
+          } else {
+            to[i * kPanel + j] = static_cast<float>(load(row[i]));
+          }
         }
       }
     }
-  });
+  }
+}
+
+}  // namespace
+
+void tiled_pack(float* packed, const Tensor& weight, PackedSide side) {
+  dispatch_floating(weight.dtype(), [&]<class T>(T) { pack_panels<float, T>(packed, weight, side); });
+}
+
+void tiled_pack_codes(float8_e4m3* packed, const Tensor& codes, PackedSide side) {
+  pack_panels<float8_e4m3, float8_e4m3>(packed, codes, side);
 }
 
 int64_t tiled_scratch_numel() { return omp_get_max_threads() * kScratchPerThread; }

@@ -10,16 +10,6 @@ namespace shoal {
 
 namespace {
 
-void check_offsets(std::span<const int64_t> offsets, int64_t rows) {
-  SHOAL_CHECK(!offsets.empty() && offsets.front() == 0 && offsets.back() == rows,
-              "expert offsets run from {} to {}, expected 0 to {} rows", offsets.empty() ? 0 : offsets.front(),
-              offsets.empty() ? 0 : offsets.back(), rows);
-  for (size_t e = 1; e < offsets.size(); ++e) {
-    SHOAL_CHECK(offsets[e - 1] <= offsets[e], "expert {} begins at row {} and ends at row {}", e - 1, offsets[e - 1],
-                offsets[e]);
-  }
-}
-
 // What one product of a run of experts is about; sizes of the matrix every expert has.
 struct Group {
   const char* op;

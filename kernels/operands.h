@@ -1,6 +1,8 @@
 // kernels/operands.h: what the public doors of the ops share: device checks and operand bytes.
 #pragma once
 
+#include <span>
+
 #include "core/base/stream.h"
 
 namespace shoal {
@@ -31,6 +33,17 @@ void check_dense(const Tensors&... tensors) {
                 tensor.shape(), tensor.row_stride());
   };
   (check(tensors), ...);
+}
+
+// Expert e owns rows [offsets[e], offsets[e + 1]).
+inline void check_offsets(std::span<const int64_t> offsets, int64_t rows) {
+  SHOAL_CHECK(!offsets.empty() && offsets.front() == 0 && offsets.back() == rows,
+              "expert offsets run from {} to {}, expected 0 to {} rows", offsets.empty() ? 0 : offsets.front(),
+              offsets.empty() ? 0 : offsets.back(), rows);
+  for (size_t e = 1; e < offsets.size(); ++e) {
+    SHOAL_CHECK(offsets[e - 1] <= offsets[e], "expert {} begins at row {} and ends at row {}", e - 1, offsets[e - 1],
+                offsets[e]);
+  }
 }
 
 inline void check_dtype(const Tensor& tensor, DType expected) {
