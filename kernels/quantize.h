@@ -12,8 +12,10 @@
 // the scale fits a byte on the wire. A tile at the edge holds what is left: no padding is stored. A weight block of
 // zeros has scale 1.
 //
-// A tile that holds a NaN or an infinity has the scale NaN, so that whatever is computed with it is NaN too, and the
-// step's update is skipped: neither turns into a number.
+// A tile that holds a NaN or an infinity has the scale NaN (and codes of 0), so that whatever is computed with it is
+// NaN too, and the step's update is skipped: neither turns into a number.
+//
+// Codes, scales and counts are bitwise independent of the number of threads.
 #pragma once
 
 #include <vector>
@@ -29,14 +31,16 @@ enum class TileScale { kExact, kPowerOfTwo };
 
 // An activation tile of smaller numbers has the scale of this one: zeros are zeros at a sound scale.
 constexpr float kMinActivationAmax = 1e-4f;
-// Gradients shrink with the number of tokens in a step; only zeros need a floor.
+// Gradients shrink with the number of tokens in a step; only zeros need a floor. No min_amax may be smaller: 448 / amax
+// and the scale stay normal numbers.
 constexpr float kMinGradientAmax = 1e-30f;
+constexpr float kMinWeightAmax = kMinGradientAmax;  // of a block that is not all zeros
 
 // What quantisation lost, added up by every call that is given a tensor [kNumQuantizeCounts] f64.
 enum QuantizeCount {
   kValues,     // values quantised
   kSaturated,  // of them, those encoded as the largest number, ±448 (at an exact scale at least one a tile)
-  kFlushed,    // not zero, but encoded as zero
+  kFlushed,    // not zero, but encoded as zero; both but in tiles that are not finite
   kNotFinite,  // tiles that held a NaN or an infinity
   kMinScale,   // smallest and largest scale of a tile; a fresh tensor has +inf and 0 there
   kMaxScale,
@@ -81,10 +85,11 @@ struct QuantizedBlocks {
 };
 QuantizedBlocks empty_quantized_blocks(int64_t out, int64_t in, Stream& stream);
 
-// All overwrite their results. x [rows, width] is f32 or bf16; its rows may be strided.
+// All overwrite their results. x [rows, width] is f32 or bf16; its rows, and those of all codes and scales, may be
+// strided.
 void quantize_rows(const QuantizedRows& out, const Tensor& x, const QuantizeOptions& options, Stream& stream);
 void quantize_columns(const QuantizedColumns& out, const Tensor& x, const QuantizeOptions& options, Stream& stream);
-// Both from one read of x; bitwise as the two above. Values are counted once.
+// Both from one read of x; bitwise as the two above. Counted once, as quantize_rows does.
 void quantize_rows_and_columns(const QuantizedRows& rows, const QuantizedColumns& columns, const Tensor& x,
                                const QuantizeOptions& options, Stream& stream);
 // Row i of `out` is row index[i] of x quantised: pack for dispatch.   index [rows] i32

@@ -2,7 +2,7 @@
 #include "kernels/swiglu_cpu.h"
 
 #include "kernels/operands.h"
-#include "kernels/vector_math.h"
+#include "kernels/swiglu_row.h"
 
 namespace shoal {
 
@@ -16,14 +16,7 @@ void forward_rows(const Tensor& out, const Tensor& gate_up, const Tensor& weight
 #pragma omp parallel for schedule(static) if (rows * ffn > kMinParallelElements)
   for (int64_t row = 0; row < rows; ++row) {
     const T* gate = gate_up.data<T>() + row * 2 * ffn;
-    const T* up = gate + ffn;
-    T* to = out.data<T>() + row * ffn;
-    const A weight = row_weights ? row_weights[row] : A{1};
-#pragma omp simd
-    for (int64_t i = 0; i < ffn; ++i) {
-      const A g = load(gate[i]);
-      to[i] = store<T>(g * vector_sigmoid(g) * load(up[i]) * weight);
-    }
+    swiglu_row(out.data<T>() + row * ffn, gate, gate + ffn, row_weights ? row_weights[row] : A{1}, ffn);
   }
 }
 
