@@ -86,11 +86,15 @@ int64_t check_gate_up(const Tensor& gate_up, const Tensor& weights) {
 
 }  // namespace
 
-Tensor empty_quantize_counts(Stream& stream) {
-  Tensor counts = stream.workspace(Shape{kNumQuantizeCounts}, DType::kF64);
+std::vector<double> fresh_quantize_counts() {
   std::vector<double> fresh(kNumQuantizeCounts, 0.0);
   fresh[kMinScale] = std::numeric_limits<double>::infinity();
-  counts.copy_from(fresh);
+  return fresh;
+}
+
+Tensor empty_quantize_counts(Stream& stream) {
+  Tensor counts = stream.workspace(Shape{kNumQuantizeCounts}, DType::kF64);
+  counts.copy_from(fresh_quantize_counts());
   return counts;
 }
 

@@ -47,6 +47,7 @@ enum QuantizeCount {
   kNumQuantizeCounts
 };
 // A fresh table.
+std::vector<double> fresh_quantize_counts();
 Tensor empty_quantize_counts(Stream& stream);
 
 struct QuantizeOptions {

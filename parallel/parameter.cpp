@@ -2,6 +2,7 @@
 #include "parallel/parameter.h"
 
 #include "kernels/elementwise.h"
+#include "kernels/gemm_fp8.h"
 #include "kernels/grouped_gemm.h"
 
 namespace shoal {
@@ -24,9 +25,9 @@ Task<void> Parameter::ready(Lane& lane) {
   if (packed_version_ == version_) co_return;
   if (is_packed_as_matrix()) {
     packed_.resize(1);
-    pack_matrix(packed_[0], weight_, pack_for_, lane.compute());
+    (spec_.fp8 ? pack_matrix_fp8 : pack_matrix)(packed_[0], weight_, pack_for_, lane.compute());
   } else if (spec_.use == ParameterUse::kExperts) {
-    pack_experts(packed_, weight_, pack_for_, lane.compute());
+    (spec_.fp8 ? pack_experts_fp8 : pack_experts)(packed_, weight_, pack_for_, lane.compute());
   }
   packed_version_ = version_;
 }

@@ -39,6 +39,7 @@ struct ParameterSpec {
   ParameterGroup group = ParameterGroup::kEveryRank;
   double init_std = 0;           // normal with this deviation; 0: all ones (norm weights)
   bool decay = true;             // weight decay: off for norms
+  bool fp8 = false;              // kMatrix, kExperts: quantised once per version, for FP8 products
   bool always_f32 = false;       // computed in f32 whatever the compute dtype (the router)
   int num_uses = 1;              // places that produce a gradient for it (tied head: 2; more with MTP)
   int num_plain_uses = 1;        // kPlain…: the first so many of them only ever add to their gradient
@@ -52,7 +53,7 @@ class Parameter {
  public:
   const ParameterSpec& spec() const { return spec_; }
 
-  // Awaits the gather of its bucket, then packs once per version. Every reader calls it first.
+  // Awaits the gather of its bucket, then packs (and quantises) once per version. Every reader calls it first.
   Task<void> ready(Lane& lane);
 
   const Tensor& weight() const { return weight_; }

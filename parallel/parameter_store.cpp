@@ -15,6 +15,7 @@ void check_spec(const ParameterSpec& spec) {
               "{} has {} plain uses of {}", spec.name, spec.num_plain_uses, spec.num_uses);
   SHOAL_CHECK(spec.sharding.dims.empty() || spec.sharding.local_shape() == spec.shape, "{} holds {} in shape {}",
               spec.name, spec.sharding.local_shape(), spec.shape);
+  SHOAL_CHECK(!spec.fp8 || (!spec.is_plain() && !spec.always_f32), "{} cannot be read in FP8", spec.name);
   const int dims = spec.shape.dims();
   SHOAL_CHECK(spec.use != ParameterUse::kMatrix || dims == 2, "{} is a matrix of shape {}", spec.name, spec.shape);
   SHOAL_CHECK(spec.use != ParameterUse::kExperts || dims == 3, "{} holds experts in shape {}", spec.name, spec.shape);

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "kernels/operands.h"
+#include "kernels/pack_quantized.h"
 #include "kernels/permute_rows.h"
 
 namespace shoal {
@@ -130,6 +131,21 @@ Task<Tensor> TokenExchange::to_experts(Tensor x, const RoutePlan& plan, Lane& la
   co_return sorted;
 }
 
+Task<QuantizedRows> TokenExchange::to_experts(QuantizedRows x, const RoutePlan& plan, Lane& lane) const {
+  Stream& stream = lane.compute();
+  const int64_t width = x.width();
+  if (plan.hops.empty()) {
+    QuantizedRows sorted = empty_quantized_rows(plan.rows_routed, width, stream);
+    gather_quantized_rows(sorted, x, plan.source_row, stream);
+    co_return sorted;
+  }
+  Tensor packed = stream.activation({x.rows(), packed_row_bytes(width)}, DType::kU8);
+  pack_quantized_rows(packed, x, stream);
+  x = {};
+  const Tensor sorted = co_await to_experts(std::move(packed), plan, lane);
+  co_return unpack_quantized_rows(sorted, width, stream);
+}
+
 Task<Tensor> TokenExchange::to_tokens(Tensor sorted, Tensor base, const RoutePlan& plan, Lane& lane) const {
   Stream& stream = lane.compute();
   const int64_t width = sorted.size(1);
@@ -161,8 +177,9 @@ Task<Tensor> TokenExchange::weight_gradients(Tensor d_row_weights, const RoutePl
   for (size_t i = plan.hops.size(); i-- > 0;) {
     const HopPlan& hop = plan.hops[i];
     const Tensor back = stream.activation({hop.total_choices_sent(), 1}, dtype);
-    co_await lane.wire(
-        hop.group->all_to_all_rows(back.bits(), hop.choices_sent, d_choices.bits(), hop.choices_received));
+    const DType bits = dtype == DType::kF64 ? DType::kI64 : DType::kI32;  // counted as metadata
+    co_await lane.wire(hop.group->all_to_all_rows(back.viewed_as(bits), hop.choices_sent, d_choices.viewed_as(bits),
+                                                  hop.choices_received));
     d_choices = stream.activation({hop.choice_first.numel() - 1, 1}, dtype);
     sum_rows(d_choices, Tensor(), back, hop.choice_first, hop.choice_returned, stream);
   }

@@ -19,6 +19,7 @@
 
 #include "core/base/lane.h"
 #include "core/config/config.pb.h"
+#include "kernels/quantize.h"
 #include "parallel/hop_plan.h"
 #include "parallel/process_mesh.h"
 
@@ -43,6 +44,8 @@ class TokenExchange {
                        Lane& lane) const;
   // x [tokens, width] → [rows_routed, width], sorted by expert.
   Task<Tensor> to_experts(Tensor x, const RoutePlan& plan, Lane& lane) const;
+  // The same for FP8 rows, bitwise: with their scales, powers of two, they travel as bytes (kernels/pack_quantized.h).
+  Task<QuantizedRows> to_experts(QuantizedRows x, const RoutePlan& plan, Lane& lane) const;
   // sorted [rows_routed, width] → base [tokens, width] (undefined: 0) plus the sum of each token's rows. `base` may be
   // written to and returned.
   Task<Tensor> to_tokens(Tensor sorted, Tensor base, const RoutePlan& plan, Lane& lane) const;

@@ -60,10 +60,10 @@ Tensor Tensor::reshape(Shape shape) const {
   return view;
 }
 
-Tensor Tensor::bits() const {
-  SHOAL_CHECK(dtype_ == DType::kF32 || dtype_ == DType::kF64, "bits of {}", name_of(dtype_));
+Tensor Tensor::viewed_as(DType dtype) const {
+  SHOAL_CHECK(size_of(dtype) == size_of(dtype_), "{} viewed as {}", name_of(dtype_), name_of(dtype));
   Tensor view = *this;
-  view.dtype_ = dtype_ == DType::kF32 ? DType::kI32 : DType::kI64;
+  view.dtype_ = dtype;
   return view;
 }
 

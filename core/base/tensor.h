@@ -46,7 +46,7 @@ class Tensor {
   Tensor columns(int64_t begin, int64_t count) const;  // [rows, columns]: dim 1 in [begin, begin + count)
   Tensor reshape(Shape shape) const;                   // contiguous only, or when dim 0 stays
   Tensor operator[](int64_t index) const;              // drops dim 0
-  Tensor bits() const;                                 // f32 read as i32, f64 as i64
+  Tensor viewed_as(DType dtype) const;                 // the same bits, in a type of the same size
 
   // A dense copy of the elements on the host. Not for kSimulated: see read_to_host in stream.h.
   template <class T>

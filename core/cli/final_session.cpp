@@ -37,7 +37,8 @@ FinalSession::FinalSession(MpiSession& session, const std::string& path, const s
       runtime_(loaded_.config.model(), job_.mesh(), job_.allocator(),
                {.compute = resolve_compute(loaded_.config.precision(), job_.world()),
                 .train = false,
-                .max_position = loaded_.config.data().seq_len()}) {
+                .max_position = loaded_.config.data().seq_len(),
+                .precision = loaded_.config.precision()}) {
   runtime_.load(final_model_);
 }
 

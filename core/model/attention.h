@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "core/base/lane.h"
+#include "core/model/linear_input.h"
 #include "core/model/microbatch.h"
 #include "core/model/norm.h"
 
@@ -15,7 +16,7 @@ namespace shoal {
 
 // Kept from forward for backward.
 struct GqaSaved {
-  Tensor x;     // [mine, hidden] the layer's input
+  KeptInput x;  // [mine, hidden] the layer's input
   Tensor qkv;   // [rows, (heads + 2 kv_heads) * head_dim]; rotated in place when there is no q/k norm
   Tensor q, k;  // rotated, normalised copies; undefined without q/k norm
   NormSaved q_norm, k_norm;
@@ -24,12 +25,13 @@ struct GqaSaved {
 };
 
 struct MlaSaved {
-  Tensor x;                // [mine, hidden]
-  Tensor q_a, q_a_normed;  // [mine, q_lora_rank]; undefined without q low-rank
+  KeptInput x;  // [mine, hidden] of the projections down
+  Tensor q_a;   // [mine, q_lora_rank]; undefined without q low-rank
   NormSaved q_a_norm;
-  Tensor kv_a;         // [mine, kv_lora_rank + rope_dim], rope part rotated
-  Tensor kv_a_normed;  // [mine, kv_lora_rank]
+  KeptInput q_in;  // [mine, q_lora_rank] q_a normalised; without q low-rank [mine, hidden]: x once more
+  Tensor kv_a;     // [mine, kv_lora_rank + rope_dim], rope part rotated
   NormSaved kv_a_norm;
+  KeptInput latents;   // [mine, kv_lora_rank] the latent part of kv_a normalised
   Tensor q;            // [rows, heads * qk_dim], rotated
   Tensor k, v;         // [rows, heads * qk_dim], [rows, heads * v_dim]
   Tensor out;          // [rows, heads * v_dim]
@@ -49,8 +51,10 @@ class Attention {
 
 // The layer's input, to be dropped after forward (undefined) and put back before backward.
 inline void set_input(AttentionSaved& saved, Tensor x) {
-  if (auto* gqa = std::get_if<GqaSaved>(&saved)) gqa->x = std::move(x);
-  if (auto* mla = std::get_if<MlaSaved>(&saved)) mla->x = std::move(x);
+  KeptInput input;
+  input.mine = std::move(x);
+  if (auto* gqa = std::get_if<GqaSaved>(&saved)) gqa->x = std::move(input);
+  if (auto* mla = std::get_if<MlaSaved>(&saved)) mla->x = std::move(input);
 }
 
 }  // namespace shoal

@@ -25,12 +25,14 @@ AttentionShape shape_of(const ModelConfig& model, int tensor) {
 AttentionGqa::AttentionGqa(const ModelContext& context, const std::string& prefix)
     : tensor_(context.tensor()),
       shape_(shape_of(context.config, tensor_.size())),
+      format_(context.linear_format(LayerPart::kAttention)),
+      reader_(format_, tensor_),
       qkv_(context.store, prefix + "qkv",
            tensor_.part({tensor_.size() * q_width(), tensor_.size() * kv_width(), tensor_.size() * kv_width()}),
-           context.config.hidden(), context.init_std()),
+           context.config.hidden(), context.init_std(), format_),
       rope_(context.config.attention().rope(), shape_.qk_dim, context.max_position, context.compute, context.allocator),
       out_(context.store, prefix + "out", context.config.hidden(), tensor_.part({tensor_.size() * q_width()}),
-           context.residual_init_std()) {
+           context.residual_init_std(), format_) {
   shape_.scale *= rope_.softmax_factor;
   const AttentionConfig::QkNorm kind = context.config.attention().qk_norm();
   if (kind != AttentionConfig::NONE) {
@@ -52,9 +54,10 @@ RopeShape AttentionGqa::rope_shape(int64_t heads) const {
 Task<Tensor> AttentionGqa::forward(Tensor x, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const {
   GqaSaved& s = saved.emplace<GqaSaved>();
   Stream& stream = lane.compute();
-  s.x = x;
-  x = co_await tensor_.gather(std::move(x), batch.rows(), lane);
-  s.qkv = co_await qkv_.forward(std::move(x), lane);
+  s.x.mine = std::move(x);
+  LinearInput input = co_await reader_.read(s.x, batch.rows(), lane);
+  s.x.rows = {};
+  s.qkv = co_await qkv_.forward(std::move(input), lane);
   Tensor q = s.qkv.columns(0, q_width());
   Tensor k = s.qkv.columns(q_width(), kv_width());
   const Tensor v = s.qkv.columns(q_width() + kv_width(), kv_width());
@@ -70,7 +73,9 @@ Task<Tensor> AttentionGqa::forward(Tensor x, const Microbatch& batch, AttentionS
   s.out = stream.activation({batch.rows(), q_width()}, s.qkv.dtype());
   s.log_sum_exp = stream.activation({shape_.heads, batch.rows()}, arithmetic_dtype(s.qkv.dtype()));
   attention_forward(s.out, s.log_sum_exp, q, k, v, batch.document_offsets, shape_, stream);
-  co_return co_await tensor_.sum_and_split(co_await out_.forward(s.out, lane), lane);
+  LinearInput out_input = forward_input(s.out, format_, stream);
+  Tensor y = co_await out_.forward(std::move(out_input), lane);
+  co_return co_await tensor_.sum_and_split(std::move(y), lane);
 }
 
 Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, AttentionSaved& saved, Lane& lane) const {
@@ -78,7 +83,8 @@ Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, Atten
   saved.emplace<std::monostate>();
   Stream& stream = lane.compute();
   d_out = co_await tensor_.gather(std::move(d_out), batch.rows(), lane);
-  Tensor d_attention = co_await out_.backward(std::move(d_out), s.out, lane);
+  LinearInput out_input = backward_input(s.out, format_, stream);
+  Tensor d_attention = co_await out_.backward(std::move(d_out), std::move(out_input), lane);
 
   const Tensor q_raw = s.qkv.columns(0, q_width());
   const Tensor k_raw = s.qkv.columns(q_width(), kv_width());
@@ -97,8 +103,8 @@ Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, Atten
     co_await q_norm_->backward(d_q, Write::kOverwrites, d_q, q_raw, s.q_norm, lane);
     co_await k_norm_->backward(d_k, Write::kOverwrites, d_k, k_raw, s.k_norm, lane);
   }
-  const Tensor x = co_await tensor_.gather(std::move(s.x), batch.rows(), lane);
-  Tensor d_x = co_await qkv_.backward(std::move(d_qkv), x, lane);
+  LinearInput input = co_await reader_.read(s.x, batch.rows(), lane);
+  Tensor d_x = co_await qkv_.backward(std::move(d_qkv), std::move(input), lane);
   co_return co_await tensor_.sum_and_split(std::move(d_x), lane);
 }
 

@@ -28,6 +28,8 @@ class AttentionGqa final : public Attention {
  private:
   TensorParallel tensor_;
   AttentionShape shape_;  // of the heads that this rank holds
+  LinearFormat format_;
+  InputReader reader_;
   Linear qkv_;
   std::optional<Norm> q_norm_, k_norm_;
   Rope rope_;

@@ -35,6 +35,9 @@ class AttentionMla final : public Attention {
   int64_t latent_;  // kv_lora_rank
   Rope rope_;
   AttentionShape shape_;
+  LinearFormat format_;
+  InputReader down_reader_;  // of this rank's rows
+  InputReader up_reader_;    // of all rows
   std::optional<Linear> q_a_;
   std::optional<Norm> q_a_norm_;
   Linear q_b_;  // named "q" when there is no low rank
@@ -43,6 +46,8 @@ class AttentionMla final : public Attention {
   Linear kv_b_;
   Linear out_;
 
+  // What the up-projections read, from what the down-projections gave.
+  Task<void> normalize(MlaSaved& s, Lane& lane) const;
   // Queries, keys and values of all rows from the latents.
   Task<void> project_up(const Microbatch& batch, MlaSaved& s, Lane& lane) const;
   Task<Tensor> backward_queries(Tensor d_q, const Microbatch& batch, MlaSaved& s, Lane& lane) const;

@@ -29,7 +29,7 @@ Block::Block(const ModelContext& context, int64_t layer)
       attention_(make_attention(context, layer_prefix(layer) + "attention.")),
       ffn_norm_(context.store, layer_prefix(layer) + "ffn_norm", context.config.hidden(), context.config.norm_eps()) {
   if (is_dense(context.config, layer)) {
-    ffn_ = std::make_unique<Mlp>(context, layer_prefix(layer) + "ffn.", context.config.ffn());
+    ffn_ = std::make_unique<Mlp>(context, layer_prefix(layer) + "ffn.", context.config.ffn(), LayerPart::kDenseFfn);
   } else {
     auto moe = std::make_unique<Moe>(context, layer_prefix(layer), layer - context.config.moe().first_dense_layers());
     moe_ = moe.get();
@@ -49,18 +49,18 @@ Task<Tensor> Block::forward(Tensor x, const Microbatch& batch, BlockSaved& saved
   Tensor normed = co_await ffn_norm_.forward(saved.h, saved.ffn_norm, lane);
   Tensor branch = co_await ffn_->forward(std::move(normed), batch, saved.ffn, lane);
   add(branch, saved.h, branch, lane.compute());
-  drop_recomputed(saved, lane.compute());
+  drop_recomputed(saved);
   co_return branch;
 }
 
-void Block::drop_recomputed(BlockSaved& saved, Stream& stream) const {
+void Block::drop_recomputed(BlockSaved& saved) const {
   if (recompute_.block()) {
     saved.attention.emplace<std::monostate>();
     saved.h = {};
     drop_for_refill(saved.ffn, recompute_.keep_received());
   } else if (recompute_.norms()) {
     set_input(saved.attention, {});
-    set_input(saved.ffn, {}, stream);
+    set_input(saved.ffn, {});
   }
 }
 
@@ -71,7 +71,7 @@ Task<Tensor> Block::backward(Tensor d_out, const Microbatch& batch, BlockSaved& 
     co_await ffn_->refill(std::move(normed), batch, saved.ffn, lane);
   } else if (recompute_.norms()) {
     Tensor normed = co_await ffn_norm_.forward(saved.h, saved.ffn_norm, lane);
-    set_input(saved.ffn, std::move(normed), lane.compute());
+    set_input(saved.ffn, std::move(normed));
   }
   // d_out is the residual's gradient too: each branch adds to it, in place.
   Tensor d_branch = co_await ffn_->backward(d_out, batch, saved.ffn, lane);

@@ -38,7 +38,7 @@ class Block {
  private:
   // h from x.
   Task<void> attend(const Microbatch& batch, BlockSaved& saved, Lane& lane);
-  void drop_recomputed(BlockSaved& saved, Stream& stream) const;
+  void drop_recomputed(BlockSaved& saved) const;
 
   RecomputeConfig recompute_;
   Norm attention_norm_;

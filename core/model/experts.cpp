@@ -1,6 +1,7 @@
 // core/model/experts.cpp: grouped GEMMs around a weighted SwiGLU.
 #include "core/model/experts.h"
 
+#include "kernels/gemm_fp8.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/swiglu.h"
 
@@ -9,6 +10,7 @@ namespace shoal {
 namespace {
 
 Parameter& declare(const ModelContext& context, std::string name, ShardDim out, ShardDim in, double init_std) {
+  const bool fp8 = context.linear_format(LayerPart::kExperts).fp8;
   const Communicator& group = context.mesh.expert();
   Sharding sharding;
   sharding.dims = {ShardDim::part({context.config.moe().num_experts()}, group.rank(), group.size()), std::move(out),
@@ -18,7 +20,8 @@ Parameter& declare(const ModelContext& context, std::string name, ShardDim out, 
                             .sharding = sharding,
                             .use = ParameterUse::kExperts,
                             .group = ParameterGroup::kExpert,
-                            .init_std = init_std});
+                            .init_std = init_std,
+                            .fp8 = fp8});
 }
 
 ShardDim part_of_ffn(const ModelContext& context, const std::vector<int64_t>& sections) {
@@ -29,58 +32,103 @@ ShardDim part_of_ffn(const ModelContext& context, const std::vector<int64_t>& se
 }  // namespace
 
 Experts::Experts(const ModelContext& context, const std::string& prefix)
-    : keep_inner_(!context.recompute.swiglu()),
+    : compute_(context.compute),
       ffn_(part_of_ffn(context, {context.config.moe().ffn()})),
       hidden_(context.config.hidden()),
+      format_(context.linear_format(LayerPart::kExperts)),
+      swiglu_(format_, !context.recompute.swiglu()),
       gate_up_(declare(context, prefix + "gate_up",
                        part_of_ffn(context, {context.config.moe().ffn(), context.config.moe().ffn()}), hidden_,
                        context.init_std())),
       down_(declare(context, prefix + "down", hidden_, ffn_, context.residual_init_std())) {}
 
-Task<void> Experts::refill(const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
+Tensor Experts::multiply(const Parameter& weight, const LinearInput& x, const RoutePlan& plan, Stream& stream) const {
+  Tensor y = stream.activation({plan.rows_routed, weight.spec().shape[1]}, compute_);
+  if (format_.fp8) {
+    grouped_linear_forward_fp8(y, x.rows, plan.offsets, weight.packed_experts(), stream);
+  } else {
+    grouped_linear_forward(y, x.x, plan.offsets, weight.packed_experts(), stream);
+  }
+  return y;
+}
+
+QuantizedColumns Experts::retile(const QuantizedRows& rows, QuantizeOptions options, const RoutePlan& plan,
+                                 Stream& stream) const {
+  options.counts = {};  // counted where they were quantised
+  QuantizedColumns columns = empty_quantized_columns(plan.offsets, rows.width(), stream);
+  requantize_columns(columns, rows, options, stream);
+  return columns;
+}
+
+Task<Tensor> Experts::project_up(const RoutePlan& plan, const ExpertsSaved& saved, Lane& lane) const {
   co_await gate_up_.ready(lane);
-  Stream& stream = lane.compute();
-  saved.gate_up = stream.activation({plan.rows_routed, 2 * ffn_.local()}, saved.x.dtype());
-  grouped_linear_forward(saved.gate_up, saved.x, plan.offsets, gate_up_.packed_experts(), stream);
+  LinearInput x;
+  x.x = saved.x.rows;
+  x.rows = saved.x.codes;
+  co_return multiply(gate_up_, x, plan, lane.compute());
 }
 
-Tensor Experts::swiglu(const RoutePlan& plan, const ExpertsSaved& saved, Stream& stream) const {
-  Tensor inner = stream.activation({plan.rows_routed, ffn_.local()}, saved.gate_up.dtype());
-  swiglu_weighted_forward(inner, saved.gate_up, plan.row_weights, stream);
-  return inner;
+Task<void> Experts::refill(const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
+  Tensor gate_up = co_await project_up(plan, saved, lane);
+  swiglu_.keep(std::move(gate_up), plan.row_weights, plan.offsets, saved.swiglu, lane.compute());
 }
 
-Task<Tensor> Experts::forward(Tensor x, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
+Task<Tensor> Experts::forward(RoutedRows x, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
   saved.x = std::move(x);
-  co_await refill(plan, saved, lane);
+  Tensor gate_up = co_await project_up(plan, saved, lane);
+  const LinearInput inner = swiglu_.forward(gate_up, plan.row_weights, lane.compute());
+  swiglu_.keep(std::move(gate_up), plan.row_weights, plan.offsets, saved.swiglu, lane.compute());
   co_await down_.ready(lane);
-  Stream& stream = lane.compute();
-  const Tensor inner = swiglu(plan, saved, stream);
-  if (keep_inner_) saved.inner = inner;
-  Tensor out = stream.activation({plan.rows_routed, hidden_}, inner.dtype());
-  grouped_linear_forward(out, inner, plan.offsets, down_.packed_experts(), stream);
-  co_return out;
+  co_return multiply(down_, inner, plan, lane.compute());
 }
 
-Task<Experts::Gradients> Experts::backward(Tensor d_out, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const {
+Task<Experts::Gradients> Experts::backward(RoutedRows d_out, const RoutePlan& plan, ExpertsSaved& saved,
+                                           Lane& lane) const {
   co_await gate_up_.ready(lane);
   co_await down_.ready(lane);
   ExpertsSaved s = std::exchange(saved, {});
   Stream& stream = lane.compute();
-  const int64_t rows = d_out.size(0);
-
-  Tensor inner = s.inner.defined() ? std::move(s.inner) : swiglu(plan, s, stream);
-  grouped_linear_backward_weight(down_.grad(), d_out, inner, plan.offsets, down_.next_grad_write(), stream);
-  Tensor d_inner = std::move(inner);  // its values are no longer needed
-  grouped_linear_backward_input(d_inner, d_out, plan.offsets, down_.packed_experts(), stream);
-
+  Tensor gate_up = swiglu_.take_gate_up(s.swiglu, compute_, stream);
+  LinearInput inner = swiglu_.take_inner(s.swiglu, gate_up, plan.row_weights, plan.offsets, stream);
   Gradients gradients;
-  gradients.d_row_weights = stream.activation({rows}, plan.row_weights.dtype());
-  swiglu_weighted_backward(s.gate_up, gradients.d_row_weights, d_inner, s.gate_up, plan.row_weights, stream);
-  grouped_linear_backward_weight(gate_up_.grad(), s.gate_up, s.x, plan.offsets, gate_up_.next_grad_write(), stream);
-  gradients.d_x = std::move(s.x);  // likewise
-  grouped_linear_backward_input(gradients.d_x, s.gate_up, plan.offsets, gate_up_.packed_experts(), stream);
+  gradients.d_row_weights = stream.activation({plan.rows_routed}, plan.row_weights.dtype());
+  if (format_.fp8) {
+    backward_fp8(gradients, std::move(gate_up), std::move(inner), std::move(d_out.codes), s.x.codes, plan, stream);
+  } else {
+    backward_plain(gradients, gate_up, std::move(inner.x), std::move(d_out.rows), s.x.rows, plan, stream);
+  }
   co_return gradients;
+}
+
+// gate_up becomes its gradient, inner its own, and x that of x: their values are no longer needed.
+void Experts::backward_plain(Gradients& gradients, const Tensor& gate_up, Tensor inner, Tensor d_out, const Tensor& x,
+                             const RoutePlan& plan, Stream& stream) const {
+  grouped_linear_backward_weight(down_.grad(), d_out, inner, plan.offsets, down_.next_grad_write(), stream);
+  const Tensor d_inner = std::move(inner);
+  grouped_linear_backward_input(d_inner, d_out, plan.offsets, down_.packed_experts(), stream);
+  swiglu_weighted_backward(gate_up, gradients.d_row_weights, d_inner, gate_up, plan.row_weights, stream);
+  grouped_linear_backward_weight(gate_up_.grad(), gate_up, x, plan.offsets, gate_up_.next_grad_write(), stream);
+  gradients.d_x = x;
+  grouped_linear_backward_input(gradients.d_x, gate_up, plan.offsets, gate_up_.packed_experts(), stream);
+}
+
+void Experts::backward_fp8(Gradients& gradients, Tensor gate_up, LinearInput inner, QuantizedRows d_out,
+                           const QuantizedRows& x, const RoutePlan& plan, Stream& stream) const {
+  constexpr TileScale kOnTheWire = TileScale::kPowerOfTwo;
+  QuantizedColumns columns = retile(d_out, format_.gradients(kOnTheWire), plan, stream);
+  grouped_linear_backward_weight_fp8(down_.grad(), columns, inner.columns, down_.next_grad_write(), stream);
+  inner = {};
+  Tensor d_inner = stream.activation({plan.rows_routed, ffn_.local()}, compute_);
+  grouped_linear_backward_input_fp8(d_inner, d_out, plan.offsets, down_.packed_experts(), stream);
+  d_out = {};
+  swiglu_weighted_backward(gate_up, gradients.d_row_weights, d_inner, gate_up, plan.row_weights, stream);
+  d_inner = {};
+  QuantizedGradient d = quantize_gradient(gate_up, plan.offsets, format_, stream);
+  gate_up = {};
+  columns = retile(x, format_.activations(kOnTheWire), plan, stream);
+  grouped_linear_backward_weight_fp8(gate_up_.grad(), d.columns, columns, gate_up_.next_grad_write(), stream);
+  gradients.d_x = stream.activation({plan.rows_routed, hidden_}, compute_);
+  grouped_linear_backward_input_fp8(gradients.d_x, d.rows, plan.offsets, gate_up_.packed_experts(), stream);
 }
 
 }  // namespace shoal

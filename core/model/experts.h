@@ -8,6 +8,7 @@
 
 #include "core/model/feed_forward.h"
 #include "core/model/model_context.h"
+#include "core/model/swiglu_pair.h"
 
 namespace shoal {
 
@@ -15,23 +16,33 @@ class Experts {
  public:
   Experts(const ModelContext& context, const std::string& prefix);
 
-  Task<Tensor> forward(Tensor x, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const;
+  Task<Tensor> forward(RoutedRows x, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const;
 
-  // saved.gate_up once more, from saved.x.
+  // saved.swiglu once more, from saved.x.
   Task<void> refill(const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const;
 
   struct Gradients {
     Tensor d_x;            // [rows_routed, hidden]
     Tensor d_row_weights;  // [rows_routed] f32 (f64)
   };
-  Task<Gradients> backward(Tensor d_out, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const;
+  Task<Gradients> backward(RoutedRows d_out, const RoutePlan& plan, ExpertsSaved& saved, Lane& lane) const;
 
  private:
-  Tensor swiglu(const RoutePlan& plan, const ExpertsSaved& saved, Stream& stream) const;
+  Tensor multiply(const Parameter& weight, const LinearInput& x, const RoutePlan& plan, Stream& stream) const;
+  Task<Tensor> project_up(const RoutePlan& plan, const ExpertsSaved& saved, Lane& lane) const;
+  void backward_plain(Gradients& gradients, const Tensor& gate_up, Tensor inner, Tensor d_out, const Tensor& x,
+                      const RoutePlan& plan, Stream& stream) const;
+  void backward_fp8(Gradients& gradients, Tensor gate_up, LinearInput inner, QuantizedRows d_out,
+                    const QuantizedRows& x, const RoutePlan& plan, Stream& stream) const;
+  // Rows quantised at home, as the weight gradient reads them.
+  QuantizedColumns retile(const QuantizedRows& rows, QuantizeOptions options, const RoutePlan& plan,
+                          Stream& stream) const;
 
-  bool keep_inner_;
+  DType compute_;
   ShardDim ffn_;  // of gate and of up
   int64_t hidden_;
+  LinearFormat format_;
+  SwigluPair swiglu_;
   Parameter& gate_up_;  // [local_experts, 2 * ffn, hidden]
   Parameter& down_;     // [local_experts, hidden, ffn]
 };

@@ -1,19 +1,16 @@
 // core/model/feed_forward.cpp: what is dropped between forward and backward, and put back.
 #include "core/model/feed_forward.h"
 
-#include "kernels/elementwise.h"
-
 namespace shoal {
 
-void set_input(FeedForwardSaved& saved, Tensor x, Stream& stream) {
-  if (auto* mlp = std::get_if<MlpSaved>(&saved)) mlp->x = std::move(x);
+void set_input(FeedForwardSaved& saved, Tensor x) {
+  KeptInput input;
+  input.mine = x;
+  if (auto* mlp = std::get_if<MlpSaved>(&saved)) mlp->x = std::move(input);
   auto* moe = std::get_if<MoeSaved>(&saved);
   if (moe == nullptr) return;
-  moe->router.x = x;
-  if (moe->shared.gate_up.defined()) moe->shared.x = x;
-  if (!x.defined() || x.dtype() == arithmetic_dtype(x.dtype())) return;
-  moe->router.x = stream.activation(x.shape(), arithmetic_dtype(x.dtype()));
-  cast(moe->router.x, x, stream);
+  moe->router.x = std::move(x);
+  if (moe->shared.swiglu.defined()) moe->shared.x = std::move(input);
 }
 
 void drop_for_refill(FeedForwardSaved& saved, bool keep_received) {

@@ -8,19 +8,30 @@
 #include <vector>
 
 #include "core/base/lane.h"
+#include "core/model/linear_input.h"
 #include "core/model/microbatch.h"
 #include "parallel/route_plan.h"
 
 namespace shoal {
 
+// SwiGLU between two linears: its input, and its output unless backward computes that again. FP8: both quantised, the
+// output from the quantised input, as backward would find it.
+struct SwigluSaved {
+  Tensor gate_up;  // [rows, 2 * ffn], or …
+  QuantizedRows gate_up_codes;
+  Tensor inner;  // [rows, ffn], or …
+  QuantizedColumns inner_columns;
+
+  bool defined() const { return gate_up.defined() || gate_up_codes.defined(); }
+};
+
 struct MlpSaved {
-  Tensor x;        // [mine, hidden]
-  Tensor gate_up;  // [rows, 2 * ffn]
-  Tensor inner;    // [rows, ffn] SwiGLU's output; undefined when backward computes it again
+  KeptInput x;  // [mine, hidden]
+  SwigluSaved swiglu;
 };
 
 struct RouterSaved {
-  Tensor x;                            // [mine, hidden] f32 (f64)
+  Tensor x;                            // [mine, hidden]
   Tensor scores;                       // [mine, num_experts] f32 (f64)
   Tensor experts;                      // [mine, topk] i32, ascending within a row
   std::vector<Tensor> balance_counts;  // [runs, num_experts] i64 of each balance loss, over tensor ranks
@@ -29,10 +40,17 @@ struct RouterSaved {
   Tensor d_scores;  // [mine, num_experts] their gradient
 };
 
+// Rows on their way to the experts: as they are, or quantised once at home.
+struct RoutedRows {
+  Tensor rows;  // [rows_routed, hidden] sorted by expert, or …
+  QuantizedRows codes;
+
+  bool defined() const { return rows.defined() || codes.defined(); }
+};
+
 struct ExpertsSaved {
-  Tensor x;        // [rows_routed, hidden] sorted by expert
-  Tensor gate_up;  // [rows_routed, 2 * ffn]
-  Tensor inner;    // [rows_routed, ffn], as in MlpSaved
+  RoutedRows x;
+  SwigluSaved swiglu;
 };
 
 struct MoeSaved {
@@ -57,7 +75,7 @@ class FeedForward {
 };
 
 // The layer's input, to be dropped after forward (undefined) and put back before backward.
-void set_input(FeedForwardSaved& saved, Tensor x, Stream& stream);
+void set_input(FeedForwardSaved& saved, Tensor x);
 // Drops all that refill() brings back; keeps the rows that experts received if told to.
 void drop_for_refill(FeedForwardSaved& saved, bool keep_received);
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/base/lane.h"
+#include "core/model/linear_input.h"
 #include "parallel/parameter_store.h"
 
 namespace shoal {
@@ -14,15 +15,20 @@ namespace shoal {
 class Linear {
  public:
   // Declares `name` [out, in] in the store.
-  Linear(ParameterStore& store, std::string name, ShardDim out, ShardDim in, double init_std, bool always_f32 = false);
+  Linear(ParameterStore& store, std::string name, ShardDim out, ShardDim in, double init_std, LinearFormat format = {},
+         bool always_f32 = false);
 
-  // x [rows, in] → [rows, out].
+  // x [rows, in] → [rows, out]. FP8 reads x.rows.
+  Task<Tensor> forward(LinearInput x, Lane& lane) const;
+  // d_y [rows, out], x as given to forward → d_x [rows, in]; the weight's gradient is added to. FP8 reads x.columns.
+  Task<Tensor> backward(Tensor d_y, LinearInput x, Lane& lane) const;
+  // The same for a linear that is not in FP8.
   Task<Tensor> forward(Tensor x, Lane& lane) const;
-  // d_y [rows, out], x as given to forward → d_x [rows, in]; the weight's gradient is added to.
   Task<Tensor> backward(Tensor d_y, Tensor x, Lane& lane) const;
 
  private:
   Parameter& weight_;
+  LinearFormat format_;
 };
 
 }  // namespace shoal

@@ -5,13 +5,15 @@
 
 namespace shoal {
 
-Mlp::Mlp(const ModelContext& context, const std::string& prefix, int64_t ffn)
+Mlp::Mlp(const ModelContext& context, const std::string& prefix, int64_t ffn, LayerPart part)
     : tensor_(context.tensor()),
-      keep_inner_(!context.recompute.swiglu()),
       ffn_(tensor_.part({ffn})),
-      gate_up_(context.store, prefix + "gate_up", tensor_.part({ffn, ffn}), context.config.hidden(),
-               context.init_std()),
-      down_(context.store, prefix + "down", context.config.hidden(), ffn_, context.residual_init_std()) {}
+      format_(context.linear_format(part)),
+      reader_(format_, tensor_),
+      swiglu_(format_, !context.recompute.swiglu()),
+      gate_up_(context.store, prefix + "gate_up", tensor_.part({ffn, ffn}), context.config.hidden(), context.init_std(),
+               format_),
+      down_(context.store, prefix + "down", context.config.hidden(), ffn_, context.residual_init_std(), format_) {}
 
 Task<Tensor> Mlp::forward(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) {
   return forward(std::move(x), batch.rows(), saved.emplace<MlpSaved>(), lane);
@@ -25,32 +27,37 @@ Task<Tensor> Mlp::backward(Tensor d_out, const Microbatch& batch, FeedForwardSav
   return backward(std::move(d_out), batch.rows(), std::get<MlpSaved>(saved), lane);
 }
 
+Task<Tensor> Mlp::project_up(int64_t total, MlpSaved& saved, Lane& lane) const {
+  LinearInput input = co_await reader_.read(saved.x, total, lane);
+  saved.x.rows = {};
+  co_return co_await gate_up_.forward(std::move(input), lane);
+}
+
 Task<void> Mlp::refill(Tensor x, int64_t total, MlpSaved& saved, Lane& lane) const {
-  saved.x = x;
-  x = co_await tensor_.gather(std::move(x), total, lane);
-  saved.gate_up = co_await gate_up_.forward(std::move(x), lane);
+  saved.x.mine = std::move(x);
+  Tensor gate_up = co_await project_up(total, saved, lane);
+  swiglu_.keep(std::move(gate_up), {}, {0, total}, saved.swiglu, lane.compute());
 }
 
 Task<Tensor> Mlp::forward(Tensor x, int64_t total, MlpSaved& saved, Lane& lane) const {
-  co_await refill(std::move(x), total, saved, lane);
-  Tensor inner = lane.compute().activation({total, ffn_.local()}, saved.gate_up.dtype());
-  swiglu_forward(inner, saved.gate_up, lane.compute());
-  if (keep_inner_) saved.inner = inner;
+  saved.x.mine = std::move(x);
+  Tensor gate_up = co_await project_up(total, saved, lane);
+  LinearInput inner = swiglu_.forward(gate_up, {}, lane.compute());
+  swiglu_.keep(std::move(gate_up), {}, {0, total}, saved.swiglu, lane.compute());
   Tensor partial = co_await down_.forward(std::move(inner), lane);
   co_return co_await tensor_.sum_and_split(std::move(partial), lane);
 }
 
 Task<Tensor> Mlp::backward(Tensor d_out, int64_t total, MlpSaved& saved, Lane& lane) const {
   MlpSaved s = std::exchange(saved, {});
-  if (!s.inner.defined()) {
-    s.inner = lane.compute().activation({total, ffn_.local()}, s.gate_up.dtype());
-    swiglu_forward(s.inner, s.gate_up, lane.compute());
-  }
+  const Tensor gate_up = swiglu_.take_gate_up(s.swiglu, d_out.dtype(), lane.compute());
+  LinearInput inner = swiglu_.take_inner(s.swiglu, gate_up, {}, {0, total}, lane.compute());
   d_out = co_await tensor_.gather(std::move(d_out), total, lane);
-  const Tensor d_inner = co_await down_.backward(std::move(d_out), std::move(s.inner), lane);
-  swiglu_backward(s.gate_up, d_inner, s.gate_up, lane.compute());  // in place
-  Tensor x = co_await tensor_.gather(std::move(s.x), total, lane);
-  Tensor d_x = co_await gate_up_.backward(std::move(s.gate_up), std::move(x), lane);
+  const Tensor d_inner = co_await down_.backward(std::move(d_out), std::move(inner), lane);
+  swiglu_backward(gate_up, d_inner, gate_up, lane.compute());  // in place
+  LinearInput x = co_await reader_.read(s.x, total, lane);
+  s.x = {};
+  Tensor d_x = co_await gate_up_.backward(gate_up, std::move(x), lane);
   co_return co_await tensor_.sum_and_split(std::move(d_x), lane);
 }
 

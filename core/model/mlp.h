@@ -8,12 +8,13 @@
 #include "core/model/feed_forward.h"
 #include "core/model/linear.h"
 #include "core/model/model_context.h"
+#include "core/model/swiglu_pair.h"
 
 namespace shoal {
 
 class Mlp final : public FeedForward {
  public:
-  Mlp(const ModelContext& context, const std::string& prefix, int64_t ffn);
+  Mlp(const ModelContext& context, const std::string& prefix, int64_t ffn, LayerPart part);
 
   Task<Tensor> forward(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
   Task<void> refill(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) override;
@@ -25,9 +26,14 @@ class Mlp final : public FeedForward {
   Task<Tensor> backward(Tensor d_out, int64_t total, MlpSaved& saved, Lane& lane) const;
 
  private:
+  // Reads saved.x.mine.
+  Task<Tensor> project_up(int64_t total, MlpSaved& saved, Lane& lane) const;
+
   TensorParallel tensor_;
-  bool keep_inner_;
   ShardDim ffn_;  // of gate and of up
+  LinearFormat format_;
+  InputReader reader_;
+  SwigluPair swiglu_;
   Linear gate_up_;
   Linear down_;
 };

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/config/config.pb.h"
+#include "core/model/linear_format.h"
 #include "parallel/parameter_store.h"
 #include "parallel/process_mesh.h"
 #include "parallel/tensor_parallel.h"
@@ -19,8 +20,11 @@ struct ModelContext {
   int64_t max_position;  // longest document
   ParallelConfig::Dispatch dispatch = ParallelConfig::AUTO;
   RecomputeConfig recompute = {};
+  PrecisionConfig precision = {};
+  Tensor quantize_counts = {};  // [kNumLayerParts, 2, kNumQuantizeCounts] f64: activations, gradients; may be undefined
 
   TensorParallel tensor() const { return TensorParallel(mesh.tensor()); }
+  LinearFormat linear_format(LayerPart part) const;
   double init_std() const { return config.init_std(); }
   // For matrices that write into the residual stream.
   double residual_init_std() const;

@@ -6,13 +6,27 @@
 namespace shoal {
 
 Moe::Moe(const ModelContext& context, const std::string& prefix, int64_t moe_layer)
-    : router_(context, prefix, moe_layer),
+    : format_(context.linear_format(LayerPart::kExperts)),
+      router_(context, prefix, moe_layer),
       exchange_(context.mesh, context.config.moe().num_experts(), context.dispatch),
       experts_(context, prefix + "experts.") {
   const MoeConfig& moe = context.config.moe();
   if (moe.num_shared_experts() > 0) {
-    shared_.emplace(context, prefix + "shared.", moe.num_shared_experts() * moe.ffn());
+    shared_.emplace(context, prefix + "shared.", moe.num_shared_experts() * moe.ffn(), LayerPart::kSharedExpert);
   }
+}
+
+Task<RoutedRows> Moe::send(Tensor x, QuantizeOptions options, const RoutePlan& plan, Lane& lane) const {
+  RoutedRows routed;
+  if (format_.fp8) {
+    QuantizedRows codes = empty_quantized_rows(x.size(0), x.size(1), lane.compute());
+    quantize_rows(codes, x, options, lane.compute());
+    x = {};
+    routed.codes = co_await exchange_.to_experts(std::move(codes), plan, lane);
+  } else {
+    routed.rows = co_await exchange_.to_experts(std::move(x), plan, lane);
+  }
+  co_return routed;
 }
 
 Task<Tensor> Moe::forward(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) {
@@ -21,7 +35,8 @@ Task<Tensor> Moe::forward(Tensor x, const Microbatch& batch, FeedForwardSaved& s
   std::function<std::vector<int32_t>()> simulated = router_.balanced_for(batch);
   s.plan = co_await exchange_.plan(choice.experts, choice.weights, std::move(simulated), lane);
   router_.count(s.plan.expert_counts);
-  Tensor sorted = co_await exchange_.to_experts(x, s.plan, lane);
+  QuantizeOptions options = format_.activations(TileScale::kPowerOfTwo);
+  RoutedRows sorted = co_await send(x, std::move(options), s.plan, lane);
   Tensor expert_out = co_await experts_.forward(std::move(sorted), s.plan, s.experts, lane);
   Tensor shared_out;
   if (shared_) shared_out = co_await shared_->forward(std::move(x), batch.rows(), s.shared, lane);
@@ -31,7 +46,9 @@ Task<Tensor> Moe::forward(Tensor x, const Microbatch& batch, FeedForwardSaved& s
 Task<void> Moe::refill(Tensor x, const Microbatch& batch, FeedForwardSaved& saved, Lane& lane) {
   MoeSaved& s = std::get<MoeSaved>(saved);
   co_await router_.forward(x, batch, s.router, lane);
-  if (!s.experts.x.defined()) s.experts.x = co_await exchange_.to_experts(x, s.plan, lane);
+  QuantizeOptions options = format_.activations(TileScale::kPowerOfTwo);
+  options.counts = {};  // counted the first time
+  if (!s.experts.x.defined()) s.experts.x = co_await send(x, std::move(options), s.plan, lane);
   co_await experts_.refill(s.plan, s.experts, lane);
   if (shared_) co_await shared_->refill(std::move(x), batch.rows(), s.shared, lane);
 }
@@ -40,7 +57,8 @@ Task<Tensor> Moe::backward(Tensor d_out, const Microbatch& batch, FeedForwardSav
   MoeSaved s = std::move(std::get<MoeSaved>(saved));
   saved.emplace<std::monostate>();
   Stream& stream = lane.compute();
-  Tensor d_sorted = co_await exchange_.to_experts(d_out, s.plan, lane);
+  QuantizeOptions options = format_.gradients(TileScale::kPowerOfTwo);
+  RoutedRows d_sorted = co_await send(d_out, std::move(options), s.plan, lane);
   Experts::Gradients expert = co_await experts_.backward(std::move(d_sorted), s.plan, s.experts, lane);
 
   Tensor d_weights = co_await exchange_.weight_gradients(std::move(expert.d_row_weights), s.plan, lane);

@@ -25,6 +25,10 @@ class Moe final : public FeedForward {
   Router& router() { return router_; }
 
  private:
+  // Rows to the experts: FP8 quantised once, at home.
+  Task<RoutedRows> send(Tensor x, QuantizeOptions options, const RoutePlan& plan, Lane& lane) const;
+
+  LinearFormat format_;  // of the experts
   Router router_;
   TokenExchange exchange_;
   Experts experts_;

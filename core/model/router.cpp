@@ -32,7 +32,8 @@ Router::Router(const ModelContext& context, const std::string& prefix, int64_t m
       sequence_balance_loss_(context.config.moe().router().sequence_balance_loss()),
       batch_balance_loss_(context.config.moe().router().batch_balance_loss()),
       bias_update_rate_(context.config.moe().router().bias_update_rate()),
-      gate_(context.store, name_, shape_.num_experts, context.config.hidden(), context.init_std(), true),
+      gate_(context.store, name_, shape_.num_experts, context.config.hidden(), context.init_std(), LinearFormat(),
+            true),
       counts_(static_cast<size_t>(shape_.num_experts)) {
   if (context.config.moe().router().selection_bias()) {
     bias_ = Tensor::zeros({shape_.num_experts}, DType::kF32, context.allocator, MemoryKind::kWeights);
@@ -110,15 +111,23 @@ Task<void> Router::add_balance_loss(size_t index, std::vector<int64_t> offsets, 
                coefficient, shape_, stream);
 }
 
+namespace {
+
+// bf16 widened to f32, which loses nothing: the router computes in f32, and keeps x as it was.
+Tensor in_arithmetic(Tensor x, Stream& stream) {
+  if (x.dtype() == arithmetic_dtype(x.dtype())) return x;
+  Tensor wide = stream.activation(x.shape(), arithmetic_dtype(x.dtype()));
+  cast(wide, x, stream);
+  return wide;
+}
+
+}  // namespace
+
 Task<RouterChoice> Router::forward(Tensor x, const Microbatch& batch, RouterSaved& saved, Lane& lane) {
   Stream& stream = lane.compute();
   const DType dtype = arithmetic_dtype(x.dtype());
   saved.x = x;
-  if (x.dtype() != dtype) {
-    saved.x = stream.activation(x.shape(), dtype);
-    cast(saved.x, x, stream);
-  }
-  const Tensor logits = co_await gate_.forward(saved.x, lane);
+  const Tensor logits = co_await gate_.forward(in_arithmetic(x, stream), lane);
   const int64_t rows = x.size(0);
   saved.scores = stream.activation({rows, shape_.num_experts}, dtype);
   router_scores(saved.scores, logits, shape_, stream);
@@ -139,7 +148,8 @@ Task<Tensor> Router::backward(Tensor d_weights, DType compute, RouterSaved& save
   Stream& stream = lane.compute();
   Tensor d_logits = stream.activation(s.scores.shape(), s.scores.dtype());
   router_backward(d_logits, d_weights, s.d_scores, s.scores, s.experts, shape_, stream);
-  Tensor d_x = co_await gate_.backward(std::move(d_logits), s.x, lane);
+  Tensor x = in_arithmetic(std::move(s.x), stream);
+  Tensor d_x = co_await gate_.backward(std::move(d_logits), std::move(x), lane);
   if (d_x.dtype() == compute) co_return d_x;
   Tensor narrow = stream.activation(d_x.shape(), compute);
   cast(narrow, d_x, stream);

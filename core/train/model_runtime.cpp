@@ -38,9 +38,35 @@ RecomputeConfig needed(RecomputeConfig recompute) {
 
 }  // namespace
 
+namespace {
+
+bool has_fp8(const PrecisionConfig& precision) {
+  for (int part = 0; part < kNumLayerParts; ++part) {
+    if (is_fp8(precision, static_cast<LayerPart>(part))) return true;
+  }
+  return false;
+}
+
+constexpr int64_t kNumCountTables = kNumLayerParts * 2;
+
+std::vector<double> fresh_counts() {
+  std::vector<double> counts;
+  for (int64_t table = 0; table < kNumCountTables; ++table) {
+    const std::vector<double> fresh = fresh_quantize_counts();
+    counts.insert(counts.end(), fresh.begin(), fresh.end());
+  }
+  return counts;
+}
+
+}  // namespace
+
 ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, Allocator& allocator,
                            const RuntimeOptions& options)
     : config_(config), options_(options), mesh_(mesh), allocator_(allocator), stream_(allocator_), lane_(stream_, 0) {
+  if (has_fp8(options.precision)) {
+    quantize_counts_ = stream_.workspace({kNumLayerParts, 2, kNumQuantizeCounts}, DType::kF64);
+    quantize_counts_.copy_from(fresh_counts());
+  }
   const ModelContext context{.config = config_,
                              .store = store_,
                              .allocator = allocator_,
@@ -48,10 +74,19 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, A
                              .compute = options.compute,
                              .max_position = options.max_position,
                              .dispatch = options.dispatch,
-                             .recompute = needed(options.recompute)};
+                             .recompute = needed(options.recompute),
+                             .precision = options.precision,
+                             .quantize_counts = quantize_counts_};
   model_ = std::make_unique<Transformer>(context, TransformerPart::whole(config_));
   buckets_ = std::make_unique<GradientBuckets>(store_, mesh_.replicas(), options.compute, options.bucket_bytes,
                                                options.train, allocator_);
+}
+
+std::vector<double> ModelRuntime::take_quantize_counts() {
+  if (!quantize_counts_.defined()) return {};
+  std::vector<double> counts = read_to_host<double>(quantize_counts_, stream_, fresh_counts);
+  quantize_counts_.copy_from(fresh_counts());
+  return counts;
 }
 
 void ModelRuntime::initialize(uint64_t seed) { buckets_->initialize(seed, stream_); }

@@ -22,6 +22,7 @@ struct RuntimeOptions {
   int64_t bucket_bytes = 32 << 20;
   ParallelConfig::Dispatch dispatch = ParallelConfig::AUTO;
   RecomputeConfig recompute = {};
+  PrecisionConfig precision = {};  // of the linears and the wires; `compute` is resolved already
 };
 
 // What precision.compute means on this machine: AUTO takes bf16 where the CPU multiplies it faster than f32.
@@ -53,6 +54,9 @@ class ModelRuntime {
   // that live until the next call. What is split over ranks is put together in rank 0's memory, all at once: it must
   // hold the whole model's weights. Awaits all gathers.
   std::vector<NamedTensor> named_tensors();
+  // What quantisation lost since the last call, this rank, [kNumLayerParts][activations, gradients] of
+  // [kNumQuantizeCounts] (kernels/quantize.h); empty where nothing is in FP8.
+  std::vector<double> take_quantize_counts();
   // Collective: throws when ranks that should hold the same weights or router biases do not (replica_check.h).
   void check_replicas(int64_t step);
 
@@ -63,6 +67,7 @@ class ModelRuntime {
   Allocator& allocator_;
   Stream stream_;
   Lane lane_;
+  Tensor quantize_counts_;  // [kNumLayerParts, 2, kNumQuantizeCounts] f64; undefined: nothing is in FP8
   ParameterStore store_;
   std::unique_ptr<Transformer> model_;
   std::unique_ptr<GradientBuckets> buckets_;

@@ -37,7 +37,8 @@ RuntimeOptions training_options(const Config& config, DType compute) {
           .max_position = config.data().seq_len(),
           .bucket_bytes = config.parallel().bucket_mib() << 20,
           .dispatch = config.parallel().dispatch(),
-          .recompute = config.train().recompute()};
+          .recompute = config.train().recompute(),
+          .precision = config.precision()};
 }
 
 Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute)
