@@ -35,8 +35,8 @@ struct MiniFloat {
     const uint32_t bits = std::bit_cast<uint32_t>(value), size = bits & 0x7FFFFFFFu;
     const uint32_t finite = size < kF32Largest ? size : kF32Largest;
     const uint32_t exponent = (finite & kF32Infinity) > kSmallestNormal ? finite & kF32Infinity : kSmallestNormal;
-    // Adding 2^23 units of the code's last place leaves their number, rounded, in the low bits of the sum. All below the
-    // smallest normal number has its exponent; the step to the next one is a carry.
+    // Adding 2^23 units of the code's last place leaves their number, rounded, in the low bits of the sum. What is
+    // below the smallest normal number has its exponent; a step up to the next exponent is a carry.
     const uint32_t magic = exponent + (static_cast<uint32_t>(kShift) << 23);
     const uint32_t units = std::bit_cast<uint32_t>(std::bit_cast<float>(finite) + std::bit_cast<float>(magic)) - magic;
     const uint32_t number = units + ((exponent - kSmallestNormal) >> kShift);
