@@ -53,7 +53,7 @@ Tensor empty_quantize_counts(Stream& stream);
 struct QuantizeOptions {
   TileScale scale = TileScale::kExact;
   float min_amax = kMinActivationAmax;
-  Tensor counts;  // see QuantizeCount; undefined: not counted
+  Tensor counts = {};  // see QuantizeCount; undefined: not counted
 };
 
 struct QuantizedRows {

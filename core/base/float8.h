@@ -30,19 +30,18 @@ struct MiniFloat {
   static constexpr int kShift = 23 - kMantissaBits;  // from f32's mantissa
 
   static uint32_t encode(float value) {
-    // Subnormals: adding 2^23 quanta leaves their number, rounded, in the low bits of the sum.
-    constexpr float kMagic = std::bit_cast<float>(static_cast<uint32_t>(23 + 127 + 1 - kBias - kMantissaBits) << 23);
+    constexpr uint32_t kF32Infinity = 0x7F800000u, kF32Largest = std::bit_cast<uint32_t>(largest());
     constexpr uint32_t kSmallestNormal = static_cast<uint32_t>(127 + 1 - kBias) << 23;
-    constexpr uint32_t kF32Infinity = 0x7F800000u;
-    const uint32_t bits = std::bit_cast<uint32_t>(value);
-    const uint32_t size = bits & 0x7FFFFFFFu;
-    const uint32_t rounded = (size + ((1u << (kShift - 1)) - 1) + ((size >> kShift) & 1u)) >> kShift;
-    const uint32_t normal = rounded - (static_cast<uint32_t>(127 - kBias) << kMantissaBits);
-    const uint32_t subnormal =
-        std::bit_cast<uint32_t>(std::bit_cast<float>(size) + kMagic) - std::bit_cast<uint32_t>(kMagic);
-    const uint32_t finite = size < kSmallestNormal ? subnormal : (normal > kLargest ? kLargest : normal);
+    const uint32_t bits = std::bit_cast<uint32_t>(value), size = bits & 0x7FFFFFFFu;
+    const uint32_t finite = size < kF32Largest ? size : kF32Largest;
+    const uint32_t exponent = (finite & kF32Infinity) > kSmallestNormal ? finite & kF32Infinity : kSmallestNormal;
+    // Adding 2^23 units of the code's last place leaves their number, rounded, in the low bits of the sum. What is
+    // below the smallest normal number has its exponent; a step up to the next exponent is a carry.
+    const uint32_t magic = exponent + (static_cast<uint32_t>(kShift) << 23);
+    const uint32_t units = std::bit_cast<uint32_t>(std::bit_cast<float>(finite) + std::bit_cast<float>(magic)) - magic;
+    const uint32_t number = units + ((exponent - kSmallestNormal) >> kShift);
     const uint32_t special = size > kF32Infinity || !kHasInfinity ? kNaN : kInfinity;
-    return (size < kF32Infinity ? finite : special) | ((bits >> 31) << (kBits - 1));
+    return (size < kF32Infinity ? number : special) | ((bits >> 31) << (kBits - 1));
   }
 
   static float decode(uint32_t code) {
