@@ -1,7 +1,8 @@
-// kernels/vector_math.h: exp and sigmoid written so that loops over them vectorise.
+// kernels/vector_math.h: exp, log and sigmoid written so that loops over them vectorise.
 //
-// f32: range reduction and a polynomial, within 2 units in the last place of the exact value; results below the
-// smallest normal number (2^-126) are 0; Inf and NaN behave as in std::exp. f64 serves tests and calls std::exp.
+// f32: range reduction and a polynomial, within 2 units in the last place of the exact value; results of exp below the
+// smallest normal number (2^-126) are 0; Inf and NaN behave as in std::exp and std::log. f64 serves tests and calls
+// those.
 #pragma once
 
 #include <bit>
@@ -32,6 +33,37 @@ namespace shoal {
   return x < -87.33654f ? 0.0f : bounded;
 }
 inline double vector_exp(double x) { return std::exp(x); }
+
+[[gnu::always_inline]] inline float vector_log(float x) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  // Subnormal numbers are brought into the normal range first.
+  const bool subnormal = x < 0x1p-126f;
+  const float normal = subnormal ? x * 0x1p32f : x;
+  // x = m * 2^n with m in [sqrt(1/2), sqrt(2)): subtracting sqrt(1/2) leaves n in the exponent's bits.
+  constexpr int32_t kRootHalf = 0x3F3504F3;
+  const int32_t bits = std::bit_cast<int32_t>(normal);
+  const int32_t exponent = (bits - kRootHalf) >> 23;
+  const float n = static_cast<float>(subnormal ? exponent - 32 : exponent);
+  const float r = std::bit_cast<float>(bits - exponent * (1 << 23)) - 1.0f;
+  // log(1 + r) = r - r² / 2 + r³ q(r), q as in Cephes' logf.
+  float q = 7.0376836292e-2f;
+  q = q * r - 1.1514610310e-1f;
+  q = q * r + 1.1676998740e-1f;
+  q = q * r - 1.2420140846e-1f;
+  q = q * r + 1.4249322787e-1f;
+  q = q * r - 1.6668057665e-1f;
+  q = q * r + 2.0000714765e-1f;
+  q = q * r - 2.4999993993e-1f;
+  q = q * r + 3.3333331174e-1f;
+  const float square = r * r;
+  // ln 2 in two parts, the first short enough for an exact product.
+  const float low = q * r * square - n * 2.12194440e-4f - 0.5f * square;
+  const float finite = (r + low) + n * 0.693359375f;
+  const float positive = x < kInf ? finite : x;  // Inf and NaN as they are
+  const float special = x == 0.0f ? -kInf : std::numeric_limits<float>::quiet_NaN();
+  return x <= 0.0f ? special : positive;
+}
+inline double vector_log(double x) { return std::log(x); }
 
 // 1 / (1 + exp(-x)); keeps its relative precision in both tails.
 template <class A>

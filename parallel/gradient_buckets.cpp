@@ -7,6 +7,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
+#include "parallel/gradient_reduction.h"
 #include "parallel/parameter_init.h"
 
 namespace shoal {
@@ -19,49 +20,15 @@ DType weight_dtype(const ParameterSpec& spec, DType compute) {
   return spec.always_f32 ? arithmetic_dtype(compute) : compute;
 }
 
-// A reduce-scatter for each use, then the sum of `shards`, their results, in order of use, once all have arrived. None
-// given: they stay apart.
-class ReductionOfUses : public Operation {
- public:
-  ReductionOfUses(std::vector<OperationPtr> parts, std::vector<Tensor> shards, Stream& stream)
-      : parts_(std::move(parts)), shards_(std::move(shards)), stream_(stream) {}
-
-  bool done() override {
-    if (!std::ranges::all_of(parts_, [](const OperationPtr& part) { return part->done(); })) return false;
-    finish();
-    return true;
-  }
-  void wait() override {
-    finish();
-    if (error_) std::rethrow_exception(error_);
-  }
-
- private:
-  void finish() {
-    if (finished_) return;
-    finished_ = true;
-    try {
-      for (const OperationPtr& part : parts_) part->wait();
-      for (size_t use = 1; use < shards_.size(); ++use) accumulate(shards_[0], shards_[use], stream_);
-    } catch (...) {
-      error_ = std::current_exception();
-    }
-    shards_.clear();
-  }
-
-  std::vector<OperationPtr> parts_;
-  std::vector<Tensor> shards_;
-  Stream& stream_;
-  bool finished_ = false;
-  std::exception_ptr error_;
-};
-
 }  // namespace
 
 GradientBuckets::GradientBuckets(ParameterStore& store, const ReplicaGroups& groups, DType compute,
-                                 int64_t bucket_bytes, bool train, Allocator& allocator)
-    : allocator_(allocator) {
+                                 int64_t bucket_bytes, bool train, Allocator& allocator, GradientWire::Format wire)
+    : allocator_(allocator), wire_(wire) {
   SHOAL_CHECK(is_floating(compute), "weights in {}", name_of(compute));
+  SHOAL_CHECK(wire == GradientWire::F32 || arithmetic_dtype(compute) == DType::kF32,
+              "gradients in {} do not travel as {}", name_of(arithmetic_dtype(compute)),
+              GradientWire::Format_Name(wire));
   SHOAL_CHECK(bucket_bytes > 0, "buckets of {} bytes", bucket_bytes);
   lay_out(store, groups, compute, bucket_bytes);
   for (Bucket& bucket : buckets_) allocate(bucket, compute, train);
@@ -104,6 +71,10 @@ void GradientBuckets::allocate(Bucket& bucket, DType compute, bool train) {
     };
     bucket.grads = gradient();
     for (int use = 1; use < first.num_uses; ++use) bucket.further_uses.push_back(gradient());
+    const int64_t encoded = has_error_feedback(wire_) ? bucket.padded - bucket.shard : 0;
+    for (int use = 0; encoded > 0 && use < first.num_uses; ++use) {
+      bucket.residuals.push_back(Tensor::zeros({encoded}, DType::kBF16, allocator_, MemoryKind::kGradients));
+    }
   }
   for (const BucketEntry& entry : bucket.entries) {
     Parameter& parameter = *entry.parameter;
@@ -192,13 +163,17 @@ std::vector<Tensor> GradientBuckets::gradients_of_uses(Bucket& bucket, Stream& s
   return uses;
 }
 
-// A reduce-scatter of each use into its `sums`, onto those of earlier rounds.
+// The sum of each use over the group into its `sums`, onto those of earlier rounds.
 std::vector<OperationPtr> GradientBuckets::reduce_uses(const Bucket& bucket, const std::vector<Tensor>& uses,
-                                                       const std::vector<Tensor>& sums) {
+                                                       const std::vector<Tensor>& sums, Stream& stream) const {
   std::vector<OperationPtr> reductions;
   for (size_t use = 0; use < uses.size(); ++use) {
-    const Tensor onto = bucket.rounds_summed > 0 ? bucket.partial_sums[use] : Tensor();
-    reductions.push_back(bucket.group->reduce_scatter(sums[use], uses[use], onto));
+    Tensor onto, residual;
+    if (bucket.rounds_summed > 0) onto = bucket.partial_sums[use];
+    if (!bucket.residuals.empty()) residual = bucket.residuals[use];
+    reductions.push_back(wire_ == GradientWire::F32
+                             ? bucket.group->reduce_scatter(sums[use], uses[use], onto)
+                             : reduce_encoded(*bucket.group, sums[use], uses[use], onto, residual, wire_, stream));
   }
   return reductions;
 }
@@ -210,9 +185,9 @@ void GradientBuckets::post_partial_reduction(Bucket& bucket, Stream& stream) {
     bucket.partial_sums.push_back(
         Tensor::empty({bucket.shard}, bucket.grads.dtype(), allocator_, MemoryKind::kGradients));
   }
-  auto reductions = reduce_uses(bucket, uses, bucket.partial_sums);
+  auto reductions = reduce_uses(bucket, uses, bucket.partial_sums, stream);
   ++bucket.rounds_summed;
-  bucket.reduction = std::make_shared<ReductionOfUses>(std::move(reductions), std::vector<Tensor>(), stream);
+  bucket.reduction = reduction_of_uses(std::move(reductions), {}, stream);
 }
 
 void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
@@ -223,8 +198,8 @@ void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
   }
   std::vector<Tensor> shards;
   for (const Tensor& whole : uses) shards.push_back(whole.rows(bucket.shard_begin(), bucket.shard));
-  auto reductions = reduce_uses(bucket, uses, shards);
-  bucket.reduction = std::make_shared<ReductionOfUses>(std::move(reductions), std::move(shards), stream);
+  auto reductions = reduce_uses(bucket, uses, shards, stream);
+  bucket.reduction = reduction_of_uses(std::move(reductions), std::move(shards), stream);
 }
 
 void GradientBuckets::post_gather(Bucket& bucket) {

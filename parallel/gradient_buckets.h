@@ -15,11 +15,15 @@
 // sum over its microbatches, summed over ranks. Reduced after each round (post_partial_reduction), they are the sum
 // over all microbatches in their global order, bitwise the same on any number of data ranks, for as many times the
 // traffic.
+//
+// Gradients travel as they are (f32), or encoded (GradientWire, kernels/gradient_wire.h) and summed in f32 by the rank
+// that owns the shard. Its own part of the sum never travels and is not rounded.
 #pragma once
 
 #include <memory>
 #include <vector>
 
+#include "core/config/config.pb.h"
 #include "parallel/communicator.h"
 #include "parallel/parameter_store.h"
 #include "parallel/replica_groups.h"
@@ -45,6 +49,8 @@ struct Bucket {
   std::vector<Tensor> further_uses;  // [padded] each: gradients of uses 1, 2, … of a shared parameter
   std::vector<Tensor> partial_sums;  // [shard] each use: over earlier rounds and all ranks; made when first needed
   int64_t rounds_summed = 0;         // in partial_sums, this step
+  // [padded - shard] bf16 each use, with error feedback: what encoding the other ranks' shards has lost so far.
+  std::vector<Tensor> residuals;
   Tensor weights;
   OperationPtr reduction;  // in flight, or null
 
@@ -56,9 +62,9 @@ struct Bucket {
 class GradientBuckets {
  public:
   // Gives every parameter of the store its views; the store and the groups must outlive this. `train` false: no
-  // gradients, and weights packed for forward only (generation, evaluation).
+  // gradients, and weights packed for forward only (generation, evaluation). `wire` is F32 where gradients are f64.
   GradientBuckets(ParameterStore& store, const ReplicaGroups& groups, DType compute, int64_t bucket_bytes, bool train,
-                  Allocator& allocator);
+                  Allocator& allocator, GradientWire::Format wire = GradientWire::F32);
   GradientBuckets(const GradientBuckets&) = delete;
   GradientBuckets& operator=(const GradientBuckets&) = delete;
 
@@ -94,10 +100,11 @@ class GradientBuckets {
   void allocate(Bucket& bucket, DType compute, bool train);
   void begin_anew(Bucket& bucket, Stream& stream);
   std::vector<Tensor> gradients_of_uses(Bucket& bucket, Stream& stream);
-  static std::vector<OperationPtr> reduce_uses(const Bucket& bucket, const std::vector<Tensor>& uses,
-                                               const std::vector<Tensor>& sums);
+  std::vector<OperationPtr> reduce_uses(const Bucket& bucket, const std::vector<Tensor>& uses,
+                                        const std::vector<Tensor>& sums, Stream& stream) const;
 
   Allocator& allocator_;
+  GradientWire::Format wire_;
   std::vector<Bucket> buckets_;
 };
 

@@ -14,8 +14,20 @@ bool is_hierarchical(const ProcessMesh& mesh, ParallelConfig::Dispatch dispatch)
   return dispatch != ParallelConfig::DIRECT && mesh.expert_across() != nullptr;
 }
 
-TokenExchange::TokenExchange(const ProcessMesh& mesh, int64_t num_experts, ParallelConfig::Dispatch dispatch)
-    : num_experts_(num_experts), home_rank_(mesh.world().rank()) {
+WireFormat wire_format(WirePrecision::Format format) {
+  switch (format) {
+    case WirePrecision::BF16: return WireFormat::kPlain;
+    case WirePrecision::FP8: return WireFormat::kE4M3;
+    case WirePrecision::E5M6: return WireFormat::kE5M6;
+    case WirePrecision::LOGFMT8: return WireFormat::kLogFmt8;
+    case WirePrecision::LOGFMT10: return WireFormat::kLogFmt10;
+  }
+  fail("unknown wire format {}", static_cast<int>(format));
+}
+
+TokenExchange::TokenExchange(const ProcessMesh& mesh, int64_t num_experts, ParallelConfig::Dispatch dispatch,
+                             WireFormat combine)
+    : num_experts_(num_experts), home_rank_(mesh.world().rank()), combine_(combine) {
   Communicator& group = mesh.expert();
   const int64_t per_rank = num_experts / group.size();
   SHOAL_CHECK(per_rank * group.size() == num_experts, "{} experts on {} ranks", num_experts, group.size());
@@ -131,6 +143,7 @@ Task<Tensor> TokenExchange::to_experts(Tensor x, const RoutePlan& plan, Lane& la
   co_return sorted;
 }
 
+<<<<<<< HEAD
 Task<QuantizedRows> TokenExchange::to_experts(QuantizedRows x, const RoutePlan& plan, Lane& lane) const {
   Stream& stream = lane.compute();
   const int64_t width = x.width();
@@ -144,6 +157,26 @@ Task<QuantizedRows> TokenExchange::to_experts(QuantizedRows x, const RoutePlan& 
   x = {};
   const Tensor sorted = co_await to_experts(std::move(packed), plan, lane);
   co_return unpack_quantized_rows(sorted, width, stream);
+=======
+Task<Tensor> TokenExchange::send_back(Tensor y, const HopPlan& hop, Lane& lane) const {
+  Stream& stream = lane.compute();
+  const Shape shape{hop.total_rows_sent(), y.size(1)};
+  const DType dtype = y.dtype();
+  Tensor outgoing = y;
+  if (combine_ != WireFormat::kPlain) {
+    outgoing = stream.activation({y.size(0), encoded_row_bytes(combine_, y.size(1))}, DType::kU8);
+    encode_rows(outgoing, y, combine_, stream);
+  }
+  y = {};
+  Tensor arrived = stream.activation({shape[0], outgoing.size(1)}, outgoing.dtype());
+  OperationPtr sending = hop.group->all_to_all_rows(arrived, hop.rows_sent, outgoing, hop.rows_received);
+  outgoing = {};
+  co_await lane.wire(std::move(sending));
+  if (combine_ == WireFormat::kPlain) co_return arrived;
+  Tensor back = stream.activation(shape, dtype);
+  decode_rows(back, arrived, combine_, stream);
+  co_return back;
+>>>>>>> fp8-wire
 }
 
 Task<Tensor> TokenExchange::to_tokens(Tensor sorted, Tensor base, const RoutePlan& plan, Lane& lane) const {
@@ -157,10 +190,7 @@ Task<Tensor> TokenExchange::to_tokens(Tensor sorted, Tensor base, const RoutePla
   sum_rows(y, stays ? base : Tensor(), sorted, plan.first, plan.sorted_rows, stream);
   for (size_t i = plan.hops.size(); i-- > 0;) {
     const HopPlan& hop = plan.hops[i];
-    const Tensor back = stream.activation({hop.total_rows_sent(), width}, sorted.dtype());
-    OperationPtr sending = hop.group->all_to_all_rows(back, hop.rows_sent, y, hop.rows_received);
-    y = {};
-    co_await lane.wire(std::move(sending));
+    const Tensor back = co_await send_back(std::move(y), hop, lane);
     y = target(hop.first.numel() - 1, i == 0);
     sum_rows_nested(y, i == 0 ? base : Tensor(), back, hop.first, hop.groups, hop.returned, stream);
   }

@@ -12,7 +12,12 @@
 // destination ranks other than this one) * width, the formula of architecture.md. Choices and their gradients count as
 // metadata.
 //
-// With f32 rows DIRECT and HIERARCHICAL give the same bits: sums nest alike, rank in node first, then node.
+// On the way back (to_tokens: combine, and the backward of dispatch) the rows of a hop may travel encoded: each hop
+// encodes all rows that it sends, those that stay on this rank too, and decodes them before it sums. Then a row of
+// payload is encoded_row_bytes(format, width), and DIRECT and HIERARCHICAL differ, which encode at other places.
+//
+// With f32 rows, not encoded, DIRECT and HIERARCHICAL give the same bits: sums nest alike, rank in node first, then
+// node.
 #pragma once
 
 #include <functional>
@@ -20,6 +25,7 @@
 #include "core/base/lane.h"
 #include "core/config/config.pb.h"
 #include "kernels/quantize.h"
+#include "kernels/wire_format.h"
 #include "parallel/hop_plan.h"
 #include "parallel/process_mesh.h"
 
@@ -28,12 +34,15 @@ namespace shoal {
 // Whether tokens go by nodes: asked for, or AUTO, and the mesh allows it.
 bool is_hierarchical(const ProcessMesh& mesh, ParallelConfig::Dispatch dispatch);
 
+WireFormat wire_format(WirePrecision::Format format);
+
 class TokenExchange {
  public:
   // num_experts must be a multiple of the expert axis. AUTO: HIERARCHICAL where the expert group lies on several nodes
   // with the same number of ranks, at least 2, on each. Throws when HIERARCHICAL is asked for and nodes have different
-  // numbers of ranks.
-  TokenExchange(const ProcessMesh& mesh, int64_t num_experts, ParallelConfig::Dispatch dispatch);
+  // numbers of ranks. `combine`: how rows travel in to_tokens; kPlain where they are f64.
+  TokenExchange(const ProcessMesh& mesh, int64_t num_experts, ParallelConfig::Dispatch dispatch,
+                WireFormat combine = WireFormat::kPlain);
 
   IndexRange local_experts() const { return local_experts_; }
   bool hierarchical() const { return hierarchical_; }
@@ -54,9 +63,12 @@ class TokenExchange {
 
  private:
   void add_hop(Communicator& group, std::vector<int> destination);
+  // y [rows received, width] → [rows sent, width]: the rows of a hop come back to where they were sent from.
+  Task<Tensor> send_back(Tensor y, const HopPlan& hop, Lane& lane) const;
 
   int64_t num_experts_;
   int home_rank_;
+  WireFormat combine_;
   IndexRange local_experts_;
   bool hierarchical_ = false;
   std::vector<Hop> hops_;

@@ -52,6 +52,9 @@ std::string nearest_divisors(int64_t size, int64_t wanted);
 void check_finite(const Checker& checker, const Config& config);
 void check_model(const Checker& checker, const ModelConfig& model);
 
+// validate_precision.cpp: formats that cannot hold what they shall, or that nothing would use.
+void check_precision(const Checker& checker, const Config& config);
+
 // validate_parallel.cpp: sizes of axes and links; then, for a step, whether heads, widths and experts fall into as many
 // parts; and whether what shall be recomputed exists.
 void check_parallel(const Checker& checker, const ParallelConfig& parallel);

@@ -13,8 +13,6 @@ namespace {
 constexpr int64_t kMaxCount = 1'000'000'000'000;
 // Rows of a microbatch are counted by int32.
 constexpr double kMaxRows = std::numeric_limits<int32_t>::max();
-// Beyond it a step of a bf16 second moment is smaller than half of bf16's last place, and rounds away.
-constexpr double kMaxBf16Beta2 = 0.98;
 
 void check_data(const Checker& checker, const DataConfig& data) {
   checker.in_range("data.seq_len", data.seq_len(), int64_t{1}, int64_t{1'000'000'000}, "tokens per sequence");
@@ -138,13 +136,6 @@ void check_optim(const Checker& checker, const Config& config) {
   checker.positive("optim.eps", optim.eps(), "it keeps the update from dividing by 0");
   checker.at_least("optim.weight_decay", optim.weight_decay(), 0.0, "0: none");
   checker.at_least("optim.clip_norm", optim.clip_norm(), 0.0, "0: no clipping");
-  if (config.precision().moments() == PrecisionConfig::MOMENTS_BF16 && optim.beta2() > kMaxBf16Beta2) {
-    checker.refuse(
-        {"optim.beta2", "precision.moments"},
-        "optim.beta2 ({}) exceeds {} with precision.moments MOMENTS_BF16: a step of 1 - beta2 = {:.3g} rounds "
-        "away in bf16;\n  lower beta2 or use MOMENTS_F32",
-        optim.beta2(), kMaxBf16Beta2, 1 - optim.beta2());
-  }
   check_schedule(checker, optim.schedule());
   check_warmup(checker, config);
 }
@@ -172,6 +163,7 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_train(checker, config);
   check_rows(checker, config);
   check_optim(checker, config);
+  check_precision(checker, config);
   check_parallel(checker, config.parallel());
   check_run(checker, config);
   if (use == ConfigUse::kCount) return;

@@ -8,7 +8,8 @@ namespace shoal {
 Moe::Moe(const ModelContext& context, const std::string& prefix, int64_t moe_layer)
     : format_(context.linear_format(LayerPart::kExperts)),
       router_(context, prefix, moe_layer),
-      exchange_(context.mesh, context.config.moe().num_experts(), context.dispatch),
+      exchange_(context.mesh, context.config.moe().num_experts(), context.dispatch,
+                wire_format(context.precision.combine())),
       experts_(context, prefix + "experts.") {
   const MoeConfig& moe = context.config.moe();
   if (moe.num_shared_experts() > 0) {

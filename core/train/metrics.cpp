@@ -22,6 +22,10 @@ class JsonObject {
     key_of(key);
     text_ += fmt::format("{}", value);
   }
+  void add(std::string_view key, const JsonObject& value) {
+    key_of(key);
+    text_ += value.str();
+  }
   void add(std::string_view key, bool value) {
     key_of(key);
     text_ += value ? "true" : "false";
@@ -32,6 +36,26 @@ class JsonObject {
   void key_of(std::string_view key) { text_ += fmt::format("{}\"{}\":", text_.size() > 1 ? "," : "", key); }
   std::string text_ = "{";
 };
+
+// {"attention": {"activations": {"saturated": …}, "gradients": …}, …}
+JsonObject fp8_object(const std::vector<QuantizeMetrics>& all) {
+  JsonObject parts;
+  for (size_t i = 0; i < all.size();) {
+    const LayerPart part = all[i].part;
+    JsonObject kinds;
+    for (; i < all.size() && all[i].part == part; ++i) {
+      JsonObject one;
+      one.add("saturated", all[i].saturated);
+      one.add("flushed", all[i].flushed);
+      one.add("not_finite_tiles", all[i].not_finite_tiles);
+      one.add("min_scale", all[i].min_scale);
+      one.add("max_scale", all[i].max_scale);
+      kinds.add(all[i].kind(), one);
+    }
+    parts.add(name_of(part), kinds);
+  }
+  return parts;
+}
 
 }  // namespace
 
@@ -65,6 +89,7 @@ std::string to_json(const StepMetrics& m) {
   json.add("metadata_bytes", m.metadata_bytes);
   json.add("exposed_comm_ms", m.exposed_comm_ms);
   json.add("peak_memory_bytes", m.peak_memory_bytes);
+  if (!m.fp8.empty()) json.add("fp8", fp8_object(m.fp8));
   return json.str();
 }
 
@@ -80,7 +105,7 @@ std::string to_json(const ValidationMetrics& m) {
 }
 
 std::vector<Scalar> to_scalars(const StepMetrics& m) {
-  return {
+  std::vector<Scalar> scalars = {
       {"train/loss", m.loss},
       {"train/mtp_loss", m.mtp_loss},
       {"train/aux_loss", m.aux_loss},
@@ -100,6 +125,14 @@ std::vector<Scalar> to_scalars(const StepMetrics& m) {
       {"mem/peak_gib", static_cast<double>(m.peak_memory_bytes) / (1 << 30)},
       {"moe/maxvio_max", m.expert_load_max_violation},
   };
+  for (const QuantizeMetrics& one : m.fp8) {
+    const std::string tag = fmt::format("fp8/{}_{}_", name_of(one.part), one.kind());
+    scalars.push_back({tag + "saturated", one.saturated});
+    scalars.push_back({tag + "flushed", one.flushed});
+    scalars.push_back({tag + "min_scale", one.min_scale});
+    scalars.push_back({tag + "max_scale", one.max_scale});
+  }
+  return scalars;
 }
 
 std::vector<Scalar> to_scalars(const ValidationMetrics& m) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/checkpoint/append_file.h"
+#include "core/train/quantize_metrics.h"
 #include "core/train/tensorboard.h"
 
 namespace shoal {
@@ -35,6 +36,7 @@ struct StepMetrics {
   int64_t metadata_bytes = 0;            // counts, choices of experts
   double exposed_comm_ms = 0;            // waiting on the wire with nothing to compute, worst rank
   int64_t peak_memory_bytes = 0;         // tensors, worst rank
+  std::vector<QuantizeMetrics> fp8;      // empty where nothing is in FP8
 };
 
 struct ValidationMetrics {

@@ -79,7 +79,7 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, A
                              .quantize_counts = quantize_counts_};
   model_ = std::make_unique<Transformer>(context, TransformerPart::whole(config_));
   buckets_ = std::make_unique<GradientBuckets>(store_, mesh_.replicas(), options.compute, options.bucket_bytes,
-                                               options.train, allocator_);
+                                               options.train, allocator_, options.precision.gradient_wire());
 }
 
 std::vector<double> ModelRuntime::take_quantize_counts() {

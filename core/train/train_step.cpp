@@ -39,10 +39,12 @@ StepOutcome TrainStep::run(StepInput input) {
   const double exposed_before_s = runtime_.lane().exposed_wire_seconds();
   run_lane(runtime_.lane(), set_loss_scales(input, outcome));
   runtime_.buckets().begin_step(runtime_.stream());
+  runtime_.take_quantize_counts();  // validation's are nobody's
   for (Router* router : runtime_.model().routers()) router->clear_statistics();
   run_schedule(input, outcome);
   update_weights(input, outcome);
   balance(outcome);
+  outcome.quantize_counts = runtime_.take_quantize_counts();
   outcome.exposed_comm_s = runtime_.lane().exposed_wire_seconds() - exposed_before_s;
   return outcome;
 }

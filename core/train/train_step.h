@@ -29,9 +29,10 @@ struct StepOutcome {
   int64_t scored_tokens = 0;  // all ranks
   double grad_norm = 0;
   double clip_factor = 1;
-  bool update_skipped = false;  // gradients were not finite: weights, moments and biases are as before
-  double max_violation = 0;     // worst MoE layer
-  double exposed_comm_s = 0;    // this rank waited for the wire, and for slower ranks, in this step
+  bool update_skipped = false;          // gradients were not finite: weights, moments and biases are as before
+  double max_violation = 0;             // worst MoE layer
+  std::vector<double> quantize_counts;  // of this rank; ModelRuntime::take_quantize_counts
+  double exposed_comm_s = 0;            // this rank waited for the wire, and for slower ranks, in this step
 };
 
 class TrainStep {

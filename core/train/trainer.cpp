@@ -216,29 +216,34 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
   metrics.tflops = metrics.tokens_per_s * flops_per_token_ * 1e-12;
   metrics.mfu = metrics.tflops / convention_.peak_tflops;
   metrics.expert_load_max_violation = outcome.max_violation;
-  add_rank_totals(metrics, outcome.exposed_comm_s);
+  add_rank_totals(metrics, outcome);
   return metrics;
 }
 
-void Trainer::add_rank_totals(StepMetrics& metrics, double exposed_comm_s) {
+void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) {
   Communicator& world = mesh_.world();
   const WireBytes now = mesh_.bytes();
-  std::vector<double> values{exposed_comm_s, static_cast<double>(runtime_.allocator().use().total_peak_bytes),
+  std::vector<double> values{outcome.exposed_comm_s, static_cast<double>(runtime_.allocator().use().total_peak_bytes),
                              static_cast<double>(now.payload[1] - sent_.payload[1]),
                              static_cast<double>(now.payload[2] - sent_.payload[2]),
                              static_cast<double>(now.metadata_total() - sent_.metadata_total())};
+  const size_t num_totals = values.size();
+  values.insert(values.end(), outcome.quantize_counts.begin(), outcome.quantize_counts.end());
   const auto columns = static_cast<int64_t>(values.size());
   const Tensor all = runtime_.stream().workspace({world.size(), columns}, DType::kF64);
   all[world.rank()].copy_from(values);
   wait(world.all_gather(all, all[world.rank()]));
+  std::vector<double> quantize_counts = outcome.quantize_counts;
   for (int rank = 0; rank < world.size(); ++rank) {
     const double* theirs = all[rank].data<double>();
+    if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs + num_totals);
     metrics.exposed_comm_ms = std::max(metrics.exposed_comm_ms, theirs[0] * 1e3);
     metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[1]));
     metrics.intra_node_bytes += static_cast<int64_t>(theirs[2]);
     metrics.inter_node_bytes += static_cast<int64_t>(theirs[3]);
     metrics.metadata_bytes += static_cast<int64_t>(theirs[4]);
   }
+  metrics.fp8 = quantize_metrics(quantize_counts);
   metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
 }
 

@@ -42,7 +42,7 @@ class Trainer {
   void start_prefetch();
   void train_one_step(int64_t step);
   StepMetrics metrics_of(int64_t step, const StepOutcome& outcome, double step_s);
-  void add_rank_totals(StepMetrics& metrics, double exposed_comm_s);
+  void add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome);
   void validate(int64_t step);
   void sample(int64_t step);
   void write_final();

@@ -47,6 +47,28 @@ TEST_CASE("f32 exp treats the ends of the line as the C library does") {
   CHECK(std::isnan(vector_exp(std::bit_cast<float>(0x7fc00001u))));  // a payload in the bits that scale
 }
 
+TEST_CASE("f32 log is within two units in the last place, subnormal numbers included") {
+  double worst = 0;
+  const auto check = [&](float x) { worst = std::max(worst, ulps(vector_log(x), std::log(static_cast<double>(x)))); };
+  for (uint32_t bits = 1; bits < 0x7F800000u; bits += 997) check(std::bit_cast<float>(bits));
+  for (int i = -100'000; i <= 100'000; ++i) check(1.0f + static_cast<float>(i) * 1e-6f);
+  CAPTURE(worst);
+  CHECK(worst <= 2.0);
+}
+
+TEST_CASE("f32 log treats the ends of the line as the C library does") {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  CHECK(vector_log(1.0f) == 0.0f);
+  CHECK(vector_log(0.0f) == -kInf);
+  CHECK(vector_log(-0.0f) == -kInf);
+  CHECK(vector_log(kInf) == kInf);
+  CHECK(std::isnan(vector_log(-1.0f)));
+  CHECK(std::isnan(vector_log(-kInf)));
+  CHECK(std::isnan(vector_log(std::numeric_limits<float>::quiet_NaN())));
+  CHECK(std::isnan(vector_log(-std::numeric_limits<float>::quiet_NaN())));
+  CHECK(vector_log(2.5) == std::log(2.5));
+}
+
 TEST_CASE("sigmoid keeps its relative precision in both tails") {
   double worst = 0;
   for (int i = 0; i <= 1'000'000; ++i) {
