@@ -143,7 +143,6 @@ Task<Tensor> TokenExchange::to_experts(Tensor x, const RoutePlan& plan, Lane& la
   co_return sorted;
 }
 
-<<<<<<< HEAD
 Task<QuantizedRows> TokenExchange::to_experts(QuantizedRows x, const RoutePlan& plan, Lane& lane) const {
   Stream& stream = lane.compute();
   const int64_t width = x.width();
@@ -157,7 +156,8 @@ Task<QuantizedRows> TokenExchange::to_experts(QuantizedRows x, const RoutePlan& 
   x = {};
   const Tensor sorted = co_await to_experts(std::move(packed), plan, lane);
   co_return unpack_quantized_rows(sorted, width, stream);
-=======
+}
+
 Task<Tensor> TokenExchange::send_back(Tensor y, const HopPlan& hop, Lane& lane) const {
   Stream& stream = lane.compute();
   const Shape shape{hop.total_rows_sent(), y.size(1)};
@@ -176,7 +176,6 @@ Task<Tensor> TokenExchange::send_back(Tensor y, const HopPlan& hop, Lane& lane) 
   Tensor back = stream.activation(shape, dtype);
   decode_rows(back, arrived, combine_, stream);
   co_return back;
->>>>>>> fp8-wire
 }
 
 Task<Tensor> TokenExchange::to_tokens(Tensor sorted, Tensor base, const RoutePlan& plan, Lane& lane) const {
