@@ -101,12 +101,13 @@ std::vector<double> model(const std::vector<double>& row, WireFormat format) {
 
 bool is_log(WireFormat format) { return format == WireFormat::kLogFmt8 || format == WireFormat::kLogFmt10; }
 
-// Rows with tiles of many sizes, and zeros in them.
+// Rows with tiles of many sizes, zeros in them, and in some tiles numbers that are 2^32 and more below the largest.
 std::vector<double> mixed_rows(int64_t rows, int64_t width) {
   std::vector<double> values = normals(rows * width, "x");
   for (size_t i = 0; i < values.size(); ++i) {
     const size_t row = i / static_cast<size_t>(width);
-    values[i] = i % 11 == 3 ? 0 : std::ldexp(values[i], static_cast<int>(7 * (row % 9)) - 28);
+    const int below = row % 3 == 1 && i % 13 == 5 ? 24 + static_cast<int>(i % 20) : 0;
+    values[i] = i % 11 == 3 ? 0 : std::ldexp(values[i], static_cast<int>(7 * (row % 9)) - 28 - below);
   }
   return values;
 }
@@ -278,6 +279,13 @@ TEST_CASE("a tile with a NaN or an infinity becomes NaN throughout, its neighbou
         CHECK(wrong == 0);
       }
     }
+  }
+  // A scale that is NaN, whatever the codes.
+  const Tensor x = cpu.tensor({1, -2, 0}, {1, 3}, DType::kF32);
+  for (const WireFormat format : {WireFormat::kE4M3, WireFormat::kE5M6}) {
+    const Tensor codes = encoded(cpu, x, format);
+    codes.data<uint8_t>()[codes.numel() - 1] = 0xFF;
+    for (const double value : values_of(decoded(cpu, codes, x, format))) CHECK(std::isnan(value));
   }
 }
 

@@ -277,6 +277,14 @@ TEST_CASE("error feedback: the mean of what arrives nears the true gradient as 1
             ++at;
           });
           errors.push_back(std::sqrt(difference / norm));
+          // Each use has lost something of its own: the table's elements lie in the first rank's part.
+          for (const Bucket& bucket : rank.buckets->buckets()) {
+            const bool sends_table = bucket.further_uses.empty() || world.rank() > 0;
+            for (const Tensor& residual : bucket.residuals) {
+              const std::vector<bfloat16> lost = residual.to_vector<bfloat16>();
+              RANK_CHECK(!sends_table || std::ranges::any_of(lost, [](bfloat16 x) { return load(x) != 0; }));
+            }
+          }
         }
         const double once = largest(world, allocator, errors[0]), ten = largest(world, allocator, errors[9]),
                      fifty = largest(world, allocator, errors[49]);
