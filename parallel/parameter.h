@@ -38,6 +38,7 @@ struct ParameterSpec {
   ParameterUse use = ParameterUse::kMatrix;
   ParameterGroup group = ParameterGroup::kEveryRank;
   double init_std = 0;           // normal with this deviation; 0: all ones (norm weights)
+  double init_perturbation = 0;  // relative size of a random change to them (train.perturb_init)
   bool decay = true;             // weight decay: off for norms
   bool fp8 = false;              // kMatrix, kExperts: quantised once per version, for FP8 products
   bool always_f32 = false;       // computed in f32 whatever the compute dtype (the router)

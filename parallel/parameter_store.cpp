@@ -31,6 +31,7 @@ Parameter& ParameterStore::add(ParameterSpec spec) {
               "two parameters are named {}", spec.name);
   Parameter& parameter = parameters_.emplace_back();
   parameter.spec_ = std::move(spec);
+  parameter.spec_.init_perturbation = init_perturbation_;
   return parameter;
 }
 

@@ -11,6 +11,9 @@ namespace shoal {
 
 class ParameterStore {
  public:
+  // init_perturbation: of every parameter, see ParameterSpec.
+  explicit ParameterStore(double init_perturbation = 0) : init_perturbation_(init_perturbation) {}
+
   // The reference stays valid for the store's life. Throws when the name is taken or the spec contradicts itself.
   Parameter& add(ParameterSpec spec);
 
@@ -22,6 +25,7 @@ class ParameterStore {
   int64_t numel() const;
 
  private:
+  double init_perturbation_;
   std::deque<Parameter> parameters_;
 };
 

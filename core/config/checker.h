@@ -54,6 +54,8 @@ void check_model(const Checker& checker, const ModelConfig& model);
 
 // validate_precision.cpp: formats that cannot hold what they shall, or that nothing would use.
 void check_precision(const Checker& checker, const Config& config);
+// Whether ranks hold whole blocks of FP8 weights; behind check_split.
+void check_fp8_split(const Checker& checker, const Config& config);
 
 // validate_parallel.cpp: sizes of axes and links; then, for a step, whether heads, widths and experts fall into as many
 // parts; and whether what shall be recomputed exists.

@@ -53,6 +53,7 @@ void check_train(const Checker& checker, const Config& config) {
   checker.in_range("train.validate_every", train.validate_every(), int64_t{0}, kMaxCount, "0: at start and end only");
   checker.in_range("train.validation_sequences", train.validation_sequences(), int64_t{0}, kMaxCount, "0: all of them");
   checker.in_range("train.check_replicas_every", train.check_replicas_every(), int64_t{0}, kMaxCount, "0: never");
+  checker.in_range("train.perturb_init", train.perturb_init(), 0.0, 1.0, "a share of each weight");
   checker.in_range("train.sample_every", train.sample_every(), int64_t{0}, kMaxCount, "0: no samples");
   checker.in_range("train.log_every", train.log_every(), int64_t{1}, kMaxCount,
                    "steps from one console line to the next");
@@ -169,6 +170,7 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   if (use == ConfigUse::kCount) return;
 
   check_split(checker, config);
+  check_fp8_split(checker, config);
   check_recompute(checker, config);
   if (use == ConfigUse::kTrain && config.parallel().has_emulate()) {
     checker.refuse(

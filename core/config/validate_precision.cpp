@@ -6,6 +6,8 @@ namespace {
 
 // Beyond it a step of a bf16 second moment is smaller than half of bf16's last place, and rounds away.
 constexpr double kMaxBf16Beta2 = 0.98;
+// Rows and columns of a weight that share a scale (kernels/quantize.h: kTile).
+constexpr int64_t kFp8Block = 128;
 
 void check_moments(const Checker& checker, const Config& config) {
   const double beta2 = config.optim().beta2();
@@ -25,11 +27,87 @@ void check_combine(const Checker& checker, const Config& config) {
                  WirePrecision::Format_Name(combine));
 }
 
+void check_kept(const Checker& checker, const Config& config) {
+  const WirePrecision::Format kept = config.precision().kept_attention_out();
+  if (kept == WirePrecision::BF16 || kept == WirePrecision::E5M6) return;
+  checker.refuse("precision.kept_attention_out",
+                 "precision.kept_attention_out is {}, which is too coarse for what attention's backward reads; set it "
+                 "to E5M6 or BF16",
+                 WirePrecision::Format_Name(kept));
+}
+
+bool is_fp8(const PrecisionConfig& precision, bool has, LinearPrecision::Format format) {
+  return (has ? format : precision.linear()) == LinearPrecision::FP8;
+}
+
+// A block of 128 x 128 weights has one scale, so ranks of `axis` must hold whole blocks of a width.
+void check_blocks(const Checker& checker, const std::string& axis, int64_t ranks, const char* what, int64_t size) {
+  if (ranks == 1 || size % (ranks * kFp8Block) == 0) return;
+  checker.refuse({axis, "precision.linear"},
+                 "{0} ({1}) splits {2} ({3}) into parts of {4:.4g}, but a part of an FP8 linear must be a multiple of "
+                 "{5};\n  set {0} to {6}, or take this part of the network out of FP8 with precision.of",
+                 axis, ranks, what, size, static_cast<double>(size) / static_cast<double>(ranks), kFp8Block,
+                 size % kFp8Block == 0 ? nearest_divisors(size / kFp8Block, ranks) : "1");
+}
+
+void check_attention_blocks(const Checker& checker, const Config& config) {
+  const LinearPrecision& of = config.precision().of();
+  if (!is_fp8(config.precision(), of.has_attention(), of.attention())) return;
+  const AttentionConfig& attention = config.model().attention();
+  const int64_t tensor = config.parallel().tensor(), heads = attention.heads();
+  const std::string axis = "parallel.tensor";
+  if (attention.kind() == AttentionConfig::MLA) {
+    const int64_t nope = attention.qk_nope_head_dim(), rope = attention.qk_rope_head_dim(), v = attention.v_head_dim();
+    check_blocks(checker, axis, tensor, "heads * (qk_nope_head_dim + qk_rope_head_dim)", heads * (nope + rope));
+    check_blocks(checker, axis, tensor, "heads * (qk_nope_head_dim + v_head_dim)", heads * (nope + v));
+    check_blocks(checker, axis, tensor, "heads * v_head_dim", heads * v);
+  } else {
+    const int64_t head_dim = attention.head_dim() > 0 ? attention.head_dim() : config.model().hidden() / heads;
+    const int64_t kv_heads = attention.kv_heads() > 0 ? attention.kv_heads() : heads;
+    check_blocks(checker, axis, tensor, "heads * head_dim", heads * head_dim);
+    check_blocks(checker, axis, tensor, "kv_heads * head_dim", kv_heads * head_dim);
+  }
+}
+
+void check_ffn_blocks(const Checker& checker, const Config& config) {
+  const LinearPrecision& of = config.precision().of();
+  const ModelConfig& model = config.model();
+  const int64_t tensor = config.parallel().tensor();
+  if (model.ffn() > 0 && is_fp8(config.precision(), of.has_dense_ffn(), of.dense_ffn())) {
+    check_blocks(checker, "parallel.tensor", tensor, "model.ffn", model.ffn());
+  }
+  if (!model.has_moe()) return;
+  if (is_fp8(config.precision(), of.has_experts(), of.experts())) {
+    check_blocks(checker, "parallel.expert_tensor", config.parallel().expert_tensor(), "model.moe.ffn",
+                 model.moe().ffn());
+  }
+  const int64_t shared = model.moe().num_shared_experts() * model.moe().ffn();
+  if (shared > 0 && is_fp8(config.precision(), of.has_shared_expert(), of.shared_expert())) {
+    check_blocks(checker, "parallel.tensor", tensor, "the shared experts' width", shared);
+  }
+}
+
+void check_parts(const Checker& checker, const Config& config) {
+  if (config.model().has_moe()) return;
+  const LinearPrecision& of = config.precision().of();
+  for (const auto& [path, has] : {std::pair{"precision.of.experts", of.has_experts()},
+                                  std::pair{"precision.of.shared_expert", of.has_shared_expert()}}) {
+    if (has) checker.refuse(path, "{} is set, but the model has no experts; remove it", path);
+  }
+}
+
 }  // namespace
 
 void check_precision(const Checker& checker, const Config& config) {
   check_moments(checker, config);
   check_combine(checker, config);
+  check_kept(checker, config);
+  check_parts(checker, config);
+}
+
+void check_fp8_split(const Checker& checker, const Config& config) {
+  check_attention_blocks(checker, config);
+  check_ffn_blocks(checker, config);
 }
 
 }  // namespace shoal

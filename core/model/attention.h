@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "core/base/lane.h"
+#include "core/model/kept_rows.h"
 #include "core/model/linear_input.h"
 #include "core/model/microbatch.h"
 #include "core/model/norm.h"
@@ -20,7 +21,7 @@ struct GqaSaved {
   Tensor qkv;   // [rows, (heads + 2 kv_heads) * head_dim]; rotated in place when there is no q/k norm
   Tensor q, k;  // rotated, normalised copies; undefined without q/k norm
   NormSaved q_norm, k_norm;
-  Tensor out;          // [rows, heads * head_dim]
+  KeptRows out;        // [rows, heads * head_dim]
   Tensor log_sum_exp;  // [heads, rows]
 };
 
@@ -34,7 +35,7 @@ struct MlaSaved {
   KeptInput latents;   // [mine, kv_lora_rank] the latent part of kv_a normalised
   Tensor q;            // [rows, heads * qk_dim], rotated
   Tensor k, v;         // [rows, heads * qk_dim], [rows, heads * v_dim]
-  Tensor out;          // [rows, heads * v_dim]
+  KeptRows out;        // [rows, heads * v_dim]
   Tensor log_sum_exp;  // [heads, rows]
 };
 

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "parallel/token_exchange.h"
+
 namespace shoal {
 
 namespace {
@@ -26,6 +28,7 @@ AttentionGqa::AttentionGqa(const ModelContext& context, const std::string& prefi
     : tensor_(context.tensor()),
       shape_(shape_of(context.config, tensor_.size())),
       format_(context.linear_format(LayerPart::kAttention)),
+      kept_out_(wire_format(context.precision.kept_attention_out())),
       reader_(format_, tensor_),
       qkv_(context.store, prefix + "qkv",
            tensor_.part({tensor_.size() * q_width(), tensor_.size() * kv_width(), tensor_.size() * kv_width()}),
@@ -70,10 +73,11 @@ Task<Tensor> AttentionGqa::forward(Tensor x, const Microbatch& batch, AttentionS
   rope_forward(q, batch.positions, rope_.table, rope_shape(shape_.heads), stream);
   rope_forward(k, batch.positions, rope_.table, rope_shape(shape_.kv_heads), stream);
 
-  s.out = stream.activation({batch.rows(), q_width()}, s.qkv.dtype());
+  Tensor out = stream.activation({batch.rows(), q_width()}, s.qkv.dtype());
   s.log_sum_exp = stream.activation({shape_.heads, batch.rows()}, arithmetic_dtype(s.qkv.dtype()));
-  attention_forward(s.out, s.log_sum_exp, q, k, v, batch.document_offsets, shape_, stream);
-  LinearInput out_input = forward_input(s.out, format_, stream);
+  attention_forward(out, s.log_sum_exp, q, k, v, batch.document_offsets, shape_, stream);
+  LinearInput out_input = forward_input(out, format_, stream);
+  s.out.keep(std::move(out), kept_out_, stream);
   Tensor y = co_await out_.forward(std::move(out_input), lane);
   co_return co_await tensor_.sum_and_split(std::move(y), lane);
 }
@@ -83,7 +87,8 @@ Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, Atten
   saved.emplace<std::monostate>();
   Stream& stream = lane.compute();
   d_out = co_await tensor_.gather(std::move(d_out), batch.rows(), lane);
-  LinearInput out_input = backward_input(s.out, format_, stream);
+  Tensor out = s.out.take(stream);
+  LinearInput out_input = backward_input(out, format_, stream);
   Tensor d_attention = co_await out_.backward(std::move(d_out), std::move(out_input), lane);
 
   const Tensor q_raw = s.qkv.columns(0, q_width());
@@ -93,7 +98,7 @@ Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, Atten
   Tensor d_q = d_qkv.columns(0, q_width());
   Tensor d_k = d_qkv.columns(q_width(), kv_width());
   Tensor d_v = d_qkv.columns(q_width() + kv_width(), kv_width());
-  attention_backward(d_q, d_k, d_v, d_attention, q_norm_ ? s.q : q_raw, q_norm_ ? s.k : k_raw, v, s.out, s.log_sum_exp,
+  attention_backward(d_q, d_k, d_v, d_attention, q_norm_ ? s.q : q_raw, q_norm_ ? s.k : k_raw, v, out, s.log_sum_exp,
                      batch.document_offsets, shape_, stream);
   d_attention = {};
   rope_backward(d_q, batch.positions, rope_.table, rope_shape(shape_.heads), stream);

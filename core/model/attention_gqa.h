@@ -29,6 +29,7 @@ class AttentionGqa final : public Attention {
   TensorParallel tensor_;
   AttentionShape shape_;  // of the heads that this rank holds
   LinearFormat format_;
+  WireFormat kept_out_;
   InputReader reader_;
   Linear qkv_;
   std::optional<Norm> q_norm_, k_norm_;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/elementwise.h"
+#include "parallel/token_exchange.h"
 
 namespace shoal {
 
@@ -39,6 +40,7 @@ AttentionMla::AttentionMla(const ModelContext& context, const std::string& prefi
       rope_(context.config.attention().rope(), heads_.rope, context.max_position, context.compute, context.allocator),
       shape_(shape_of(heads_, rope_.softmax_factor)),
       format_(context.linear_format(LayerPart::kAttention)),
+      kept_out_(wire_format(context.precision.kept_attention_out())),
       down_reader_(format_),
       up_reader_(format_, tensor_),
       q_a_(context.config.attention().q_lora_rank() > 0
@@ -89,16 +91,17 @@ Task<Tensor> AttentionMla::forward(Tensor x, const Microbatch& batch, AttentionS
   co_await normalize(s, lane);
   co_await project_up(batch, s, lane);
 
-  s.out = stream.activation({batch.rows(), heads_.heads * heads_.v_dim}, s.q.dtype());
+  Tensor out = stream.activation({batch.rows(), heads_.heads * heads_.v_dim}, s.q.dtype());
   s.log_sum_exp = stream.activation({heads_.heads, batch.rows()}, arithmetic_dtype(s.q.dtype()));
-  attention_forward(s.out, s.log_sum_exp, s.q, s.k, s.v, batch.document_offsets, shape_, stream);
+  attention_forward(out, s.log_sum_exp, s.q, s.k, s.v, batch.document_offsets, shape_, stream);
   if (recompute_.mla_up()) {
     s.q = s.k = s.v = {};
   } else {
     s.q_in.rows = s.latents.rows = {};
   }
   if (recompute_.norms()) s.q_in = s.latents = {};
-  LinearInput out_input = forward_input(s.out, format_, stream);
+  LinearInput out_input = forward_input(out, format_, stream);
+  s.out.keep(std::move(out), kept_out_, stream);
   Tensor y = co_await out_.forward(std::move(out_input), lane);
   co_return co_await tensor_.sum_and_split(std::move(y), lane);
 }
@@ -139,14 +142,15 @@ Task<Tensor> AttentionMla::backward(Tensor d_out, const Microbatch& batch, Atten
   if (!s.q.defined()) co_await project_up(batch, s, lane);
 
   d_out = co_await tensor_.gather(std::move(d_out), batch.rows(), lane);
-  LinearInput out_input = backward_input(s.out, format_, stream);
+  Tensor out = s.out.take(stream);
+  LinearInput out_input = backward_input(out, format_, stream);
   Tensor d_attention = co_await out_.backward(std::move(d_out), std::move(out_input), lane);
   Tensor d_q = stream.activation(s.q.shape(), s.q.dtype());
   Tensor d_k = stream.activation(s.k.shape(), s.k.dtype());
   Tensor d_v = stream.activation(s.v.shape(), s.v.dtype());
-  attention_backward(d_q, d_k, d_v, d_attention, s.q, s.k, s.v, s.out, s.log_sum_exp, batch.document_offsets, shape_,
+  attention_backward(d_q, d_k, d_v, d_attention, s.q, s.k, s.v, out, s.log_sum_exp, batch.document_offsets, shape_,
                      stream);
-  d_attention = s.out = s.q = s.k = s.v = {};
+  d_attention = out = s.q = s.k = s.v = {};
   Tensor d_x = co_await backward_latents(std::move(d_k), std::move(d_v), batch, s, lane);
   const Tensor d_x_queries = co_await backward_queries(std::move(d_q), batch, s, lane);
   accumulate(d_x, d_x_queries, stream);

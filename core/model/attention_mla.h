@@ -36,6 +36,7 @@ class AttentionMla final : public Attention {
   Rope rope_;
   AttentionShape shape_;
   LinearFormat format_;
+  WireFormat kept_out_;
   InputReader down_reader_;  // of this rank's rows
   InputReader up_reader_;    // of all rows
   std::optional<Linear> q_a_;

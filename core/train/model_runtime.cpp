@@ -62,7 +62,13 @@ std::vector<double> fresh_counts() {
 
 ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, Allocator& allocator,
                            const RuntimeOptions& options)
-    : config_(config), options_(options), mesh_(mesh), allocator_(allocator), stream_(allocator_), lane_(stream_, 0) {
+    : config_(config),
+      options_(options),
+      mesh_(mesh),
+      allocator_(allocator),
+      stream_(allocator_),
+      lane_(stream_, 0),
+      store_(options.perturb_init) {
   if (has_fp8(options.precision)) {
     quantize_counts_ = stream_.workspace({kNumLayerParts, 2, kNumQuantizeCounts}, DType::kF64);
     quantize_counts_.copy_from(fresh_counts());

@@ -22,6 +22,7 @@ struct RuntimeOptions {
   int64_t bucket_bytes = 32 << 20;
   ParallelConfig::Dispatch dispatch = ParallelConfig::AUTO;
   RecomputeConfig recompute = {};
+  double perturb_init = 0;
   PrecisionConfig precision = {};  // of the linears and the wires; `compute` is resolved already
 };
 

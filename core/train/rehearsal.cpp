@@ -38,6 +38,7 @@ RuntimeOptions training_options(const Config& config, DType compute) {
           .bucket_bytes = config.parallel().bucket_mib() << 20,
           .dispatch = config.parallel().dispatch(),
           .recompute = config.train().recompute(),
+          .perturb_init = config.train().perturb_init(),
           .precision = config.precision()};
 }
 
