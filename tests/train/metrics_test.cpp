@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <sstream>
@@ -55,6 +56,34 @@ TEST_CASE("a step's line has every promised key, and numbers that read back exac
   CHECK(line["update_skipped"] == false);
   CHECK(line["peak_memory_bytes"].get<int64_t>() == 1LL << 40);
   CHECK_THAT(to_json(example()), Catch::StartsWith("{\"step\":12,\"tokens\":49152,"));
+}
+
+TEST_CASE("what FP8 lost is listed by part, merged over ranks") {
+  std::vector<double> counts;
+  for (int table = 0; table < 2 * kNumLayerParts; ++table) {
+    const std::vector<double> fresh = fresh_quantize_counts();
+    counts.insert(counts.end(), fresh.begin(), fresh.end());
+  }
+  std::vector<double> other = counts;
+  CHECK(quantize_metrics(counts).empty());
+  // Experts' gradients: table 2 * 2 + 1.
+  double* mine = counts.data() + 5 * kNumQuantizeCounts;
+  double* theirs = other.data() + 5 * kNumQuantizeCounts;
+  std::copy_n(std::array{100.0, 3.0, 5.0, 0.0, 0.25, 0.5}.begin(), kNumQuantizeCounts, mine);
+  std::copy_n(std::array{300.0, 1.0, 0.0, 2.0, 0.125, 0.375}.begin(), kNumQuantizeCounts, theirs);
+  merge_quantize_counts(counts, other.data());
+  StepMetrics metrics = example();
+  CHECK_FALSE(json::parse(to_json(metrics)).contains("fp8"));
+  metrics.fp8 = quantize_metrics(counts);
+  REQUIRE(metrics.fp8.size() == 1);
+  const json of = json::parse(to_json(metrics))["fp8"]["experts"]["gradients"];
+  CHECK(
+      of ==
+      json{
+          {"saturated", 0.01}, {"flushed", 0.0125}, {"not_finite_tiles", 2}, {"min_scale", 0.125}, {"max_scale", 0.5}});
+  bool found = false;
+  for (const Scalar& scalar : to_scalars(metrics)) found = found || (scalar.tag == "fp8/experts_gradients_flushed");
+  CHECK(found);
 }
 
 TEST_CASE("NaN and Inf are null") {

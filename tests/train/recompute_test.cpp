@@ -77,13 +77,18 @@ TEST_CASE("every recomputation gives the bits of none, and the activations shrin
   SelfCommunicator self;
   const ProcessMesh mesh({}, self);
   for (const ModelConfig& model : {tiny::deepseek_mtp(), tiny::deepseek_v2_lite(), tiny::qwen3_moe(), tiny::llama()}) {
-    for (const DType compute : {DType::kF32, DType::kBF16}) {
+    for (const auto& [compute, linear] :
+         {std::pair{DType::kF32, LinearPrecision::BF16}, std::pair{DType::kBF16, LinearPrecision::BF16},
+          std::pair{DType::kBF16, LinearPrecision::FP8}}) {
       Trace reference;
       int64_t most = 0;
       for (const Choice& choice : kChoices) {
-        INFO(model.name() << " in " << name_of(compute) << ", recomputed: " << choice.name);
+        const bool fp8 = linear == LinearPrecision::FP8;
+        INFO(model.name() << " in " << (fp8 ? "FP8" : name_of(compute)) << ", recomputed: " << choice.name);
         Allocator allocator(DeviceKind::kCpu);
-        Rehearsal rehearsal(config_of(model, choice), mesh, allocator, compute);
+        Config config = config_of(model, choice);
+        config.mutable_precision()->set_linear(linear);
+        Rehearsal rehearsal(config, mesh, allocator, compute);
         const Trace trace = train(rehearsal, 5);
         const int64_t activations = allocator.use().peak_bytes[static_cast<size_t>(MemoryKind::kActivations)];
         if (reference.losses.empty()) {
