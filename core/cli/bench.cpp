@@ -100,6 +100,7 @@ void add_bench_command(Command shoal, MpiSession& session) {
   gemm.action([gemm_options, &session] { run_gemm(*gemm_options, session); });
 
   add_bench_comm_command(bench, session);
+  add_bench_fp8_command(bench, session);
 }
 
 }  // namespace shoal

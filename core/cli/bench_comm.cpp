@@ -2,13 +2,13 @@
 #include "core/train/bench_comm.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/cli/commands.h"
 #include "core/cli/job.h"
+#include "core/cli/line_report.h"
 #include "core/config/load.h"
 #include "core/config/validate.h"
 #include "core/train/bench_dispatch.h"
@@ -59,38 +59,6 @@ LoadedConfig load(const std::vector<std::string>& words, int num_ranks) {
   return loaded;
 }
 
-// Prints lines as they come, or collects them for one JSON array.
-class Report {
- public:
-  Report(bool speaks, bool json) : speaks_(speaks), json_(json) {}
-
-  void heading(const std::string& text) const {
-    if (speaks_ && !json_) print(text);
-  }
-  template <class Result>
-  void line(const Result& result) {
-    if (!speaks_) return;
-    if (json_) {
-      array_ += (array_.empty() ? "[\n" : ",\n") + to_json(result);
-    } else {
-      print(describe(result) + "\n");
-    }
-  }
-  void end() const {
-    if (speaks_ && json_) print(array_ + "\n]\n");
-  }
-
- private:
-  // A measurement takes its time, and a reader wants to see that it goes on.
-  static void print(const std::string& text) {
-    fmt::print("{}", text);
-    std::fflush(stdout);
-  }
-
-  bool speaks_, json_;
-  std::string array_;
-};
-
 void run(const Options& options, MpiSession& session) {
   if (options.measure.max_bytes < options.measure.min_bytes) {
     fail("--max-bytes ({}) is less than --min-bytes ({}); there would be no size to measure", options.measure.max_bytes,
@@ -100,7 +68,7 @@ void run(const Options& options, MpiSession& session) {
   validate(loaded, ConfigUse::kCount);
   const Config& config = loaded.config;
   const Job job(session, config.parallel(), config.run().threads());
-  Report report(job.speaks(), options.json);
+  LineReport report(job.speaks(), options.json);
   report.heading(verb_heading(job.world()));
   bench_verbs(job.world(), job.allocator(), options.measure, [&](const VerbTime& time) { report.line(time); });
   if (config.model().has_moe()) {

@@ -5,7 +5,7 @@ import unittest
 
 from shoal_program import ShoalTest
 
-COMMANDS = ["train", "generate", "evaluate", "config", "tokenizer train", "tokenize", "ngram", "bench train", "bench gemm", "bench comm",
+COMMANDS = ["train", "generate", "evaluate", "config", "tokenizer train", "tokenize", "ngram", "bench train", "bench gemm", "bench comm", "bench fp8",
             "doctor"]
 
 

@@ -126,7 +126,7 @@ TEST_CASE("a mistake in a file is found where it is", "[config]") {
         "a.textproto:1:9: model has no field `num_layers`; did you mean `layers`?");
   CHECK(parse_error("precision { zzz: 1 }") ==
         "a.textproto:1:13: precision has no field `zzz`; its fields are compute, moments, linear, of, combine, "
-        "gradient_wire");
+        "gradient_wire, kept_attention_out");
   CHECK(parse_error("data { train { prefix: 'a' }\n train { prefx: 'b' } }") ==
         "a.textproto:2:10: data.train[1] has no field `prefx`; did you mean `prefix`?");
 

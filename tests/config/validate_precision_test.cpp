@@ -46,4 +46,58 @@ TEST_CASE("a format for what experts return wants experts", "[config]") {
   CHECK(refusal(kDense, {"precision.combine=BF16"}) == "(no error)");
 }
 
+TEST_CASE("what attention keeps is kept in bf16 or E5M6", "[config]") {
+  CHECK(refusal(kDense, {"precision.kept_attention_out=E5M6"}) == "(no error)");
+  CHECK(refusal(kDense, {"precision.kept_attention_out=FP8"}) ==
+        "b: precision.kept_attention_out is FP8, which is too coarse for what attention's backward reads; set it to "
+        "E5M6 or BF16");
+}
+
+TEST_CASE("FP8 of experts wants experts", "[config]") {
+  CHECK(refusal(kDense, {kExperts, "precision.of={experts: FP8 shared_expert: BF16}"}) == "(no error)");
+  CHECK(refusal(kDense, {"precision.of.experts=FP8"}) ==
+        "b: precision.of.experts is set, but the model has no experts; remove it");
+}
+
+TEST_CASE("ranks hold whole blocks of FP8 weights", "[config]") {
+  constexpr const char* kWide = R"(model {
+    vocab: 100 hidden: 512 layers: 2 ffn: 640 attention { heads: 8 kv_heads: 4 }
+    moe { num_experts: 8 topk: 2 ffn: 384 num_shared_experts: 1 first_dense_layers: 1 }
+  }
+  precision { linear: FP8 }
+  data { train { prefix: "t" } }
+  )";
+  CHECK(refusal(kWide, {"parallel.expert=8"}) == "(no error)");
+  CHECK(refusal(kWide, {"parallel.expert_tensor=3"}) == "(no error)");
+  // Without a split any width will do: tiles at the edge are short.
+  CHECK(refusal(kDense, {"precision.linear=FP8"}) == "(no error)");
+
+  CHECK(
+      refusal(kWide, {"parallel.tensor=4"}) ==
+      "b: parallel.tensor (4) splits kv_heads * head_dim (256) into parts of 64, but a part of an FP8 linear must be a "
+      "multiple of 128;\n  set parallel.tensor to 2, or take this part of the network out of FP8 with precision.of");
+  CHECK(
+      refusal(kWide, {"parallel.tensor=2"}) ==
+      "b: parallel.tensor (2) splits model.ffn (640) into parts of 320, but a part of an FP8 linear must be a multiple "
+      "of 128;\n  set parallel.tensor to 1 or 5, or take this part of the network out of FP8 with precision.of");
+  CHECK(refusal(kWide, {"parallel.tensor=2", "precision.of.dense_ffn=BF16"}) ==
+        "b: parallel.tensor (2) splits the shared experts' width (384) into parts of 192, but a part of an FP8 linear "
+        "must be a multiple of 128;\n  set parallel.tensor to 1 or 3, or take this part of the network out of FP8 with "
+        "precision.of");
+  CHECK(refusal(kWide, {"parallel.tensor=2", "precision.of={dense_ffn: BF16 shared_expert: BF16}"}) == "(no error)");
+  CHECK(refusal(kWide, {"parallel.expert_tensor=2"}).find("splits model.moe.ffn (384) into parts of 192") !=
+        std::string::npos);
+
+  constexpr const char* kMla = R"(model {
+    vocab: 100 hidden: 512 layers: 2 ffn: 512
+    attention { kind: MLA heads: 4 kv_lora_rank: 64 qk_nope_head_dim: 32 qk_rope_head_dim: 32 v_head_dim: 32 }
+  }
+  precision { linear: FP8 }
+  data { train { prefix: "t" } }
+  )";
+  CHECK(refusal(kMla, {}) == "(no error)");
+  CHECK(refusal(kMla, {"parallel.tensor=2"}).find("splits heads * v_head_dim (128) into parts of 64") !=
+        std::string::npos);
+}
+
 }  // namespace shoal

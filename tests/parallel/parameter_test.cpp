@@ -125,6 +125,26 @@ TEST_CASE("any part of a parameter is drawn as in the whole, by any number of th
   REQUIRE_THROWS_WITH(drawn(spec, 300, 4, DType::kF32), Contains("elements [300, 304) of w [101, 3]"));
 }
 
+TEST_CASE("a perturbed start is the same start but for the size asked for, and the same everywhere") {
+  ParameterStore store(1e-3);
+  const ParameterSpec plain{.name = "layers.1.ffn.down", .shape = {40, 25}, .init_std = 0.3};
+  const ParameterSpec& spec = store.add(plain).spec();
+  CHECK(spec.init_perturbation == 1e-3);
+  const std::vector<float> before = drawn(plain, 0, 1000, DType::kF32).to_vector<float>();
+  const std::vector<float> after = drawn(spec, 0, 1000, DType::kF32).to_vector<float>();
+  double most = 0, sum = 0;
+  for (size_t i = 0; i < before.size(); ++i) {
+    const double change = static_cast<double>(after[i]) / static_cast<double>(before[i]) - 1;
+    most = std::max(most, std::abs(change));
+    sum += change;
+  }
+  CHECK(most <= 1.001e-3);
+  CHECK(most > 0.9e-3);
+  CHECK(std::abs(sum) / 1000 < 1e-4);
+  CHECK(drawn(spec, 333, 100, DType::kF32).to_vector<float>() ==
+        std::vector<float>(after.begin() + 333, after.begin() + 433));
+}
+
 TEST_CASE("an expert's initial values follow its global id, not the rank that holds it") {
   const ParameterSpec all{.name = "experts", .shape = {8, 3, 5}, .use = ParameterUse::kExperts, .init_std = 1};
   ParameterSpec last_three = all;

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "core/train/microbatches.h"
 #include "core/train/quantize_metrics.h"
 #include "kernels/pack_quantized.h"
 #include "tests/model/tiny_models.h"
@@ -157,6 +158,40 @@ TEST_CASE("with f32 activations FP8's forward is the same to the bit whatever th
     INFO(layout.title());
     CHECK(train(config, layout, 1, path, true).losses == one.losses);
   }
+}
+
+TEST_CASE("what backward needs takes the share of bf16's memory that the formats say", "[fp8]") {
+  // One block of experts, 256 rows; how the two kept sets differ, from the shapes alone. Tiles: 4 bytes in 128.
+  const ModelConfig model = tiny::parse(R"(
+    name: "fp8-memory" vocab: 96 hidden: 256 layers: 1 init_std: 0.06
+    attention { heads: 4 kv_heads: 4 }
+    moe { num_experts: 4 topk: 2 ffn: 128 num_shared_experts: 1 router { score: SOFTMAX } })");
+  constexpr double kRows = 256, kHidden = 256, kFfn = 128, kTopk = 2, kBf16 = 2, kFp8 = 1 + 4.0 / 128;
+  constexpr double kAttentionInput = kRows * kHidden, kExpertInput = kRows * kTopk * kHidden;
+  constexpr double kGateUp = kRows * (kTopk + 1) * 2 * kFfn;  // of the chosen and the shared expert
+  // The router keeps its input in bf16; plain, the shared expert reads the same copy, FP8 has codes of its own.
+  constexpr double kSharedInput = kRows * kHidden;
+  constexpr double kExpected = (kAttentionInput + kExpertInput + kGateUp) * (kBf16 - kFp8) - kSharedInput * kFp8;
+
+  const auto kept_bytes = [&](LinearPrecision::Format linear) {
+    int64_t bytes = 0;
+    run_thread_ranks(1, {}, [&](Communicator& world, Allocator& allocator) {
+      const ProcessMesh mesh({}, world);
+      Config config = config_of(model, linear);
+      ModelRuntime runtime(model, mesh, allocator, training_options(config, DType::kBF16));
+      runtime.initialize(7);
+      const SampleRange range{.first = 0, .count = 4};
+      const Batch batch = random_batch(range, 64, model.vocab(), 3);
+      const auto pieces = make_microbatches({batch}, 1, range, 0, runtime.stream());
+      TransformerSaved saved;
+      run_lane(runtime.lane(), runtime.model().forward(pieces[0], true, saved, runtime.lane()));
+      bytes = allocator.use().now_bytes[static_cast<size_t>(MemoryKind::kActivations)];
+    });
+    return static_cast<double>(bytes);
+  };
+  const double plain = kept_bytes(LinearPrecision::BF16), fp8 = kept_bytes(LinearPrecision::FP8);
+  std::printf("kept for backward: bf16 %.0f KiB, FP8 %.0f KiB\n", plain / 1024, fp8 / 1024);
+  CHECK(plain - fp8 == Approx(kExpected).epsilon(0.01));
 }
 
 TEST_CASE("FP8 tokens travel in the share of bf16's bytes that the format says", "[threads][fp8]") {

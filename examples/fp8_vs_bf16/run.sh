@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# examples/fp8_vs_bf16/run.sh: does FP8 train like bf16? The same config, seed and data in both, beside the noise floor.
+#
+# usage: examples/fp8_vs_bf16/run.sh [--ranks N] [--list] [RUN]...
+#
+#   RUN        only these runs (see --list); nothing: all of them
+#   --ranks N  MPI ranks of the long runs (default 2); the short ones have two
+#   --list     what there is to run, and what is done
+#
+# Wants build/shoal and the quickstart's corpus (scripts/prepare_corpus.sh). Each run is a piece of its own, half an hour
+# on two cores for a long one, less than two minutes for a short one: a finished run is kept, a broken one starts anew,
+# so that the experiment may be spread over days. Leaves runs, logs, table.md and curves.svg in runs/fp8_vs_bf16.
+source "$(dirname "$0")/../../scripts/lib.sh"
+here=examples/fp8_vs_bf16
+out=runs/fp8_vs_bf16
+ranks=2
+
+# name, config, settings. "perturbed" differs from bf16 by 1e-7 of every initial weight: the noise floor.
+runs=(
+  "bf16       model"
+  "fp8        model precision.linear=FP8"
+  "perturbed  model train.perturb_init=1e-7"
+  "wires_bf16       wires"
+  "wires_perturbed  wires train.perturb_init=1e-7"
+  "wires_fp8        wires precision.linear=FP8"
+  "combine_fp8      wires precision.linear=FP8 precision.combine=FP8"
+  "combine_e5m6     wires precision.linear=FP8 precision.combine=E5M6"
+  "combine_logfmt8  wires precision.linear=FP8 precision.combine=LOGFMT8"
+  "combine_logfmt10 wires precision.linear=FP8 precision.combine=LOGFMT10"
+  "gradients_bf16   wires precision.gradient_wire=BF16"
+  "gradients_fp8    wires precision.gradient_wire=FP8"
+  "gradients_int8   wires precision.gradient_wire=INT8"
+  "kept_e5m6        wires precision.linear=FP8 precision.kept_attention_out=E5M6"
+)
+
+is_done() { [ -f "$out/$1/done" ]; }
+
+list=no
+wanted=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --ranks) [ $# -ge 2 ] || die "--ranks wants a number"; ranks=$2; shift ;;
+    --list) list=yes ;;
+    -h | --help) show_help; exit 0 ;;
+    -*) die "unknown argument '$1' (see --help)" ;;
+    *) wanted+=("$1") ;;
+  esac
+  shift
+done
+[[ "$ranks" =~ ^[1-9][0-9]*$ ]] || die "--ranks wants a number of at least 1, found '$ranks'"
+for name in "${wanted[@]}"; do
+  printf '%s\n' "${runs[@]}" | grep -q "^$name " || die "there is no run '$name' (see --list)"
+done
+
+if [ "$list" = yes ]; then
+  for run in "${runs[@]}"; do
+    read -r name config settings <<<"$run"
+    printf '%-17s %-6s %-75s %s\n' "$name" "$config" "$settings" "$(is_done "$name" && echo done || true)"
+  done
+  exit 0
+fi
+
+[ -x build/shoal ] || die "build/shoal is not there; run scripts/build.sh"
+[ -f corpus/tokenizer.model ] || die "the corpus is not there; run scripts/prepare_corpus.sh"
+mkdir -p "$out"
+for run in "${runs[@]}"; do
+  read -r name config settings <<<"$run"
+  [ ${#wanted[@]} -eq 0 ] || printf '%s\n' "${wanted[@]}" | grep -qx "$name" || continue
+  if is_done "$name"; then
+    echo "$name: done before"
+    continue
+  fi
+  step "$name: $config.textproto $settings"
+  rm -rf "${out:?}/$name"
+  number=2
+  [ "$config" = wires ] || number=$ranks
+  set_mpirun "$number"
+  read -ra words <<<"$settings"
+  "${mpirun[@]}" build/shoal train "$here/$config.textproto" "${words[@]}" run.threads=1 "run.dir=$out/$name" \
+    > >(tee "$out/$name.log" | grep -E "^ +[0-9]+/|^validation") 2>&1 || die "$name ended early; see $out/$name.log"
+  touch "$out/$name/done"
+done
+$here/compare.py "$out" | tee "$out/table.md"
