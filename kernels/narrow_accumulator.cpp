@@ -21,7 +21,7 @@ double cut_off(double sum) {
   return std::bit_cast<double>(std::bit_cast<uint64_t>(sum) & kKept);
 }
 
-// Σ a[i] b[i] of up to kGroup products, each cut off behind the highest kBits of the largest, or of the running sum.
+// running + Σ a[i] b[i] of up to kGroup products, all of them cut off behind the highest kBits of the largest.
 double add_group(const float* a, const float* b, int64_t count, double running) {
   float products[kGroup];
   float largest = static_cast<float>(std::abs(running));
@@ -29,18 +29,18 @@ double add_group(const float* a, const float* b, int64_t count, double running) 
     products[i] = a[i] * b[i];  // exact: four bits times four
     largest = std::max(largest, std::abs(products[i]));
   }
-  if (!(largest > 0)) return 0;
+  if (!(largest > 0)) return running;
   const float quantum = std::ldexp(1.0f, std::ilogb(largest) - (kBits - 1));
-  double sum = 0;
+  double sum = std::trunc(running / static_cast<double>(quantum));
   for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(std::trunc(products[i] / quantum));
-  return sum * static_cast<double>(quantum);
+  return cut_off(sum * static_cast<double>(quantum));
 }
 
 float add_narrow(const float* a, const float* b, int64_t k, bool promoted) {
   float total = 0;
   double running = 0;
   for (int64_t i = 0; i < k; i += kGroup) {
-    running = cut_off(running + add_group(a + i, b + i, std::min(kGroup, k - i), running));
+    running = add_group(a + i, b + i, std::min(kGroup, k - i), running);
     if (!promoted || (i + kGroup) % kPromotionInterval != 0) continue;
     total += static_cast<float>(running);
     running = 0;

@@ -2,6 +2,7 @@
 #include "kernels/pack_quantized.h"
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/operands.h"
@@ -10,7 +11,17 @@ namespace shoal {
 
 namespace {
 
+void check_powers_of_two(const QuantizedRows& x) {
+  const int64_t tiles = num_tiles(x.width());
+  for (int64_t i = 0; i < x.scales.numel(); ++i) {
+    const float scale = x.scales.data<float>()[i];
+    SHOAL_CHECK((std::bit_cast<uint32_t>(scale) & 0x7FFFFFu) == 0 || std::isnan(scale),
+                "row {} has a tile of scale {}, which is no power of two and does not fit a byte", i / tiles, scale);
+  }
+}
+
 void pack_cpu(const Tensor& packed, const QuantizedRows& x) {
+  check_powers_of_two(x);
   const int64_t rows = x.rows(), width = x.width(), tiles = num_tiles(width);
 #pragma omp parallel for schedule(static) if (rows * width > kMinParallelElements)
   for (int64_t row = 0; row < rows; ++row) {

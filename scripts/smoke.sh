@@ -96,6 +96,25 @@ END
 build/shoal evaluate "$folder/sharded"
 "${mpirun[@]}" build/shoal bench comm --max-bytes 65536 --seconds 0.02
 
+step "The same in FP8, and fewer bits on the wires"
+fp8=(precision.linear=FP8 precision.combine=LOGFMT10 precision.gradient_wire=INT8 precision.moments=MOMENTS_BF16
+  precision.kept_attention_out=E5M6 optim.beta2=0.95)
+"${mpirun[@]}" build/shoal train "${configs[@]}" "${sharded[@]}" "${fp8[@]}" "run.dir=$folder/fp8" >"$folder/fp8.log" ||
+  die "training in FP8 ended early: $(cat "$folder/fp8.log")"
+python3 - "$folder"/{sharded,fp8}/metrics.jsonl <<'END'
+import json, sys
+plain, fp8 = ([line for line in map(json.loads, open(path)) if "loss" in line] for path in sys.argv[1:])
+worst = max(abs(a["loss"] - b["loss"]) / a["loss"] for a, b in zip(plain, fp8))
+parts = sorted(fp8[-1]["fp8"])
+if len(fp8) != 4 or not worst < 1e-2 or parts != ["attention", "dense_ffn", "experts", "shared_expert"]:
+    sys.exit(f"smoke.sh: FP8 is off by {worst:.1e}, parts {parts}")
+if not fp8[-1]["comm_bytes"] < plain[-1]["comm_bytes"]:
+    sys.exit("smoke.sh: FP8 sent no fewer bytes")
+print(f"FP8 losses of 4 steps agree to {worst:.1e}; {fp8[-1]['comm_bytes'] / plain[-1]['comm_bytes']:.2f} of the bytes.")
+END
+"${mpirun[@]}" build/shoal evaluate "$folder/fp8" --mesh tensor=2 expert=4
+build/shoal generate "$folder/fp8/final" --prompt "namespace " --tokens 8
+
 step "What it left behind"
 cp "$folder/ngram.json" "$folder/run/ngram.json"
 scripts/quickstart_summary.py summary "$folder/run"

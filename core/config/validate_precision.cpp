@@ -18,7 +18,16 @@ void check_moments(const Checker& checker, const Config& config) {
                  beta2, kMaxBf16Beta2, 1 - beta2);
 }
 
-// Gradients may travel in any format, on any model and mesh: there is nothing to check of precision.gradient_wire.
+void check_gradient_wire(const Checker& checker, const Config& config) {
+  const GradientWire::Format wire = config.precision().gradient_wire();
+  if (wire == GradientWire::F32 || config.parallel().gradient_reduction() == ParallelConfig::EACH_STEP) return;
+  checker.refuse(
+      {"precision.gradient_wire", "parallel.gradient_reduction"},
+      "precision.gradient_wire is {}, but parallel.gradient_reduction is EACH_MICROBATCH, whose promise of the "
+      "same bits on any number of ranks needs F32 on the wire; set it to EACH_STEP",
+      GradientWire::Format_Name(wire));
+}
+
 void check_combine(const Checker& checker, const Config& config) {
   const WirePrecision::Format combine = config.precision().combine();
   if (combine == WirePrecision::BF16 || config.model().has_moe()) return;
@@ -101,6 +110,7 @@ void check_parts(const Checker& checker, const Config& config) {
 void check_precision(const Checker& checker, const Config& config) {
   check_moments(checker, config);
   check_combine(checker, config);
+  check_gradient_wire(checker, config);
   check_kept(checker, config);
   check_parts(checker, config);
 }

@@ -91,16 +91,16 @@ Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, Atten
   LinearInput out_input = backward_input(out, format_, stream);
   Tensor d_attention = co_await out_.backward(std::move(d_out), std::move(out_input), lane);
 
-  const Tensor q_raw = s.qkv.columns(0, q_width());
-  const Tensor k_raw = s.qkv.columns(q_width(), kv_width());
-  const Tensor v = s.qkv.columns(q_width() + kv_width(), kv_width());
+  Tensor q_raw = s.qkv.columns(0, q_width());
+  Tensor k_raw = s.qkv.columns(q_width(), kv_width());
+  Tensor v = s.qkv.columns(q_width() + kv_width(), kv_width());
   Tensor d_qkv = stream.activation(s.qkv.shape(), s.qkv.dtype());
   Tensor d_q = d_qkv.columns(0, q_width());
   Tensor d_k = d_qkv.columns(q_width(), kv_width());
   Tensor d_v = d_qkv.columns(q_width() + kv_width(), kv_width());
   attention_backward(d_q, d_k, d_v, d_attention, q_norm_ ? s.q : q_raw, q_norm_ ? s.k : k_raw, v, out, s.log_sum_exp,
                      batch.document_offsets, shape_, stream);
-  d_attention = {};
+  d_attention = out = {};
   rope_backward(d_q, batch.positions, rope_.table, rope_shape(shape_.heads), stream);
   rope_backward(d_k, batch.positions, rope_.table, rope_shape(shape_.kv_heads), stream);
   if (q_norm_) {
@@ -109,6 +109,8 @@ Task<Tensor> AttentionGqa::backward(Tensor d_out, const Microbatch& batch, Atten
     co_await k_norm_->backward(d_k, Write::kOverwrites, d_k, k_raw, s.k_norm, lane);
   }
   LinearInput input = co_await reader_.read(s.x, batch.rows(), lane);
+  s = {};
+  d_q = d_k = d_v = q_raw = k_raw = v = {};  // views of what the products need no longer, or need alone
   Tensor d_x = co_await qkv_.backward(std::move(d_qkv), std::move(input), lane);
   co_return co_await tensor_.sum_and_split(std::move(d_x), lane);
 }

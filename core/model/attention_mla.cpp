@@ -140,6 +140,7 @@ Task<Tensor> AttentionMla::backward(Tensor d_out, const Microbatch& batch, Atten
     co_await normalize(s, lane);
   }
   if (!s.q.defined()) co_await project_up(batch, s, lane);
+  s.q_in.rows = s.latents.rows = {};
 
   d_out = co_await tensor_.gather(std::move(d_out), batch.rows(), lane);
   Tensor out = s.out.take(stream);
@@ -163,7 +164,7 @@ Task<Tensor> AttentionMla::backward_latents(Tensor d_k, Tensor d_v, const Microb
   const IndexRange mine = tensor_.rows(batch.rows());
   Tensor d_kv = stream.activation({d_k.size(0), heads_.heads * (heads_.nope + heads_.v_dim)}, d_k.dtype());
   Tensor d_kv_a = stream.activation(s.kv_a.shape(), s.kv_a.dtype());
-  const Tensor d_key_rope = d_kv_a.columns(latent_, heads_.rope);
+  Tensor d_key_rope = d_kv_a.columns(latent_, heads_.rope);
   if (tensor_.size() == 1) {
     mla_heads_backward(d_kv, d_key_rope, d_k, d_v, heads_, stream);
   } else {
@@ -174,6 +175,7 @@ Task<Tensor> AttentionMla::backward_latents(Tensor d_k, Tensor d_v, const Microb
   }
   d_k = d_v = {};
   rope_backward(d_key_rope, batch.positions.rows(mine.begin, mine.count), rope_.table, k_rope(), stream);
+  d_key_rope = {};
   LinearInput latents = co_await up_reader_.read(s.latents, batch.rows(), lane);
   s.latents = {};
   Tensor d_latents = co_await kv_b_.backward(std::move(d_kv), std::move(latents), lane);

@@ -127,6 +127,7 @@ void Experts::backward_fp8(Gradients& gradients, Tensor gate_up, LinearInput inn
   gate_up = {};
   columns = retile(x, format_.activations(kOnTheWire), plan, stream);
   grouped_linear_backward_weight_fp8(gate_up_.grad(), d.columns, columns, gate_up_.next_grad_write(), stream);
+  d.columns = columns = {};
   gradients.d_x = stream.activation({plan.rows_routed, hidden_}, compute_);
   grouped_linear_backward_input_fp8(gradients.d_x, d.rows, plan.offsets, gate_up_.packed_experts(), stream);
 }

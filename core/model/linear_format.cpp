@@ -13,6 +13,16 @@ std::string_view name_of(LayerPart part) {
   return "?";
 }
 
+bool has_part(const ModelConfig& model, LayerPart part) {
+  switch (part) {
+    case LayerPart::kAttention: return true;
+    case LayerPart::kDenseFfn: return !model.has_moe() || model.moe().first_dense_layers() > 0;
+    case LayerPart::kExperts: return model.has_moe();
+    case LayerPart::kSharedExpert: return model.has_moe() && model.moe().num_shared_experts() > 0;
+  }
+  return false;
+}
+
 bool is_fp8(const PrecisionConfig& precision, LayerPart part) {
   const LinearPrecision& of = precision.of();
   const auto chosen = [&](bool has, LinearPrecision::Format format) {

@@ -13,6 +13,8 @@ enum class LayerPart { kAttention, kDenseFfn, kExperts, kSharedExpert };
 constexpr int kNumLayerParts = 4;
 std::string_view name_of(LayerPart part);
 
+bool has_part(const ModelConfig& model, LayerPart part);
+
 // Whether a part's linears multiply in FP8.
 bool is_fp8(const PrecisionConfig& precision, LayerPart part);
 

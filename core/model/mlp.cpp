@@ -50,14 +50,15 @@ Task<Tensor> Mlp::forward(Tensor x, int64_t total, MlpSaved& saved, Lane& lane) 
 
 Task<Tensor> Mlp::backward(Tensor d_out, int64_t total, MlpSaved& saved, Lane& lane) const {
   MlpSaved s = std::exchange(saved, {});
-  const Tensor gate_up = swiglu_.take_gate_up(s.swiglu, d_out.dtype(), lane.compute());
+  Tensor gate_up = swiglu_.take_gate_up(s.swiglu, d_out.dtype(), lane.compute());
   LinearInput inner = swiglu_.take_inner(s.swiglu, gate_up, {}, {0, total}, lane.compute());
   d_out = co_await tensor_.gather(std::move(d_out), total, lane);
-  const Tensor d_inner = co_await down_.backward(std::move(d_out), std::move(inner), lane);
+  Tensor d_inner = co_await down_.backward(std::move(d_out), std::move(inner), lane);
   swiglu_backward(gate_up, d_inner, gate_up, lane.compute());  // in place
+  d_inner = {};
   LinearInput x = co_await reader_.read(s.x, total, lane);
   s.x = {};
-  Tensor d_x = co_await gate_up_.backward(gate_up, std::move(x), lane);
+  Tensor d_x = co_await gate_up_.backward(std::move(gate_up), std::move(x), lane);
   co_return co_await tensor_.sum_and_split(std::move(d_x), lane);
 }
 

@@ -129,6 +129,7 @@ std::vector<Scalar> to_scalars(const StepMetrics& m) {
     const std::string tag = fmt::format("fp8/{}_{}_", name_of(one.part), one.kind());
     scalars.push_back({tag + "saturated", one.saturated});
     scalars.push_back({tag + "flushed", one.flushed});
+    scalars.push_back({tag + "not_finite_tiles", static_cast<double>(one.not_finite_tiles)});
     scalars.push_back({tag + "min_scale", one.min_scale});
     scalars.push_back({tag + "max_scale", one.max_scale});
   }

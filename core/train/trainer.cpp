@@ -46,6 +46,17 @@ SampleRange sequences_of(const BatchSchedule& batches, int64_t step) {
   return {.first = batches.first_sequence(step), .count = batches.sequences(step)};
 }
 
+// ", linears in FP8: attention, experts", or nothing.
+std::string fp8_text(const Config& config) {
+  std::string parts;
+  for (int i = 0; i < kNumLayerParts; ++i) {
+    const auto part = static_cast<LayerPart>(i);
+    if (!has_part(config.model(), part)) continue;
+    if (is_fp8(config.precision(), part)) parts += fmt::format("{} {}", parts.empty() ? "" : ",", name_of(part));
+  }
+  return parts.empty() ? "" : ", linears in FP8:" + parts;
+}
+
 // Weights once more for final/, and room for metrics, events and samples.
 int64_t run_folder_bytes(const Config& config, DType compute) {
   const int64_t weights = count_parameters(config.model()).total * size_of(compute);
@@ -137,8 +148,8 @@ void Trainer::announce() {
   const ParameterCounts counts = count_parameters(config_.model());
   say(fmt::format("model '{}': {} parameters, {} active per token, {:.3f} GFLOP per token", config_.model().name(),
                   format_count(counts.total), format_count(counts.active), flops_per_token_ * 1e-9));
-  say(fmt::format("{} rank(s), rank 0 with {}; computing in {}", mesh_.world().size(), shoal::describe(threads_),
-                  name_of(compute_)));
+  say(fmt::format("{} rank(s), rank 0 with {}; computing in {}{}", mesh_.world().size(), shoal::describe(threads_),
+                  name_of(compute_), fp8_text(config_)));
   say(shoal::describe(convention_));
   say("mesh:\n" + mesh_.describe() + fmt::format("tokens to experts: {}", dispatch_text()));
   say(describe_memory(predicted_memory_, nullptr));

@@ -15,9 +15,9 @@ LONG = [("perturbed", "bf16", "bf16, every initial weight changed by 1e-7"), ("f
 SHORT = [("wires_perturbed", "wires_bf16", "bf16, every initial weight changed by 1e-7"),
          ("wires_fp8", "wires_bf16", "FP8, combine in bf16"), ("kept_e5m6", "wires_bf16", "FP8, attention's output kept in E5M6"),
          ("combine_fp8", "wires_bf16", "FP8, combine in FP8"), ("combine_e5m6", "wires_bf16", "FP8, combine in E5M6"),
-         ("combine_logfmt8", "wires_bf16", "FP8, combine in LogFMT-8"), ("combine_logfmt10", "wires_bf16", "FP8, combine in LogFMT-10"),
-         ("gradients_bf16", "wires_bf16", "bf16, gradients sent in bf16"), ("gradients_fp8", "wires_bf16", "bf16, gradients sent in FP8"),
-         ("gradients_int8", "wires_bf16", "bf16, gradients sent in INT8")]
+         ("combine_logfmt8", "wires_bf16", "FP8, combine in LogFMT-8"), ("combine_logfmt10", "wires_bf16", "FP8, combine in LogFMT-10")]
+GRADIENTS = [("gradients_bf16", "gradients_f32", "gradients in bf16"), ("gradients_fp8", "gradients_f32", "gradients in FP8"),
+             ("gradients_int8", "gradients_f32", "gradients in INT8")]
 
 
 def read(folder):
@@ -57,7 +57,7 @@ def table(title, rows, runs):
     print(f"\n{title}\n")
     print("| run | smoothed loss, mean difference | largest difference | validation loss | difference | tokens/s | MiB sent a step | MiB memory |")
     print("|---|---|---|---|---|---|---|---|")
-    print(f"| bf16 | – | – | {reference['validation']:.4f} | – | {reference['speed']:.0f} | {reference['mib']:.1f} | {reference['memory']:.0f} |")
+    print(f"| bf16, f32 gradients | – | – | {reference['validation']:.4f} | – | {reference['speed']:.0f} | {reference['mib']:.1f} | {reference['memory']:.0f} |")
     for name, _, what in rows:
         run = runs.get(name)
         if run is None:
@@ -110,12 +110,13 @@ def main():
     if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
         sys.exit(__doc__)
     folder = pathlib.Path(sys.argv[1])
-    names = {name for row in LONG + SHORT for name in row[:2]}
+    names = {name for row in LONG + SHORT + GRADIENTS for name in row[:2]}
     runs = {name: run for name in sorted(names) if (run := read(folder / name)) is not None}
     if "bf16" not in runs and "wires_bf16" not in runs:
         sys.exit(f"compare.py: no finished bf16 run in {folder}; examples/fp8_vs_bf16/run.sh makes them")
     table("1,500 steps of 2,048 tokens", LONG, runs)
-    table("300 steps of 1,024 tokens, two ranks", SHORT, runs)
+    table("300 steps of 1,024 tokens, experts split over two ranks", SHORT, runs)
+    table("300 steps of 1,024 tokens, two ranks with all experts; bf16, gradients in f32 above", GRADIENTS, runs)
     if "bf16" in runs:
         draw(runs, folder / "curves.svg")
 

@@ -15,7 +15,7 @@ here=examples/fp8_vs_bf16
 out=runs/fp8_vs_bf16
 ranks=2
 
-# name, config, settings. "perturbed" differs from bf16 by 1e-7 of every initial weight: the noise floor.
+# name, config, settings. With parallel.expert=1 the experts' gradients travel too. "perturbed" differs from bf16 by 1e-7 of every initial weight: the noise floor.
 runs=(
   "bf16       model"
   "fp8        model precision.linear=FP8"
@@ -27,9 +27,10 @@ runs=(
   "combine_e5m6     wires precision.linear=FP8 precision.combine=E5M6"
   "combine_logfmt8  wires precision.linear=FP8 precision.combine=LOGFMT8"
   "combine_logfmt10 wires precision.linear=FP8 precision.combine=LOGFMT10"
-  "gradients_bf16   wires precision.gradient_wire=BF16"
-  "gradients_fp8    wires precision.gradient_wire=FP8"
-  "gradients_int8   wires precision.gradient_wire=INT8"
+  "gradients_f32    wires parallel.expert=1"
+  "gradients_bf16   wires parallel.expert=1 precision.gradient_wire=BF16"
+  "gradients_fp8    wires parallel.expert=1 precision.gradient_wire=FP8"
+  "gradients_int8   wires parallel.expert=1 precision.gradient_wire=INT8"
   "kept_e5m6        wires precision.linear=FP8 precision.kept_attention_out=E5M6"
 )
 

@@ -34,6 +34,14 @@ TEST_CASE("gradients may travel in every format, on every model", "[config]") {
   }
 }
 
+TEST_CASE("gradients summed after every microbatch travel in f32", "[config]") {
+  CHECK(refusal(kDense, {"parallel.gradient_reduction=EACH_MICROBATCH"}) == "(no error)");
+  CHECK(refusal(kDense, {"parallel.gradient_reduction=EACH_MICROBATCH", "precision.gradient_wire=FP8"}) ==
+        "b: precision.gradient_wire is FP8, but parallel.gradient_reduction is EACH_MICROBATCH, whose promise of the "
+        "same "
+        "bits on any number of ranks needs F32 on the wire; set it to EACH_STEP");
+}
+
 TEST_CASE("a format for what experts return wants experts", "[config]") {
   for (const char* format : {"FP8", "E5M6", "LOGFMT8", "LOGFMT10"}) {
     const std::string change = fmt::format("precision.combine={}", format);

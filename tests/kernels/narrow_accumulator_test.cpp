@@ -87,6 +87,14 @@ TEST_CASE("the narrow sum is the exact one where 14 bits hold it, and cuts towar
   late[0] = 256;
   late[40] = 0.015625;
   CHECK(sum(late, Accumulator::kNarrowPromoted) == 256.0f);
+  // So does the running sum itself, beside large products that cancel.
+  std::vector<double> cancels(64, 0.0);
+  cancels[0] = 1;
+  cancels[1] = 0.015625;
+  cancels[32] = 256;
+  cancels[33] = -256;
+  CHECK(sum(cancels, Accumulator::kNarrow) == 1.0f);
+  CHECK(sum(cancels, Accumulator::kF32) == 1.015625f);
   std::swap(late[40], late[140]);
   CHECK(sum(late, Accumulator::kNarrowPromoted) == 256.015625f);
   CHECK(sum(late, Accumulator::kNarrow) == 256.0f);

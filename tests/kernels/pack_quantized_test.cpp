@@ -56,8 +56,12 @@ TEST_CASE("packed FP8 rows come back bitwise, permuted as one, in the wire forma
   }
 }
 
-TEST_CASE("packing refuses rows of another size") {
+TEST_CASE("packing refuses rows of another size, and scales that a byte cannot say") {
   TestDevice cpu;
+  const QuantizedRows exact = empty_quantized_rows(2, 130, cpu.stream);
+  quantize_rows(exact, cpu.tensor(normals(260, "x"), Shape{2, 130}, DType::kF32), {}, cpu.stream);
+  CHECK_THROWS_WITH(pack_quantized_rows(cpu.empty(Shape{2, 132}, DType::kU8), exact, cpu.stream),
+                    Contains("row 0 has a tile of scale"));
   const QuantizedRows q = empty_quantized_rows(2, 130, cpu.stream);
   CHECK_THROWS_WITH(pack_quantized_rows(cpu.empty(Shape{2, 131}, DType::kU8), q, cpu.stream), Contains("[2, 132]"));
   CHECK_THROWS_WITH(unpack_quantized_rows(cpu.empty(Shape{2, 131}, DType::kU8), 130, cpu.stream),

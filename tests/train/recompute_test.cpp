@@ -107,13 +107,17 @@ TEST_CASE("every recomputation gives the bits of none, and the activations shrin
 }
 
 TEST_CASE("recomputation on a sharded mesh gives the bits of none", "[threads][recompute]") {
+  const bool fp8 = GENERATE(false, true);
   Trace reference;
   for (const Choice& choice : kChoices) {
-    INFO(choice.name);
+    INFO(choice.name << (fp8 ? " in FP8" : ""));
     Trace trace;
     run_thread_ranks(4, {.ranks_per_node = 2}, [&](Communicator& world, Allocator& allocator) {
       const ProcessMesh mesh({.tensor = 2, .expert = 4}, world);
-      Rehearsal rehearsal(config_of(tiny::deepseek_mtp(), choice), mesh, allocator, DType::kF32);
+      Config config = config_of(tiny::deepseek_mtp(), choice);
+      if (fp8) config.mutable_precision()->set_linear(LinearPrecision::FP8);
+      if (fp8) config.mutable_precision()->set_kept_attention_out(WirePrecision::E5M6);
+      Rehearsal rehearsal(config, mesh, allocator, fp8 ? DType::kBF16 : DType::kF32);
       const Trace mine = train(rehearsal, 5);
       if (world.rank() == 0) trace = mine;
     });

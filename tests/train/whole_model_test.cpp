@@ -283,10 +283,13 @@ TEST_CASE("the simulated device agrees with the CPU on memory and with the close
   for (ModelConfig model : {tiny::deepseek(), tiny::deepseek_mtp(), tiny::deepseek_v2_lite(), tiny::qwen3_moe(),
                             tiny::olmoe(), tiny::llama()}) {
     INFO(model.name());
-    for (const DType compute : {DType::kF32, DType::kBF16}) {
+    for (const auto& [compute, linear] :
+         {std::pair{DType::kF32, LinearPrecision::BF16}, std::pair{DType::kBF16, LinearPrecision::BF16},
+          std::pair{DType::kBF16, LinearPrecision::FP8}}) {
       // Balanced, as the simulated device's routes are.
       if (model.has_moe()) model.mutable_moe()->set_routing(MoeConfig::BALANCED);
-      const Config config = rehearsal_config(model);
+      Config config = rehearsal_config(model);
+      config.mutable_precision()->set_linear(linear);
       Allocator cpu(DeviceKind::kCpu);
       Allocator paper(DeviceKind::kSimulated);
       Rehearsal real(config, mesh, cpu, compute);
