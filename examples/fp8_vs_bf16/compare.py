@@ -95,7 +95,7 @@ def draw(runs, output):
     below.annotate("±0.25 %", (1, 0.25), xycoords=("axes fraction", "data"), xytext=(-4, -11), textcoords="offset points",
                    ha="right", color="#1f6f8b")
     below.axhline(0, color="#555555", linewidth=0.8)
-    below.set_ylim(-1, 1)
+    below.set_ylim(-0.75, 0.75)
     below.set_ylabel("difference from bf16, %")
     below.set_xlabel("step")
     above.set_ylabel(f"nats a token, mean of {WINDOW} steps")
