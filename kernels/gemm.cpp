@@ -1,8 +1,6 @@
 // kernels/gemm.cpp: the linear layer's public door: checks, work, scratch, dispatch.
 #include "kernels/gemm.h"
 
-#include <cstring>
-
 #include "kernels/gemm_cpu.h"
 #include "kernels/gemm_onednn.h"
 #include "kernels/operands.h"
@@ -11,22 +9,10 @@ namespace shoal {
 
 namespace {
 
-void check_matrix(const char* name, const Tensor& tensor, int64_t rows, int64_t columns) {
-  SHOAL_CHECK(tensor.dims() == 2 && tensor.size(0) == rows && tensor.size(1) == columns, "{} is {}, expected [{}, {}]",
-              name, tensor.shape(), rows, columns);
-}
-
 void check_packed(const PackedMatrix& weight, PackFor use) {
   SHOAL_CHECK(weight.defined(), "the weight was not packed: pack_matrix comes first, after every optimizer step");
   SHOAL_CHECK(use == PackFor::kForward || weight.impl_->use == PackFor::kForwardAndBackward,
               "the weight [{}, {}] was packed for forward only", weight.out(), weight.in());
-}
-
-void zero(const Tensor& tensor) {
-  for (int64_t row = 0; row < tensor.size(0); ++row) {
-    std::memset(tensor.raw() + row * tensor.row_stride() * size_of(tensor.dtype()), 0,
-                static_cast<size_t>(tensor.size(1) * size_of(tensor.dtype())));
-  }
 }
 
 // m x n x k: the product's sizes; k = 0 leaves zeros.
@@ -42,7 +28,7 @@ void launch(const char* op, const GemmCall& call, int64_t m, int64_t n, int64_t 
                   .precision = call.a.dtype()};
   if (k == 0) {
     stream.launch(work, [&] {
-      if (call.mode == Write::kOverwrites) zero(call.c);
+      if (call.mode == Write::kOverwrites) zero_rows_cpu(call.c);
     });
     return;
   }

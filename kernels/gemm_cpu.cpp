@@ -1,6 +1,8 @@
 // kernels/gemm_cpu.cpp: packing and products, handed to Eigen, the tiles or oneDNN.
 #include "kernels/gemm_cpu.h"
 
+#include <cstring>
+
 #include "kernels/gemm_tiled.h"
 #include "kernels/operands.h"
 #include "kernels/quantize.h"
@@ -120,6 +122,13 @@ void pack_matrix_cpu(PackedMatrix::Impl& packed, const Tensor& weight) {
                     packed.in, packed.out);
       }
       break;
+  }
+}
+
+void zero_rows_cpu(const Tensor& tensor) {
+  for (int64_t row = 0; row < tensor.size(0); ++row) {
+    std::memset(tensor.raw() + row * tensor.row_stride() * size_of(tensor.dtype()), 0,
+                static_cast<size_t>(tensor.size(1) * size_of(tensor.dtype())));
   }
 }
 

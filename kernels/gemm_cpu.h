@@ -37,6 +37,9 @@ struct GemmCall {
 void reserve_packed(PackedMatrix& packed, int64_t out, int64_t in, DType dtype, PackFor use, Allocator& allocator);
 void pack_matrix_cpu(PackedMatrix::Impl& packed, const Tensor& weight);
 
+// Zeros in rows that may be strided: a product's sums of no terms.
+void zero_rows_cpu(const Tensor& c);
+
 // Scratch for one call after the other; the same on the simulated device, so that peaks agree.
 int64_t gemm_scratch_bytes(std::span<const GemmCall> calls);
 // The calls' outputs are distinct. All on all threads: the tiles of all calls at once, other backends call by call.

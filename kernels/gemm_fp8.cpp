@@ -1,20 +1,12 @@
 // kernels/gemm_fp8.cpp: the public door of FP8 products: checks, work, dispatch.
 #include "kernels/gemm_fp8.h"
 
-#include <cstring>
-
 #include "kernels/gemm_cpu.h"
-#include "kernels/grouped_gemm_cpu.h"
 #include "kernels/operands.h"
 
 namespace shoal {
 
 namespace {
-
-void check_matrix(const char* name, const Tensor& tensor, int64_t rows, int64_t columns) {
-  SHOAL_CHECK(tensor.dims() == 2 && tensor.size(0) == rows && tensor.size(1) == columns, "{} is {}, expected [{}, {}]",
-              name, tensor.shape(), rows, columns);
-}
 
 void check_output(const char* name, const Tensor& tensor, int64_t rows, int64_t columns) {
   check_matrix(name, tensor, rows, columns);
@@ -50,13 +42,6 @@ void check_weight(const PackedMatrix& weight, GemmKind kind) {
               "the weight [{}, {}] was packed for forward only", weight.out(), weight.in());
 }
 
-void zero(const Tensor& tensor) {
-  for (int64_t row = 0; row < tensor.size(0); ++row) {
-    std::memset(tensor.raw() + row * tensor.row_stride() * size_of(tensor.dtype()), 0,
-                static_cast<size_t>(tensor.size(1) * size_of(tensor.dtype())));
-  }
-}
-
 // One product a run of rows. `flops_per_row`: 2 * out * in. Sums of no terms are zeros, or leave what they add to.
 struct Launch {
   const char* op;
@@ -75,7 +60,7 @@ void launch(const Launch& all, int64_t rows, double bytes, Stream& stream) {
                   .precision = DType::kE4M3};
   const Tensor scratch = stream.workspace({gemm_scratch_bytes(all.calls)}, DType::kU8);
   stream.launch(work, [&] {
-    for (const Tensor& empty : all.zeros) zero(empty);
+    for (const Tensor& empty : all.zeros) zero_rows_cpu(empty);
     gemm_cpu(all.calls, scratch.raw());
   });
 }

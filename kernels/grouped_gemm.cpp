@@ -18,11 +18,6 @@ struct Group {
   int64_t out = 0, in = 0;
 };
 
-void check_rows(const char* name, const Tensor& tensor, int64_t rows, int64_t columns) {
-  SHOAL_CHECK(tensor.dims() == 2 && tensor.size(0) == rows && tensor.size(1) == columns, "{} is {}, expected [{}, {}]",
-              name, tensor.shape(), rows, columns);
-}
-
 Group check_weights(std::span<const int64_t> offsets, std::span<const PackedMatrix> weights, DType dtype,
                     GemmKind kind) {
   SHOAL_CHECK(!weights.empty() && weights.size() + 1 == offsets.size(), "{} weights for {} offsets", weights.size(),
@@ -87,8 +82,8 @@ void grouped_linear_forward(Tensor y, const Tensor& x, std::span<const int64_t> 
   SHOAL_CHECK(x.dims() == 2, "x is {}, expected [rows_routed, in]", x.shape());
   check_offsets(offsets, x.size(0));
   const Group group = check_weights(offsets, weights, x.dtype(), GemmKind::kForward);
-  check_rows("x", x, x.size(0), group.in);
-  check_rows("y", y, x.size(0), group.out);
+  check_matrix("x", x, x.size(0), group.in);
+  check_matrix("y", y, x.size(0), group.out);
   check_dtype(y, x.dtype());
   check_dense(y);
   launch(group, y, x, {}, offsets, weights, stream);
@@ -100,8 +95,8 @@ void grouped_linear_backward_input(Tensor d_x, const Tensor& d_y, std::span<cons
   SHOAL_CHECK(d_y.dims() == 2, "d_y is {}, expected [rows_routed, out]", d_y.shape());
   check_offsets(offsets, d_y.size(0));
   const Group group = check_weights(offsets, weights, d_y.dtype(), GemmKind::kBackwardInput);
-  check_rows("d_y", d_y, d_y.size(0), group.out);
-  check_rows("d_x", d_x, d_y.size(0), group.in);
+  check_matrix("d_y", d_y, d_y.size(0), group.out);
+  check_matrix("d_x", d_x, d_y.size(0), group.in);
   check_dtype(d_x, d_y.dtype());
   check_dense(d_x);
   launch(group, d_x, d_y, {}, offsets, weights, stream);
@@ -115,8 +110,8 @@ void grouped_linear_backward_weight(Tensor d_w, const Tensor& d_y, const Tensor&
   check_dense(d_w);
   SHOAL_CHECK(d_y.dims() == 2, "d_y is {}, expected [rows_routed, out]", d_y.shape());
   check_offsets(offsets, d_y.size(0));
-  check_rows("d_y", d_y, d_y.size(0), d_w.size(1));
-  check_rows("x", x, d_y.size(0), d_w.size(2));
+  check_matrix("d_y", d_y, d_y.size(0), d_w.size(1));
+  check_matrix("x", x, d_y.size(0), d_w.size(2));
   SHOAL_CHECK(is_floating(x.dtype()), "x is {}", name_of(x.dtype()));
   check_dtype(d_y, x.dtype());
   check_dtype(d_w, arithmetic_dtype(x.dtype()));

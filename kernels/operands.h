@@ -35,6 +35,11 @@ void check_dense(const Tensors&... tensors) {
   (check(tensors), ...);
 }
 
+inline void check_matrix(const char* name, const Tensor& tensor, int64_t rows, int64_t columns) {
+  SHOAL_CHECK(tensor.dims() == 2 && tensor.size(0) == rows && tensor.size(1) == columns, "{} is {}, expected [{}, {}]",
+              name, tensor.shape(), rows, columns);
+}
+
 // Expert e owns rows [offsets[e], offsets[e + 1]).
 inline void check_offsets(std::span<const int64_t> offsets, int64_t rows) {
   SHOAL_CHECK(!offsets.empty() && offsets.front() == 0 && offsets.back() == rows,

@@ -1,5 +1,6 @@
 // core/config/validate_precision.cpp: whether the formats of numbers fit what is stored or sent in them.
 #include "core/config/checker.h"
+#include "core/config/layer_part.h"
 
 namespace shoal {
 namespace {
@@ -45,8 +46,8 @@ void check_kept(const Checker& checker, const Config& config) {
                  WirePrecision::Format_Name(kept));
 }
 
-bool is_fp8(const PrecisionConfig& precision, bool has, LinearPrecision::Format format) {
-  return (has ? format : precision.linear()) == LinearPrecision::FP8;
+bool is_fp8(const Config& config, LayerPart part) {
+  return has_part(config.model(), part) && is_fp8(config.precision(), part);
 }
 
 // A block of 128 x 128 weights has one scale, so ranks of `axis` must hold whole blocks of a width.
@@ -60,8 +61,7 @@ void check_blocks(const Checker& checker, const std::string& axis, int64_t ranks
 }
 
 void check_attention_blocks(const Checker& checker, const Config& config) {
-  const LinearPrecision& of = config.precision().of();
-  if (!is_fp8(config.precision(), of.has_attention(), of.attention())) return;
+  if (!is_fp8(config, LayerPart::kAttention)) return;
   const AttentionConfig& attention = config.model().attention();
   const int64_t tensor = config.parallel().tensor(), heads = attention.heads();
   const std::string axis = "parallel.tensor";
@@ -79,20 +79,18 @@ void check_attention_blocks(const Checker& checker, const Config& config) {
 }
 
 void check_ffn_blocks(const Checker& checker, const Config& config) {
-  const LinearPrecision& of = config.precision().of();
   const ModelConfig& model = config.model();
   const int64_t tensor = config.parallel().tensor();
-  if (model.ffn() > 0 && is_fp8(config.precision(), of.has_dense_ffn(), of.dense_ffn())) {
+  if (is_fp8(config, LayerPart::kDenseFfn)) {
     check_blocks(checker, "parallel.tensor", tensor, "model.ffn", model.ffn());
   }
-  if (!model.has_moe()) return;
-  if (is_fp8(config.precision(), of.has_experts(), of.experts())) {
+  if (is_fp8(config, LayerPart::kExperts)) {
     check_blocks(checker, "parallel.expert_tensor", config.parallel().expert_tensor(), "model.moe.ffn",
                  model.moe().ffn());
   }
-  const int64_t shared = model.moe().num_shared_experts() * model.moe().ffn();
-  if (shared > 0 && is_fp8(config.precision(), of.has_shared_expert(), of.shared_expert())) {
-    check_blocks(checker, "parallel.tensor", tensor, "the shared experts' width", shared);
+  if (is_fp8(config, LayerPart::kSharedExpert)) {
+    check_blocks(checker, "parallel.tensor", tensor, "the shared experts' width",
+                 model.moe().num_shared_experts() * model.moe().ffn());
   }
 }
 

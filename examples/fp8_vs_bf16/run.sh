@@ -8,7 +8,7 @@
 #   --list     what there is to run, and what is done
 #
 # Wants build/shoal and the quickstart's corpus (scripts/prepare_corpus.sh). Each run is a piece of its own, half an hour
-# on two cores for a long one, less than two minutes for a short one: a finished run is kept, a broken one starts anew,
+# for a long one, less than two minutes for a short one: a finished run is kept, a broken one starts anew,
 # so that the experiment may be spread over days. Leaves runs, logs, table.md and curves.svg in runs/fp8_vs_bf16.
 source "$(dirname "$0")/../../scripts/lib.sh"
 here=examples/fp8_vs_bf16

@@ -93,6 +93,9 @@ TEST_CASE("ranks hold whole blocks of FP8 weights", "[config]") {
         "must be a multiple of 128;\n  set parallel.tensor to 1 or 3, or take this part of the network out of FP8 with "
         "precision.of");
   CHECK(refusal(kWide, {"parallel.tensor=2", "precision.of={dense_ffn: BF16 shared_expert: BF16}"}) == "(no error)");
+  // A dense width that no block has does not matter.
+  CHECK(refusal(kWide, {"parallel.tensor=2", "model.moe.first_dense_layers=0", "precision.of={shared_expert: BF16}"}) ==
+        "(no error)");
   CHECK(refusal(kWide, {"parallel.expert_tensor=2"}).find("splits model.moe.ffn (384) into parts of 192") !=
         std::string::npos);
 

@@ -12,6 +12,7 @@
 #include "parallel/thread_communicator.h"
 #include "parallel/token_exchange.h"
 #include "tests/kernels/op_test.h"
+#include "tests/parallel/random_choices.h"
 #include "tests/rank_check.h"
 
 namespace shoal {
@@ -42,22 +43,8 @@ std::string title(const Layout& l, WireFormat format) {
                      l.expert_tensor, l.ranks_per_node, ParallelConfig::Dispatch_Name(l.dispatch));
 }
 
-// Distinct experts for each token, ascending.
 std::vector<int32_t> choices(int64_t tokens, int rank) {
-  const CounterRandom random(static_cast<uint64_t>(rank), stream_of("choices"));
-  std::vector<int32_t> experts;
-  for (int64_t t = 0; t < tokens; ++t) {
-    std::vector<int32_t> all;
-    for (int32_t e = 0; e < kExperts; ++e) all.push_back(e);
-    for (int64_t j = 0; j < kTopk; ++j) {
-      const uint64_t left = static_cast<uint64_t>(kExperts - j);
-      std::swap(all[static_cast<size_t>(j)],
-                all[static_cast<size_t>(j) + random.below(left, static_cast<uint64_t>(t * kTopk + j))]);
-    }
-    experts.insert(experts.end(), all.begin(), all.begin() + kTopk);
-    std::sort(experts.end() - kTopk, experts.end());
-  }
-  return experts;
+  return random_choices(tokens, kTopk, all_experts(kExperts), rank);
 }
 
 // One rank's way back of the same rows in a format: what arrives, and what was sent.

@@ -13,6 +13,7 @@
 #include "parallel/simulated_communicator.h"
 #include "parallel/thread_communicator.h"
 #include "tests/kernels/op_test.h"
+#include "tests/parallel/random_choices.h"
 
 namespace shoal {
 namespace {
@@ -30,12 +31,6 @@ struct Case {
   std::vector<int32_t> allowed;  // experts that may be chosen
 };
 
-std::vector<int32_t> all_experts(int64_t count) {
-  std::vector<int32_t> experts;
-  for (int32_t e = 0; e < count; ++e) experts.push_back(e);
-  return experts;
-}
-
 std::vector<Case> cases() {
   const auto some = [](int rank) { return 11 + 5 * rank; };
   return {{"uneven", 8, 2, some, all_experts(8)},
@@ -44,22 +39,6 @@ std::vector<Case> cases() {
           {"one token", 8, 4, [](int rank) { return rank == 1 ? 1 : 0; }, all_experts(8)},
           {"no token at all", 8, 2, [](int) { return 0; }, all_experts(8)},
           {"all experts", 8, 8, [](int rank) { return 3 + rank % 2; }, all_experts(8)}};
-}
-
-// `topk` distinct experts of `allowed`, ascending, for each token.
-std::vector<int32_t> random_choices(int64_t tokens, int64_t topk, std::vector<int32_t> allowed, int rank) {
-  const CounterRandom random(static_cast<uint64_t>(rank), stream_of("choices"));
-  std::vector<int32_t> experts;
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (int64_t j = 0; j < topk; ++j) {
-      const uint64_t left = allowed.size() - static_cast<size_t>(j);
-      std::swap(allowed[static_cast<size_t>(j)],
-                allowed[static_cast<size_t>(j) + random.below(left, static_cast<uint64_t>(t * topk + j))]);
-    }
-    experts.insert(experts.end(), allowed.begin(), allowed.begin() + topk);
-    std::sort(experts.end() - topk, experts.end());
-  }
-  return experts;
 }
 
 struct Layout {

@@ -1,5 +1,5 @@
-// core/model/linear_format.cpp: what the config says of a part.
-#include "core/model/linear_format.h"
+// core/config/layer_part.cpp: what the config says of a part.
+#include "core/config/layer_part.h"
 
 namespace shoal {
 
