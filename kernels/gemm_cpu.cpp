@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "kernels/gemm_narrow_cpu.h"
 #include "kernels/gemm_tiled.h"
 #include "kernels/operands.h"
 #include "kernels/quantize.h"
@@ -168,7 +169,13 @@ void gemm_cpu(std::span<const GemmCall> calls, std::byte* scratch) {
     case GemmBackend::kEigen:
       for (const GemmCall& call : calls) gemm_eigen(call);
       break;
-    case GemmBackend::kTiled: gemm_tiles(calls, scratch); break;
+    case GemmBackend::kTiled:
+      if (calls[0].accumulator == Accumulator::kF32) {
+        gemm_tiles(calls, scratch);
+      } else {
+        for (const GemmCall& call : calls) gemm_narrow_cpu(call);
+      }
+      break;
     case GemmBackend::kOneDnn:
       for (const GemmCall& call : calls) {
         onednn_gemm(onednn_product(call), call.c.raw(), call.a.raw(),

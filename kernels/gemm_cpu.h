@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "kernels/accumulator.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_kind.h"
 #include "kernels/gemm_onednn.h"
@@ -28,9 +29,10 @@ struct PackedMatrix::Impl {
 struct GemmCall {
   GemmKind kind = GemmKind::kForward;
   Write mode = Write::kOverwrites;
-  Tensor c, a, b;                              // b: kBackwardWeight only
-  const PackedMatrix::Impl* weight = nullptr;  // otherwise
-  Tensor a_scales = {}, b_scales = {};         // of e4m3 operands
+  Tensor c, a, b;                               // b: kBackwardWeight only
+  const PackedMatrix::Impl* weight = nullptr;   // otherwise
+  Tensor a_scales = {}, b_scales = {};          // of e4m3 operands
+  Accumulator accumulator = Accumulator::kF32;  // e4m3 only; never kNarrow
 };
 
 // Empty tensors in the layout of the backend, for pack_matrix_cpu to fill; those of before when the shape is the same.

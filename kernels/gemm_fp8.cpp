@@ -1,6 +1,8 @@
 // kernels/gemm_fp8.cpp: the public door of FP8 products: checks, work, dispatch.
 #include "kernels/gemm_fp8.h"
 
+#include <utility>
+
 #include "kernels/gemm_cpu.h"
 #include "kernels/operands.h"
 
@@ -48,9 +50,15 @@ struct Launch {
   double flops_per_row = 0;
   std::vector<GemmCall> calls;
   std::vector<Tensor> zeros;  // of kOverwrites
+  Accumulator accumulator = Accumulator::kF32;
 };
 
-void launch(const Launch& all, int64_t rows, double bytes, Stream& stream) {
+void launch(Launch all, int64_t rows, double bytes, Stream& stream) {
+  SHOAL_CHECK(
+      all.accumulator != Accumulator::kNarrow,
+      "a product with a scale per tile is promoted after each tile: 14 bits to the end (kNarrow) know no scales, "
+      "see multiply_codes; kNarrowPromoted is the emulation here");
+  for (GemmCall& call : all.calls) call.accumulator = all.accumulator;
   const double flops = all.flops_per_row * static_cast<double>(rows);
   const Work work{.op = all.op,
                   .kind = WorkKind::kGemm,
@@ -116,7 +124,8 @@ double weight_bytes(std::span<const PackedMatrix> weights) {
 
 // One matrix, or one an expert.
 void multiply(const char* op, GemmKind kind, Write mode, const Tensor& c, const QuantizedRows& a,
-              std::span<const int64_t> offsets, std::span<const PackedMatrix> weights, Stream& stream) {
+              std::span<const int64_t> offsets, std::span<const PackedMatrix> weights, Accumulator accumulator,
+              Stream& stream) {
   SHOAL_CHECK(!weights.empty() && weights.size() + 1 == offsets.size(), "{} weights for {} offsets", weights.size(),
               offsets.size());
   for (const PackedMatrix& weight : weights) {
@@ -131,12 +140,15 @@ void multiply(const char* op, GemmKind kind, Write mode, const Tensor& c, const 
   check_on(stream, c);
   check_output(forward ? "y" : "d_x", c, a.rows(), to);
   check_offsets(offsets, a.rows());
-  Launch all{
-      .op = op, .flops_per_row = 2.0 * static_cast<double>(from) * static_cast<double>(to), .calls = {}, .zeros = {}};
+  Launch all{.op = op,
+             .flops_per_row = 2.0 * static_cast<double>(from) * static_cast<double>(to),
+             .calls = {},
+             .zeros = {},
+             .accumulator = accumulator};
   for (size_t e = 0; e < weights.size(); ++e) {
     add_call(all, kind, mode, c, a, weights[e], offsets[e], offsets[e + 1] - offsets[e]);
   }
-  launch(all, a.rows(), bytes_of(a) + operand_bytes(c) + weight_bytes(weights), stream);
+  launch(std::move(all), a.rows(), bytes_of(a) + operand_bytes(c) + weight_bytes(weights), stream);
 }
 
 void check_pair(const QuantizedColumns& d_y, const QuantizedColumns& x) {
@@ -159,23 +171,26 @@ void pack_matrix_fp8(PackedMatrix& packed, const Tensor& weight, PackFor use, St
   stream.launch(work, [&] { pack_matrix_cpu(*packed.impl_, blocks.codes); });
 }
 
-void linear_forward_fp8(Tensor y, const QuantizedRows& x, const PackedMatrix& weight, Stream& stream) {
+void linear_forward_fp8(Tensor y, const QuantizedRows& x, const PackedMatrix& weight, Stream& stream,
+                        Accumulator accumulator) {
   const int64_t offsets[] = {0, x.defined() ? x.rows() : 0};
-  multiply("gemm_fp8.forward", GemmKind::kForward, Write::kOverwrites, y, x, offsets, {&weight, 1}, stream);
+  multiply("gemm_fp8.forward", GemmKind::kForward, Write::kOverwrites, y, x, offsets, {&weight, 1}, accumulator,
+           stream);
 }
 
 void linear_backward_input_fp8(Tensor d_x, const QuantizedRows& d_y, const PackedMatrix& weight, Write mode,
-                               Stream& stream) {
+                               Stream& stream, Accumulator accumulator) {
   const int64_t offsets[] = {0, d_y.defined() ? d_y.rows() : 0};
-  multiply("gemm_fp8.backward_input", GemmKind::kBackwardInput, mode, d_x, d_y, offsets, {&weight, 1}, stream);
+  multiply("gemm_fp8.backward_input", GemmKind::kBackwardInput, mode, d_x, d_y, offsets, {&weight, 1}, accumulator,
+           stream);
 }
 
 void linear_backward_weight_fp8(Tensor d_w, const QuantizedColumns& d_y, const QuantizedColumns& x, Write mode,
-                                Stream& stream) {
+                                Stream& stream, Accumulator accumulator) {
   SHOAL_CHECK(d_w.dims() == 2, "d_w is {}, expected [out, in]", d_w.shape());
   SHOAL_CHECK(d_y.offsets.size() == 2, "a linear has one segment of rows, found {}",
               static_cast<int64_t>(d_y.offsets.size()) - 1);
-  grouped_linear_backward_weight_fp8(d_w.reshape({1, d_w.size(0), d_w.size(1)}), d_y, x, mode, stream);
+  grouped_linear_backward_weight_fp8(d_w.reshape({1, d_w.size(0), d_w.size(1)}), d_y, x, mode, stream, accumulator);
 }
 
 void pack_experts_fp8(std::vector<PackedMatrix>& packed, const Tensor& weights, PackFor use, Stream& stream) {
@@ -185,18 +200,19 @@ void pack_experts_fp8(std::vector<PackedMatrix>& packed, const Tensor& weights, 
 }
 
 void grouped_linear_forward_fp8(Tensor y, const QuantizedRows& x, std::span<const int64_t> offsets,
-                                std::span<const PackedMatrix> weights, Stream& stream) {
-  multiply("grouped_gemm_fp8.forward", GemmKind::kForward, Write::kOverwrites, y, x, offsets, weights, stream);
-}
-
-void grouped_linear_backward_input_fp8(Tensor d_x, const QuantizedRows& d_y, std::span<const int64_t> offsets,
-                                       std::span<const PackedMatrix> weights, Stream& stream) {
-  multiply("grouped_gemm_fp8.backward_input", GemmKind::kBackwardInput, Write::kOverwrites, d_x, d_y, offsets, weights,
+                                std::span<const PackedMatrix> weights, Stream& stream, Accumulator accumulator) {
+  multiply("grouped_gemm_fp8.forward", GemmKind::kForward, Write::kOverwrites, y, x, offsets, weights, accumulator,
            stream);
 }
 
+void grouped_linear_backward_input_fp8(Tensor d_x, const QuantizedRows& d_y, std::span<const int64_t> offsets,
+                                       std::span<const PackedMatrix> weights, Stream& stream, Accumulator accumulator) {
+  multiply("grouped_gemm_fp8.backward_input", GemmKind::kBackwardInput, Write::kOverwrites, d_x, d_y, offsets, weights,
+           accumulator, stream);
+}
+
 void grouped_linear_backward_weight_fp8(Tensor d_w, const QuantizedColumns& d_y, const QuantizedColumns& x, Write mode,
-                                        Stream& stream) {
+                                        Stream& stream, Accumulator accumulator) {
   check_on(stream, d_w);
   check_dtype(d_w, DType::kF32);
   check_dense(d_w);
@@ -209,9 +225,10 @@ void grouped_linear_backward_weight_fp8(Tensor d_w, const QuantizedColumns& d_y,
   Launch all{.op = d_w.size(0) == 1 ? "gemm_fp8.backward_weight" : "grouped_gemm_fp8.backward_weight",
              .flops_per_row = 2.0 * static_cast<double>(d_w.size(1)) * static_cast<double>(d_w.size(2)),
              .calls = {},
-             .zeros = {}};
+             .zeros = {},
+             .accumulator = accumulator};
   for (int64_t e = 0; e < d_w.size(0); ++e) add_weight_call(all, mode, d_w[e], d_y, x, static_cast<size_t>(e));
-  launch(all, d_y.rows(), bytes_of(d_y) + bytes_of(x) + operand_bytes(d_w), stream);
+  launch(std::move(all), d_y.rows(), bytes_of(d_y) + bytes_of(x) + operand_bytes(d_w), stream);
 }
 
 }  // namespace shoal

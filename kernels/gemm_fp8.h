@@ -12,6 +12,9 @@
 // A row of y or d_x is bitwise independent of how many rows are computed together and of the thread count. NaN in an
 // operand (a code, or the scale of a tile that was not finite) reaches every sum it takes part in.
 //
+// kNarrowPromoted adds each 128 in 14 bits, as FP8 tensor cores do (kernels/accumulator.h): an emulation, slow. kNarrow
+// is refused: a sum that is never promoted meets no scale on its way.
+//
 // On a CPU codes are widened to f32 as they enter a tile of kernels/gemm_tiled.h: exact to the definition, not faster
 // than bf16. Weights keep 1 byte an element for each direction.
 #pragma once
@@ -19,6 +22,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/accumulator.h"
 #include "kernels/gemm.h"
 #include "kernels/quantize.h"
 
@@ -27,23 +31,26 @@ namespace shoal {
 // Quantises `weight` [out, in] f32 or bf16 in 128 × 128 blocks and packs the codes for both directions.
 void pack_matrix_fp8(PackedMatrix& packed, const Tensor& weight, PackFor use, Stream& stream);
 
-void linear_forward_fp8(Tensor y, const QuantizedRows& x, const PackedMatrix& weight, Stream& stream);
+void linear_forward_fp8(Tensor y, const QuantizedRows& x, const PackedMatrix& weight, Stream& stream,
+                        Accumulator accumulator = Accumulator::kF32);
 // d_x (+)= d_y W.
 void linear_backward_input_fp8(Tensor d_x, const QuantizedRows& d_y, const PackedMatrix& weight, Write mode,
-                               Stream& stream);
+                               Stream& stream, Accumulator accumulator = Accumulator::kF32);
 // d_w [out, in] f32 (+)= d_yᵀ x; one segment each. `kAccumulates` equals a separate product plus an addition, bitwise.
 void linear_backward_weight_fp8(Tensor d_w, const QuantizedColumns& d_y, const QuantizedColumns& x, Write mode,
-                                Stream& stream);
+                                Stream& stream, Accumulator accumulator = Accumulator::kF32);
 
 // Many experts at once, as in kernels/grouped_gemm.h: expert e owns rows [offsets[e], offsets[e + 1]).
 void pack_experts_fp8(std::vector<PackedMatrix>& packed, const Tensor& weights, PackFor use, Stream& stream);
 void grouped_linear_forward_fp8(Tensor y, const QuantizedRows& x, std::span<const int64_t> offsets,
-                                std::span<const PackedMatrix> weights, Stream& stream);
+                                std::span<const PackedMatrix> weights, Stream& stream,
+                                Accumulator accumulator = Accumulator::kF32);
 // Overwrites d_x.
 void grouped_linear_backward_input_fp8(Tensor d_x, const QuantizedRows& d_y, std::span<const int64_t> offsets,
-                                       std::span<const PackedMatrix> weights, Stream& stream);
+                                       std::span<const PackedMatrix> weights, Stream& stream,
+                                       Accumulator accumulator = Accumulator::kF32);
 // One segment an expert. d_w [num_experts, out, in] f32; an expert without rows: zeroed (kOverwrites) or left.
 void grouped_linear_backward_weight_fp8(Tensor d_w, const QuantizedColumns& d_y, const QuantizedColumns& x, Write mode,
-                                        Stream& stream);
+                                        Stream& stream, Accumulator accumulator = Accumulator::kF32);
 
 }  // namespace shoal

@@ -276,6 +276,13 @@ void tiled_pack_codes(float8_e4m3* packed, const Tensor& codes, PackedSide side)
   pack_panels<float8_e4m3, float8_e4m3>(packed, codes, side);
 }
 
+void tiled_unpack_codes(float* to, const float8_e4m3* packed, int64_t k, int64_t n) {
+  for (int64_t j = 0; j < n; ++j) {
+    const float8_e4m3* from = packed + j / kPanel * kPanel * k + j % kPanel;
+    for (int64_t i = 0; i < k; ++i) to[j * k + i] = load(from[i * kPanel]);
+  }
+}
+
 int64_t tiled_scratch_numel() { return omp_get_max_threads() * kScratchPerThread; }
 
 void tiled_gemm(std::span<const TiledProduct> products, float* scratch) {

@@ -43,6 +43,9 @@ void tiled_pack(float* packed, const Tensor& weight, PackedSide side);
 // The same for codes, as many elements of one byte.
 void tiled_pack_codes(float8_e4m3* packed, const Tensor& codes, PackedSide side);
 
+// [n, k] floats = Bᵀ from tiled_pack_codes.
+void tiled_unpack_codes(float* to, const float8_e4m3* packed, int64_t k, int64_t n);
+
 // Floats of scratch that tiled_gemm needs at today's thread count.
 int64_t tiled_scratch_numel();
 

@@ -1,47 +1,21 @@
-// kernels/narrow_accumulator.cpp: aligned, cut off, added.
+// kernels/narrow_accumulator.cpp: long sums in each accumulator, decoded first.
 #include "kernels/narrow_accumulator.h"
 
-#include <algorithm>
-#include <bit>
-#include <cmath>
 #include <vector>
 
+#include "kernels/narrow_sum.h"
 #include "kernels/operands.h"
 
 namespace shoal {
 
 namespace {
 
-constexpr int64_t kGroup = 32;
-constexpr int kBits = 14;
-
-// The highest kBits of a sum, toward zero.
-double cut_off(double sum) {
-  constexpr uint64_t kKept = ~((uint64_t{1} << (53 - kBits)) - 1);
-  return std::bit_cast<double>(std::bit_cast<uint64_t>(sum) & kKept);
-}
-
-// running + Σ a[i] b[i] of up to kGroup products, all of them cut off behind the highest kBits of the largest.
-double add_group(const float* a, const float* b, int64_t count, double running) {
-  float products[kGroup];
-  float largest = static_cast<float>(std::abs(running));
-  for (int64_t i = 0; i < count; ++i) {
-    products[i] = a[i] * b[i];  // exact: four bits times four
-    largest = std::max(largest, std::abs(products[i]));
-  }
-  if (!(largest > 0)) return running;
-  const float quantum = std::ldexp(1.0f, std::ilogb(largest) - (kBits - 1));
-  double sum = std::trunc(running / static_cast<double>(quantum));
-  for (int64_t i = 0; i < count; ++i) sum += static_cast<double>(std::trunc(products[i] / quantum));
-  return cut_off(sum * static_cast<double>(quantum));
-}
-
 float add_narrow(const float* a, const float* b, int64_t k, bool promoted) {
   float total = 0;
   double running = 0;
-  for (int64_t i = 0; i < k; i += kGroup) {
-    running = add_group(a + i, b + i, std::min(kGroup, k - i), running);
-    if (!promoted || (i + kGroup) % kPromotionInterval != 0) continue;
+  for (int64_t i = 0; i < k; i += kNarrowGroup) {
+    running = add_narrow_group(a + i, b + i, std::min(kNarrowGroup, k - i), running);
+    if (!promoted || (i + kNarrowGroup) % kPromotionInterval != 0) continue;
     total += static_cast<float>(running);
     running = 0;
   }

@@ -95,12 +95,15 @@ void check_ffn_blocks(const Checker& checker, const Config& config) {
 }
 
 void check_parts(const Checker& checker, const Config& config) {
-  if (config.model().has_moe()) return;
   const LinearPrecision& of = config.precision().of();
-  for (const auto& [path, has] : {std::pair{"precision.of.experts", of.has_experts()},
-                                  std::pair{"precision.of.shared_expert", of.has_shared_expert()}}) {
-    if (has) checker.refuse(path, "{} is set, but the model has no experts; remove it", path);
-  }
+  const auto check = [&](LayerPart part, bool is_set, const char* missing) {
+    if (!is_set || has_part(config.model(), part)) return;
+    const std::string path = fmt::format("precision.of.{}", name_of(part));
+    checker.refuse(path, "{} is set, but the model has no {}; remove it", path, missing);
+  };
+  check(LayerPart::kDenseFfn, of.has_dense_ffn(), "dense layers (model.moe.first_dense_layers is 0)");
+  check(LayerPart::kExperts, of.has_experts(), "experts");
+  check(LayerPart::kSharedExpert, of.has_shared_expert(), "shared expert");
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ here=examples/fp8_vs_bf16
 out=runs/fp8_vs_bf16
 ranks=2
 
-# name, config, settings. With parallel.expert=1 the experts' gradients travel too. "perturbed" differs from bf16 by 1e-7 of every initial weight: the noise floor.
+# name, config, settings. With parallel.expert=1 the experts' gradients travel too. "perturbed" differs from bf16 by 1e-7
+# of every initial weight: the noise floor.
 runs=(
   "bf16       model"
   "fp8        model precision.linear=FP8"
@@ -28,6 +29,7 @@ runs=(
   "combine_logfmt8  wires precision.linear=FP8 precision.combine=LOGFMT8"
   "combine_logfmt10 wires precision.linear=FP8 precision.combine=LOGFMT10"
   "gradients_f32    wires parallel.expert=1"
+  "gradients_perturbed wires parallel.expert=1 train.perturb_init=1e-7"
   "gradients_bf16   wires parallel.expert=1 precision.gradient_wire=BF16"
   "gradients_fp8    wires parallel.expert=1 precision.gradient_wire=FP8"
   "gradients_int8   wires parallel.expert=1 precision.gradient_wire=INT8"
@@ -56,7 +58,7 @@ done
 if [ "$list" = yes ]; then
   for run in "${runs[@]}"; do
     read -r name config settings <<<"$run"
-    printf '%-17s %-6s %-75s %s\n' "$name" "$config" "$settings" "$(is_done "$name" && echo done || true)"
+    printf '%-20s %-6s %-75s %s\n' "$name" "$config" "$settings" "$(is_done "$name" && echo done || true)"
   done
   exit 0
 fi

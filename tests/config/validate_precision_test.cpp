@@ -61,8 +61,16 @@ TEST_CASE("what attention keeps is kept in bf16 or E5M6", "[config]") {
         "E5M6 or BF16");
 }
 
-TEST_CASE("FP8 of experts wants experts", "[config]") {
-  CHECK(refusal(kDense, {kExperts, "precision.of={experts: FP8 shared_expert: BF16}"}) == "(no error)");
+TEST_CASE("a format for a part of the network wants that part", "[config]") {
+  CHECK(refusal(kDense, {kExperts, "model.moe.num_shared_experts=1",
+                         "precision.of={attention: FP8 dense_ffn: FP8 experts: FP8 shared_expert: BF16}"}) ==
+        "(no error)");
+  CHECK(refusal(kDense, {"precision.of.dense_ffn=FP8"}) == "(no error)");
+  CHECK(refusal(kDense, {kExperts, "precision.of.shared_expert=FP8"}) ==
+        "b: precision.of.shared_expert is set, but the model has no shared expert; remove it");
+  CHECK(refusal(kDense, {kExperts, "model.moe.first_dense_layers=0", "precision.of.dense_ffn=FP8"}) ==
+        "b: precision.of.dense_ffn is set, but the model has no dense layers (model.moe.first_dense_layers is 0); "
+        "remove it");
   CHECK(refusal(kDense, {"precision.of.experts=FP8"}) ==
         "b: precision.of.experts is set, but the model has no experts; remove it");
 }
@@ -94,7 +102,7 @@ TEST_CASE("ranks hold whole blocks of FP8 weights", "[config]") {
         "precision.of");
   CHECK(refusal(kWide, {"parallel.tensor=2", "precision.of={dense_ffn: BF16 shared_expert: BF16}"}) == "(no error)");
   // A dense width that no block has does not matter.
-  CHECK(refusal(kWide, {"parallel.tensor=2", "model.moe.first_dense_layers=0", "precision.of={shared_expert: BF16}"}) ==
+  CHECK(refusal(kWide, {"parallel.tensor=2", "model.moe.first_dense_layers=0", "precision.of.shared_expert=BF16"}) ==
         "(no error)");
   CHECK(refusal(kWide, {"parallel.expert_tensor=2"}).find("splits model.moe.ffn (384) into parts of 192") !=
         std::string::npos);
