@@ -10,7 +10,9 @@
 //
 // Error feedback (1-bit SGD, Seide et al. 2014; arXiv:1901.09847): what a rank's encoding of a gradient lost stays on
 // that rank, in bf16, and is added to the next gradient before it is encoded. The losses of all steps then add up to
-// one step's loss, not to a bias that grows with the steps.
+// one step's loss, not to a bias that grows with the steps. What was lost is that of gradients before clipping: the
+// clip factor of a step scales all that arrived in it, earlier losses included. A step that is skipped drops the losses
+// of all its blocks (GradientBuckets::drop_residuals): the finite ones may hold a gradient just as wild.
 #pragma once
 
 #include "core/base/stream.h"
@@ -26,8 +28,8 @@ int64_t encoded_gradient_bytes(GradientCode code, int64_t numel);
 // Not zeroed: [numel / kGradientBlock, …] bf16 or u8, one row a block, so that pieces of whole blocks travel as rows.
 Tensor empty_encoded_gradients(GradientCode code, int64_t numel, Stream& stream);
 
-// encoded = code(x + residual), residual = x + residual - decoded; 0 where either is not finite, so that a NaN does not
-// outlive its step.   x [numel] f32; residual [numel] bf16, or undefined: no feedback, and none with kBF16
+// encoded = code(x + residual), residual = x + residual - decoded; 0 where either is not finite.
+//   x [numel] f32; residual [numel] bf16, or undefined: no feedback, and none with kBF16
 void encode_gradients(Tensor encoded, const Tensor& x, Tensor residual, GradientCode code, Stream& stream);
 
 // out = ((onto + rank 0's) + rank 1's) + …, in f32, this rank's own piece unencoded in its place. Overwrites; `out` may

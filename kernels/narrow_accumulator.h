@@ -8,7 +8,8 @@
 
 namespace shoal {
 
-// c [m, n] f32 = a · bᵀ, sums of products of codes without scales.   a [m, k] e4m3, b [n, k] e4m3
+// c [m, n] f32 = a · bᵀ, sums of products of codes without scales. Throws on codes that are NaN: a narrow sum has none.
+//   a [m, k] e4m3, b [n, k] e4m3
 void multiply_codes(Tensor c, const Tensor& a, const Tensor& b, Accumulator accumulator, Stream& stream);
 
 }  // namespace shoal

@@ -42,7 +42,7 @@ enum QuantizeCount {
   kSaturated,  // of them, those encoded as the largest number, ±448 (at an exact scale at least one a tile)
   kFlushed,    // not zero, but encoded as zero; both but in tiles that are not finite
   kNotFinite,  // tiles that held a NaN or an infinity
-  kMinScale,   // smallest and largest scale of a tile; a fresh tensor has +inf and 0 there
+  kMinScale,   // smallest and largest scale of a tile that is not all zeros; a fresh tensor has +inf and 0 there
   kMaxScale,
   kNumQuantizeCounts
 };

@@ -38,7 +38,7 @@ void clear_columns(const QuantizedColumns& out, const Block& block, const float*
 // Returns whether all tiles are finite.
 template <class T>
 bool find_factors(float* scales, float* inverse, const Numbers<T>& x, const Block& block,
-                  const QuantizeOptions& options) {
+                  const QuantizeOptions& options, TileCounts* counts) {
   std::array<SizeBits<T>, kColumns> largest{};
   for (int64_t i = 0; i < block.rows; ++i) {
     const T* row = x.row(i);
@@ -56,6 +56,9 @@ bool find_factors(float* scales, float* inverse, const Numbers<T>& x, const Bloc
     inverse[c] = factors.inverse;
     all_finite &= static_cast<uint32_t>(amax_bits < 0x7F800000u);
   }
+  if (counts) {
+    for (int64_t c = 0; c < block.columns; ++c) counts->add_scale(scales[c], f32_bits(largest[static_cast<size_t>(c)]));
+  }
   return all_finite != 0;
 }
 
@@ -64,7 +67,7 @@ void quantize_block(const QuantizedColumns& out, const Numbers<T>& x, const Bloc
                     const QuantizeOptions& options, TileCounts* counts) {
   std::array<float, kColumns> inverse;
   float* scales = row_of<float>(out.scales, block.tile) + block.first_column;
-  const bool all_finite = find_factors(scales, inverse.data(), x, block, options);
+  const bool all_finite = find_factors(scales, inverse.data(), x, block, options, counts);
   for (int64_t i = 0; i < block.rows; ++i) {
     const T* row = x.row(i);
     uint8_t* codes = code_row(out.codes, block.first_row + i) + block.first_column;
@@ -77,9 +80,6 @@ void quantize_block(const QuantizedColumns& out, const Numbers<T>& x, const Bloc
         counts->add_codes(codes + c, row + c, std::min(kTile, block.columns - c));
       }
     }
-  }
-  if (counts) {
-    for (int64_t c = 0; c < block.columns; ++c) counts->add_scale(scales[c]);
   }
   if (!all_finite) clear_columns(out, block, inverse.data());
 }

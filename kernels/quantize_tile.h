@@ -72,10 +72,11 @@ struct TileCounts {
   int64_t values = 0, saturated = 0, flushed = 0, not_finite = 0;
   float min_scale = std::numeric_limits<float>::infinity(), max_scale = 0;
 
-  void add_scale(float scale) {
+  // `amax_bits` as tile_factors had them. A tile of zeros has the scale of min_amax, which says nothing.
+  void add_scale(float scale, uint32_t amax_bits) {
     if (std::isnan(scale)) {
       ++not_finite;
-    } else {
+    } else if (amax_bits != 0) {
       min_scale = std::min(min_scale, scale);
       max_scale = std::max(max_scale, scale);
     }
@@ -124,11 +125,12 @@ struct TileCounts {
 template <class T>
 inline void quantize_row_tile(uint8_t* codes, float* scale, const T* x, int64_t count, const QuantizeOptions& options,
                               TileCounts* counts) {
-  const TileFactors factors = tile_factors(f32_bits(largest_size(x, count)), options.min_amax, options.scale);
+  const uint32_t amax_bits = f32_bits(largest_size(x, count));
+  const TileFactors factors = tile_factors(amax_bits, options.min_amax, options.scale);
   encode_tile(codes, x, factors.inverse, count);
   *scale = factors.scale;
   if (counts) {
-    counts->add_scale(factors.scale);
+    counts->add_scale(factors.scale, amax_bits);
     counts->add_codes(codes, x, count);
   }
   // After counting: a NaN's code is neither the largest number nor zero.

@@ -18,7 +18,9 @@
 // logarithm: the decoded values are then unbiased. Below min the neighbours are zero and min. Magnitudes below
 // kMinWireMagnitude are zeros.
 //
-// A tile that holds a NaN or an infinity decodes to NaN throughout: neither turns into a number.
+// A tile that holds a NaN or an infinity decodes to NaN throughout: neither turns into a number. Finite numbers at the
+// very top of the type's range (above 448 or 65024 times a scale that the type still holds, or the last step of LogFMT)
+// may be rounded up to an infinity, as a conversion to bf16 may.
 #pragma once
 
 #include "core/base/stream.h"

@@ -202,6 +202,12 @@ void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
   bucket.reduction = reduction_of_uses(std::move(reductions), std::move(shards), stream);
 }
 
+void GradientBuckets::drop_residuals(Stream& stream) {
+  for (Bucket& bucket : buckets_) {
+    for (const Tensor& residual : bucket.residuals) fill_zero(residual, stream);
+  }
+}
+
 void GradientBuckets::post_gather(Bucket& bucket) {
   OperationPtr gather;
   if (bucket.group->size() > 1) gather = bucket.group->all_gather(bucket.weights, bucket.weight_shard());

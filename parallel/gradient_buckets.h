@@ -90,6 +90,9 @@ class GradientBuckets {
   // rounds; when bucket.reduction is complete (or null: a group of one), grad_shard() holds it, uses of a shared
   // parameter added in order. A gradient nobody wrote counts as zero.
   void post_reduction(Bucket& bucket, Stream& stream);
+  // After a step that is skipped, on every rank: a gradient that was thrown away must not live on in what its encoding
+  // lost. Losses of earlier steps go with it.
+  void drop_residuals(Stream& stream);
   // Collective. Posts the gather of a bucket's updated weights; every parameter's ready() awaits it. Versions grow.
   void post_gather(Bucket& bucket);
   // Blocks until no weights are travelling: before they are read outside a lane (saving, comparing).

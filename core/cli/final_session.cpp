@@ -11,7 +11,11 @@ LoadedConfig load_final_config(const FinalModel& final_model, const std::vector<
   LoadedConfig loaded = load_config({final_model.config_path().string()});
   std::vector<std::string> overrides;
   for (const std::string& axis : mesh) overrides.push_back("parallel." + axis);
-  *loaded.config.mutable_parallel() = parse_config("", "--mesh", overrides).config.parallel();
+  LoadedConfig asked = parse_config("", "--mesh", overrides);
+  *loaded.config.mutable_parallel() = asked.config.parallel();
+  // Whoever reads a refusal looks for a value where it was given: not in the run's file.
+  std::erase_if(loaded.origins, [](const auto& entry) { return entry.first.starts_with("parallel"); });
+  for (const auto& [path, origin] : asked.origins) loaded.origins[path] = "--mesh";
   validate(loaded, ConfigUse::kStep);
   return loaded;
 }

@@ -1,11 +1,15 @@
 // core/config/validate_precision.cpp: whether the formats of numbers fit what is stored or sent in them.
+#include <numeric>
+
 #include "core/config/checker.h"
 #include "core/config/layer_part.h"
 
 namespace shoal {
 namespace {
 
-// Beyond it a step of a bf16 second moment is smaller than half of bf16's last place, and rounds away.
+// A second moment whose gradients fade falls by 1 - beta2 of itself a step, and bf16, with 8 bits, drops what is
+// smaller than 2^-9 to 2^-8 of a number. At 0.98 a step is 5 to 10 times that; from 1 - 2^-8 = 0.996 on a moment can
+// stand still.
 constexpr double kMaxBf16Beta2 = 0.98;
 // Rows and columns of a weight that share a scale (kernels/quantize.h: kTile).
 constexpr int64_t kFp8Block = 128;
@@ -13,10 +17,11 @@ constexpr int64_t kFp8Block = 128;
 void check_moments(const Checker& checker, const Config& config) {
   const double beta2 = config.optim().beta2();
   if (config.precision().moments() != PrecisionConfig::MOMENTS_BF16 || beta2 <= kMaxBf16Beta2) return;
-  checker.refuse({"optim.beta2", "precision.moments"},
-                 "optim.beta2 ({}) exceeds {} with precision.moments MOMENTS_BF16: a step of 1 - beta2 = {:.3g} rounds "
-                 "away in bf16;\n  lower beta2 or use MOMENTS_F32",
-                 beta2, kMaxBf16Beta2, 1 - beta2);
+  checker.refuse(
+      {"optim.beta2", "precision.moments"},
+      "optim.beta2 ({}) exceeds {} with precision.moments MOMENTS_BF16: too much of a step of 1 - beta2 = {:.3g} is "
+      "rounded away in bf16;\n  lower beta2 or use MOMENTS_F32",
+      beta2, kMaxBf16Beta2, 1 - beta2);
 }
 
 void check_gradient_wire(const Checker& checker, const Config& config) {
@@ -50,47 +55,46 @@ bool is_fp8(const Config& config, LayerPart part) {
   return has_part(config.model(), part) && is_fp8(config.precision(), part);
 }
 
-// A block of 128 x 128 weights has one scale, so ranks of `axis` must hold whole blocks of a width.
-void check_blocks(const Checker& checker, const std::string& axis, int64_t ranks, const char* what, int64_t size) {
-  if (ranks == 1 || size % (ranks * kFp8Block) == 0) return;
-  checker.refuse({axis, "precision.linear"},
-                 "{0} ({1}) splits {2} ({3}) into parts of {4:.4g}, but a part of an FP8 linear must be a multiple of "
-                 "{5};\n  set {0} to {6}, or take this part of the network out of FP8 with precision.of",
-                 axis, ranks, what, size, static_cast<double>(size) / static_cast<double>(ranks), kFp8Block,
-                 size % kFp8Block == 0 ? nearest_divisors(size / kFp8Block, ranks) : "1");
+// What one axis of the mesh splits: a block of 128 x 128 weights has one scale, so its ranks must hold whole blocks.
+struct SplitWidths {
+  std::string axis;
+  int64_t ranks = 1;
+  int64_t also_divides = 0;  // what the axis has to divide besides; 0: nothing
+  std::vector<std::pair<const char*, int64_t>> widths = {};
+
+  // The axis's sizes that divide all of it are the divisors of this.
+  int64_t common_parts() const {
+    int64_t blocks = also_divides;
+    for (const auto& [what, size] : widths) blocks = std::gcd(blocks, size % kFp8Block == 0 ? size / kFp8Block : 1);
+    return blocks;
+  }
+};
+
+void check_blocks(const Checker& checker, const SplitWidths& split) {
+  if (split.ranks == 1) return;
+  for (const auto& [what, size] : split.widths) {
+    if (size % (split.ranks * kFp8Block) == 0) continue;
+    checker.refuse(
+        {split.axis, "precision.linear"},
+        "{0} ({1}) splits {2} ({3}) into parts of {4:.4g}, but a part of an FP8 linear must be a multiple of "
+        "{5};\n  set {0} to {6}, or take this part of the network out of FP8 with precision.of",
+        split.axis, split.ranks, what, size, static_cast<double>(size) / static_cast<double>(split.ranks), kFp8Block,
+        nearest_divisors(split.common_parts(), split.ranks));
+  }
 }
 
-void check_attention_blocks(const Checker& checker, const Config& config) {
-  if (!is_fp8(config, LayerPart::kAttention)) return;
-  const AttentionConfig& attention = config.model().attention();
-  const int64_t tensor = config.parallel().tensor(), heads = attention.heads();
-  const std::string axis = "parallel.tensor";
+void add_attention_widths(SplitWidths& split, const AttentionConfig& attention, int64_t hidden) {
+  const int64_t heads = attention.heads();
   if (attention.kind() == AttentionConfig::MLA) {
     const int64_t nope = attention.qk_nope_head_dim(), rope = attention.qk_rope_head_dim(), v = attention.v_head_dim();
-    check_blocks(checker, axis, tensor, "heads * (qk_nope_head_dim + qk_rope_head_dim)", heads * (nope + rope));
-    check_blocks(checker, axis, tensor, "heads * (qk_nope_head_dim + v_head_dim)", heads * (nope + v));
-    check_blocks(checker, axis, tensor, "heads * v_head_dim", heads * v);
+    split.widths.emplace_back("heads * (qk_nope_head_dim + qk_rope_head_dim)", heads * (nope + rope));
+    split.widths.emplace_back("heads * (qk_nope_head_dim + v_head_dim)", heads * (nope + v));
+    split.widths.emplace_back("heads * v_head_dim", heads * v);
   } else {
-    const int64_t head_dim = attention.head_dim() > 0 ? attention.head_dim() : config.model().hidden() / heads;
+    const int64_t head_dim = attention.head_dim() > 0 ? attention.head_dim() : hidden / heads;
     const int64_t kv_heads = attention.kv_heads() > 0 ? attention.kv_heads() : heads;
-    check_blocks(checker, axis, tensor, "heads * head_dim", heads * head_dim);
-    check_blocks(checker, axis, tensor, "kv_heads * head_dim", kv_heads * head_dim);
-  }
-}
-
-void check_ffn_blocks(const Checker& checker, const Config& config) {
-  const ModelConfig& model = config.model();
-  const int64_t tensor = config.parallel().tensor();
-  if (is_fp8(config, LayerPart::kDenseFfn)) {
-    check_blocks(checker, "parallel.tensor", tensor, "model.ffn", model.ffn());
-  }
-  if (is_fp8(config, LayerPart::kExperts)) {
-    check_blocks(checker, "parallel.expert_tensor", config.parallel().expert_tensor(), "model.moe.ffn",
-                 model.moe().ffn());
-  }
-  if (is_fp8(config, LayerPart::kSharedExpert)) {
-    check_blocks(checker, "parallel.tensor", tensor, "the shared experts' width",
-                 model.moe().num_shared_experts() * model.moe().ffn());
+    split.widths.emplace_back("heads * head_dim", heads * head_dim);
+    split.widths.emplace_back("kv_heads * head_dim", kv_heads * head_dim);
   }
 }
 
@@ -117,8 +121,19 @@ void check_precision(const Checker& checker, const Config& config) {
 }
 
 void check_fp8_split(const Checker& checker, const Config& config) {
-  check_attention_blocks(checker, config);
-  check_ffn_blocks(checker, config);
+  const ModelConfig& model = config.model();
+  const AttentionConfig& attention = model.attention();
+  const int64_t shared = model.moe().num_shared_experts() * model.moe().ffn();
+  SplitWidths tensor{.axis = "parallel.tensor",
+                     .ranks = config.parallel().tensor(),
+                     .also_divides = attention.kv_heads() > 0 ? attention.kv_heads() : attention.heads()};
+  SplitWidths expert_tensor{.axis = "parallel.expert_tensor", .ranks = config.parallel().expert_tensor()};
+  if (is_fp8(config, LayerPart::kAttention)) add_attention_widths(tensor, attention, model.hidden());
+  if (is_fp8(config, LayerPart::kDenseFfn)) tensor.widths.emplace_back("model.ffn", model.ffn());
+  if (is_fp8(config, LayerPart::kSharedExpert)) tensor.widths.emplace_back("the shared experts' width", shared);
+  if (is_fp8(config, LayerPart::kExperts)) expert_tensor.widths.emplace_back("model.moe.ffn", model.moe().ffn());
+  check_blocks(checker, tensor);
+  check_blocks(checker, expert_tensor);
 }
 
 }  // namespace shoal

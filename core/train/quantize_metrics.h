@@ -19,7 +19,7 @@ struct QuantizeMetrics {
   double saturated = 0;          // share of values encoded as the largest number, 0 to 1
   double flushed = 0;            // share that is not zero and became zero
   int64_t not_finite_tiles = 0;  // tiles that held a NaN or an infinity
-  double min_scale = 0;          // of all tiles; 0 when there was none
+  double min_scale = 0;          // of all tiles but those of zeros; 0 when there was none
   double max_scale = 0;
 
   std::string_view kind() const { return gradients ? "gradients" : "activations"; }

@@ -175,7 +175,7 @@ void TrainStep::update_weights(const StepInput& input, StepOutcome& outcome) {
   if (check_replicas_every_ > 0 && input.step % check_replicas_every_ == 0) runtime_.check_replicas(input.step);
   // The same numbers on every rank, so the same decision.
   outcome.update_skipped = !std::isfinite(outcome.grad_norm) || !std::isfinite(outcome.loss);
-  if (outcome.update_skipped) return;
+  if (outcome.update_skipped) return runtime_.buckets().drop_residuals(stream);
   outcome.clip_factor = clip_factor(outcome.grad_norm, config_.clip_norm());
   optimizer_.step(input.lr, outcome.clip_factor, stream);
 }

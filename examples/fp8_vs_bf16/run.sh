@@ -7,9 +7,10 @@
 #   --ranks N  MPI ranks of the long runs (default 2); the short ones have two
 #   --list     what there is to run, and what is done
 #
-# Wants build/shoal and the quickstart's corpus (scripts/prepare_corpus.sh). Each run is a piece of its own, half an hour
-# for a long one, less than two minutes for a short one: a finished run is kept, a broken one starts anew,
-# so that the experiment may be spread over days. Leaves runs, logs, table.md and curves.svg in runs/fp8_vs_bf16.
+# Wants what scripts/quickstart.sh makes before it trains: build/shoal, and the corpus as tokens. Each run is a piece of
+# its own, half an hour for a long one, less than two minutes for a short one: a finished run is kept, a broken one
+# starts anew, so that the experiment may be spread over days. Leaves runs, logs, table.md and curves.svg in
+# runs/fp8_vs_bf16.
 source "$(dirname "$0")/../../scripts/lib.sh"
 here=examples/fp8_vs_bf16
 out=runs/fp8_vs_bf16
@@ -64,7 +65,8 @@ if [ "$list" = yes ]; then
 fi
 
 [ -x build/shoal ] || die "build/shoal is not there; run scripts/build.sh"
-[ -f corpus/tokenizer.model ] || die "the corpus is not there; run scripts/prepare_corpus.sh"
+[ -f corpus/tokens/perldoc_validation.idx ] ||
+  die "the quickstart's corpus and tokens are not there; run scripts/quickstart.sh (--steps 1 will do)"
 mkdir -p "$out"
 for run in "${runs[@]}"; do
   read -r name config settings <<<"$run"

@@ -253,9 +253,9 @@ TEST_CASE("optimizers that cannot learn are refused", "[config]") {
   CHECK(gqa({"optim.weight_decay=-1"}) == "b: optim.weight_decay is -1; expected at least 0 (0: none)");
   CHECK(gqa({"optim.clip_norm=-1"}) == "b: optim.clip_norm is -1; expected at least 0 (0: no clipping)");
   CHECK(gqa({"optim.beta2=0.999", "precision.moments=MOMENTS_BF16"}) ==
-        "b: optim.beta2 (0.999) exceeds 0.98 with precision.moments MOMENTS_BF16: a step of 1 - beta2 = 0.001 rounds "
-        "away "
-        "in bf16;\n  lower beta2 or use MOMENTS_F32");
+        "b: optim.beta2 (0.999) exceeds 0.98 with precision.moments MOMENTS_BF16: too much of a step of 1 - beta2 = "
+        "0.001 "
+        "is rounded away in bf16;\n  lower beta2 or use MOMENTS_F32");
   CHECK(gqa({"model.norm_eps=0"}) ==
         "b: model.norm_eps is 0; expected more than 0 (it keeps a norm from dividing by 0)");
   CHECK(gqa({"model.init_std=0"}) ==

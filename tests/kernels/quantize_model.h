@@ -85,8 +85,10 @@ inline QuantizedModel quantize_model(const std::vector<double>& x, int64_t width
       inverse = static_cast<float>(1 / power);
     }
     model.scales.push_back(scale);
-    model.counts[kMinScale] = std::min(model.counts[kMinScale], static_cast<double>(scale));
-    model.counts[kMaxScale] = std::max(model.counts[kMaxScale], static_cast<double>(scale));
+    if (!std::all_of(elements.begin(), elements.end(), [&](size_t e) { return x[e] == 0; })) {
+      model.counts[kMinScale] = std::min(model.counts[kMinScale], static_cast<double>(scale));
+      model.counts[kMaxScale] = std::max(model.counts[kMaxScale], static_cast<double>(scale));
+    }
     for (const size_t e : elements) {
       const double product = x[e] * static_cast<double>(inverse);
       const uint8_t code = nearest_e4m3(static_cast<double>(static_cast<float>(product)));

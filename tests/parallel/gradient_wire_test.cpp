@@ -339,6 +339,26 @@ TEST_CASE("a NaN on one rank arrives as one, and the next step knows nothing of 
   }
 }
 
+TEST_CASE("a finite but wild gradient of a skipped step does not live on in what its encoding lost", "[threads]") {
+  const auto wild = [](const Parameter& parameter, int use, int r, int64_t element) {
+    return 1e30f * random_gradients(1)(parameter, use, r, element);
+  };
+  const GradientOf small = random_gradients(2, 1e-3);
+  for (const GradientWire::Format wire : kWires) {
+    for (const bool drops : {true, false}) {
+      run_thread_ranks(3, {}, [&](Communicator& world, Allocator& allocator) {
+        Rank rank(world, allocator, wire);
+        rank.step({wild});
+        if (drops) rank.buckets->drop_residuals(rank.stream);
+        rank.step({small});
+        const double error = largest(world, allocator, rank.relative_error({small}));
+        const bool feedback = std::ranges::find(kScaled, wire) != kScaled.end();
+        RANK_CHECK(feedback && !drops ? error > 1e20 : error < bound(wire));
+      });
+    }
+  }
+}
+
 TEST_CASE("a gradient's bytes on the wire are those of its code, a rank's own none, on paper too", "[threads]") {
   for (const GradientWire::Format wire : kWires) {
     constexpr int kRanks = 3;

@@ -9,6 +9,7 @@
 #include "core/train/quantize_metrics.h"
 #include "kernels/pack_quantized.h"
 #include "tests/model/tiny_models.h"
+#include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
 #include "tests/train/layout_run.h"
 
@@ -280,5 +281,36 @@ TEST_CASE("a weight that is not finite skips the step in FP8, and nothing is los
     weight.weight_changed();
     rehearsal.run_step();
     SHOAL_CHECK(!rehearsal.last().update_skipped && std::isfinite(rehearsal.last().loss));
+  });
+}
+
+TEST_CASE("a step that is skipped leaves nothing of its gradients for the next", "[threads][fp8]") {
+  Config config = config_of(gqa_moe(), LinearPrecision::BF16);
+  config.mutable_precision()->set_gradient_wire(GradientWire::INT8);
+  run_thread_ranks(2, {}, [&](Communicator& world, Allocator& allocator) {
+    const ProcessMesh mesh({}, world);
+    Rehearsal rehearsal(config, mesh, allocator, DType::kBF16);
+    GradientBuckets& buckets = rehearsal.runtime().buckets();
+    const auto any_residual = [&] {
+      for (const Bucket& bucket : buckets.buckets()) {
+        for (const Tensor& residual : bucket.residuals) {
+          for (const bfloat16 lost : residual.to_vector<bfloat16>()) {
+            if (load(lost) != 0) return true;
+          }
+        }
+      }
+      return false;
+    };
+    rehearsal.run_step();
+    RANK_CHECK(any_residual());
+    // The head's last row alone: most blocks of gradients stay finite, and still the step is skipped.
+    if (world.rank() == 1) {
+      buckets.wait_for_weights();
+      const Tensor head = rehearsal.runtime().store().find("head").weight();
+      head.data<bfloat16>()[head.numel() - 1] = bfloat16(std::numeric_limits<float>::infinity());
+    }
+    rehearsal.run_step();
+    RANK_CHECK(rehearsal.last().update_skipped);
+    RANK_CHECK(!any_residual());
   });
 }
