@@ -11,11 +11,12 @@ namespace {
 using Catch::Matchers::Contains;
 constexpr int64_t kOdd = 40003;  // several runs, and a rest
 
-DType any_floating() { return GENERATE(DType::kF64, DType::kF32, DType::kBF16); }
+// A generator is known by its place: one in a function would give every caller of a test the same value.
+#define ANY_FLOATING GENERATE(DType::kF64, DType::kF32, DType::kBF16)
 
 TEST_CASE("cast rounds to nearest even") {
   TestDevice cpu;
-  const DType from = any_floating(), to = any_floating();
+  const DType from = ANY_FLOATING, to = ANY_FLOATING;
   CAPTURE(name_of(from), name_of(to));
   Tensor x = cpu.tensor(normals(kOdd, "x"), Shape{kOdd}, from), out = cpu.empty(Shape{kOdd}, to);
   cast(out, x, cpu.stream);
@@ -41,7 +42,7 @@ TEST_CASE("cast takes strided rows on both sides") {
 
 TEST_CASE("add and accumulate are exact for numbers whose sum needs no rounding, and round once otherwise") {
   TestDevice cpu;
-  const DType a_type = any_floating(), b_type = any_floating(), out_type = any_floating();
+  const DType a_type = ANY_FLOATING, b_type = ANY_FLOATING, out_type = ANY_FLOATING;
   CAPTURE(name_of(a_type), name_of(b_type), name_of(out_type));
   Tensor a = cpu.tensor(normals(kOdd, "a"), Shape{kOdd}, a_type),
          b = cpu.tensor(normals(kOdd, "b"), Shape{kOdd}, b_type);
@@ -63,7 +64,7 @@ TEST_CASE("add and accumulate are exact for numbers whose sum needs no rounding,
 
 TEST_CASE("scale multiplies and fill_zero clears, whatever the shape") {
   TestDevice cpu;
-  const DType dtype = any_floating();
+  const DType dtype = ANY_FLOATING;
   const Shape shape{13, 7, 51};
   Tensor x = cpu.tensor(normals(shape.numel(), "x"), shape, dtype);
   std::vector<double> halves = values_of(x);
