@@ -1,10 +1,31 @@
 // kernels/adamw.cpp: AdamW's public door: checks, work, dispatch.
 #include "kernels/adamw.h"
 
+#include <cmath>
+
 #include "kernels/adamw_cpu.h"
+#include "kernels/adamw_cuda.h"
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 
 namespace shoal {
+
+namespace {
+
+AdamwFactors<double> factors_of(const AdamwStep& step) {
+  const double count = static_cast<double>(step.step);
+  return {.beta1 = step.beta1,
+          .rest1 = 1 - step.beta1,
+          .beta2 = step.beta2,
+          .rest2 = 1 - step.beta2,
+          .grad_scale = step.grad_scale,
+          .keep = 1 - step.lr * step.weight_decay,
+          .step_size = step.lr / (1 - std::pow(step.beta1, count)),
+          .inv_sqrt_correction2 = 1 / std::sqrt(1 - std::pow(step.beta2, count)),
+          .eps = step.eps};
+}
+
+}  // namespace
 
 void adamw(Tensor master, Tensor m, Tensor v, Tensor weight, const Tensor& grad, const AdamwStep& step,
            Stream& stream) {
@@ -29,7 +50,14 @@ void adamw(Tensor master, Tensor m, Tensor v, Tensor weight, const Tensor& grad,
                   .executed_flops = 15.0 * static_cast<double>(master.numel()),
                   .bytes = operand_bytes(master, master, m, m, v, v, weight, grad),
                   .precision = master.dtype()};
-  stream.launch(work, [&] { adamw_cpu(master, m, v, weight, grad, step); });
+  const AdamwFactors<double> factors = factors_of(step);
+  launch(
+      stream, work, [&] { adamw_cpu(master, m, v, weight, grad, factors); },
+      [&](CudaQueue queue) {
+        adamw_cuda(
+            {.master = master.view(), .m = m.view(), .v = v.view(), .weight = weight.view(), .grad = grad.view()},
+            factors, queue);
+      });
 }
 
 }  // namespace shoal

@@ -12,27 +12,9 @@ namespace {
 
 constexpr int64_t kRun = 1 << 14;
 
-template <class A>
-struct Factors {
-  A beta1, rest1, beta2, rest2, grad_scale, keep, step_size, inv_sqrt_correction2, eps;
-
-  explicit Factors(const AdamwStep& step) {
-    const double count = static_cast<double>(step.step);
-    beta1 = static_cast<A>(step.beta1);
-    rest1 = static_cast<A>(1 - step.beta1);
-    beta2 = static_cast<A>(step.beta2);
-    rest2 = static_cast<A>(1 - step.beta2);
-    grad_scale = static_cast<A>(step.grad_scale);
-    keep = static_cast<A>(1 - step.lr * step.weight_decay);
-    step_size = static_cast<A>(step.lr / (1 - std::pow(step.beta1, count)));
-    inv_sqrt_correction2 = static_cast<A>(1 / std::sqrt(1 - std::pow(step.beta2, count)));
-    eps = static_cast<A>(step.eps);
-  }
-};
-
 // The step is taken with the moments before they are rounded for storage. `weight` may be null or master itself.
 template <bool has_weight, class A, class M, class W>
-void adamw_run(A* master, M* m, M* v, W* weight, const A* grad, int64_t count, const Factors<A>& f) {
+void adamw_run(A* master, M* m, M* v, W* weight, const A* grad, int64_t count, const AdamwFactors<A>& f) {
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
     const A g = grad[i] * f.grad_scale;
@@ -48,8 +30,8 @@ void adamw_run(A* master, M* m, M* v, W* weight, const A* grad, int64_t count, c
 
 template <bool has_weight, class A, class M, class W>
 void adamw_all(const Tensor& master, const Tensor& m, const Tensor& v, const Tensor& weight, const Tensor& grad,
-               const AdamwStep& step) {
-  const Factors<A> factors(step);
+               const AdamwFactors<double>& exact) {
+  const AdamwFactors<A> factors = exact.rounded<A>();
   W* weights = nullptr;
   if constexpr (has_weight) weights = weight.data<W>();
   const int64_t numel = master.numel(), num_runs = (numel + kRun - 1) / kRun;
@@ -64,25 +46,26 @@ void adamw_all(const Tensor& master, const Tensor& m, const Tensor& v, const Ten
 
 template <class A, class M>
 void dispatch_weight(const Tensor& master, const Tensor& m, const Tensor& v, const Tensor& weight, const Tensor& grad,
-                     const AdamwStep& step) {
+                     const AdamwFactors<double>& exact) {
   if (!weight.defined()) {
-    adamw_all<false, A, M, A>(master, m, v, weight, grad, step);
+    adamw_all<false, A, M, A>(master, m, v, weight, grad, exact);
   } else if (weight.dtype() == master.dtype()) {
-    adamw_all<true, A, M, A>(master, m, v, weight, grad, step);
+    adamw_all<true, A, M, A>(master, m, v, weight, grad, exact);
   } else {
-    adamw_all<true, A, M, bfloat16>(master, m, v, weight, grad, step);
+    adamw_all<true, A, M, bfloat16>(master, m, v, weight, grad, exact);
   }
 }
 
 }  // namespace
 
-void adamw_cpu(Tensor master, Tensor m, Tensor v, Tensor weight, const Tensor& grad, const AdamwStep& step) {
+void adamw_cpu(Tensor master, Tensor m, Tensor v, Tensor weight, const Tensor& grad,
+               const AdamwFactors<double>& exact) {
   if (master.dtype() == DType::kF64) {
-    dispatch_weight<double, double>(master, m, v, weight, grad, step);
+    dispatch_weight<double, double>(master, m, v, weight, grad, exact);
   } else if (m.dtype() == DType::kF32) {
-    dispatch_weight<float, float>(master, m, v, weight, grad, step);
+    dispatch_weight<float, float>(master, m, v, weight, grad, exact);
   } else {
-    dispatch_weight<float, bfloat16>(master, m, v, weight, grad, step);
+    dispatch_weight<float, bfloat16>(master, m, v, weight, grad, exact);
   }
 }
 

@@ -1,7 +1,11 @@
 // kernels/attention.cpp: attention's public door: checks, work, scratch, dispatch.
 #include "kernels/attention.h"
 
+#include <limits>
+
 #include "kernels/attention_cpu.h"
+#include "kernels/attention_cuda.h"
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 
 namespace shoal {
@@ -12,6 +16,15 @@ void check_shape(const AttentionShape& s) {
   SHOAL_CHECK(s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0, "{} heads cannot share {} kv heads", s.heads,
               s.kv_heads);
   SHOAL_CHECK(s.qk_dim > 0 && s.v_dim > 0, "qk_dim {}, v_dim {}", s.qk_dim, s.v_dim);
+}
+
+// What the kernels, and the table that tells them the tiles, were made for.
+void check_cuda_limits(const AttentionCall& call) {
+  const AttentionShape& s = call.shape;
+  SHOAL_CHECK(s.qk_dim <= kMostAttentionWidth && s.v_dim <= kMostAttentionWidth,
+              "qk_dim {}, v_dim {}: on CUDA they are at most {}", s.qk_dim, s.v_dim, kMostAttentionWidth);
+  const int64_t tokens = call.q.size(0), most = std::numeric_limits<int32_t>::max();
+  SHOAL_CHECK(tokens <= most / s.heads, "{} tokens of {} heads: on CUDA they are at most {}", tokens, s.heads, most);
 }
 
 void check_rows(const char* name, const Tensor& tensor, int64_t tokens, int64_t columns, DType dtype) {
@@ -40,25 +53,77 @@ void check_operands(const AttentionCall& call) {
   }
 }
 
-// `qk_products` and `v_products`: products of the two widths per (query, key) pair; forward has one of each, and the
-// closed form counts two of each for backward, which computes the scores once more.
-Work attention_work(const char* op, const AttentionCall& call, double model_products, double qk_products,
-                    double v_products) {
+// Products of the two widths per (query, key) pair.
+struct Products {
+  double qk = 0, v = 0;
+};
+struct Direction {
+  const char* op = "";
+  double model = 0;  // of each width, in the closed form
+  Products on_cpu, on_cuda;
+};
+// The closed form counts two of each for backward, which computes the scores once more: once on a CPU; on CUDA, where
+// d_q has a kernel of its own, twice, and the gradients of the probabilities too.
+constexpr Direction kForward{.op = "attention.forward", .model = 1, .on_cpu = {1, 1}, .on_cuda = {1, 1}};
+constexpr Direction kBackward{.op = "attention.backward", .model = 2, .on_cpu = {3, 2}, .on_cuda = {4, 3}};
+
+Work attention_work(const Direction& direction, const AttentionCall& call, const Stream& stream) {
   const AttentionShape& s = call.shape;
+  const DType dtype = call.q.dtype();
   const double heads = static_cast<double>(s.heads), qk = static_cast<double>(s.qk_dim);
   const double v = static_cast<double>(s.v_dim);
-  Work work{.op = op,
+  const bool cuda = stream.device() == DeviceKind::kCuda;
+  const Products& products = cuda ? direction.on_cuda : direction.on_cpu;
+  Work work{.op = direction.op,
             .kind = WorkKind::kAttention,
             .bytes = operand_bytes(call.out, call.log_sum_exp, call.q, call.k, call.v, call.d_q, call.d_k, call.d_v,
                                    call.d_out),
-            .precision = call.q.dtype()};
+            .precision = dtype};
   for (size_t d = 1; d < call.offsets.size(); ++d) {
     const int64_t length = call.offsets[d] - call.offsets[d - 1];
     const double half = static_cast<double>(length) * static_cast<double>(length) / 2;
-    work.model_flops += model_products * 2 * heads * half * (qk + v);
-    work.executed_flops += 2 * heads * attention_pairs(length, call.q.dtype()) * (qk_products * qk + v_products * v);
+    const double pairs =
+        cuda ? attention_tile_pairs(length, attention_tile_rows(dtype, s)) : attention_pairs(length, dtype);
+    work.model_flops += direction.model * 2 * heads * half * (qk + v);
+    work.executed_flops += 2 * heads * pairs * (products.qk * qk + products.v * v);
   }
   return work;
+}
+
+// What the kernels need beside the operands: the tiles, on the host and as scratch for their copy on the device, and
+// scratch for backward.
+struct CudaScratch {
+  std::vector<AttentionTile> tiles;
+  Tensor table, out_dots;
+};
+
+CudaScratch cuda_scratch(const Direction& direction, const AttentionCall& call, Stream& stream) {
+  if (stream.device() != DeviceKind::kCuda) return {};
+  check_cuda_limits(call);
+  CudaScratch scratch{.tiles = attention_tiles(call.offsets, attention_tile_rows(call.q.dtype(), call.shape)),
+                      .table = {},
+                      .out_dots = {}};
+  constexpr int64_t kNumbers = sizeof(AttentionTile) / sizeof(int32_t);
+  scratch.table = stream.workspace({static_cast<int64_t>(scratch.tiles.size()), kNumbers}, DType::kI32);
+  if (&direction == &kBackward) {
+    scratch.out_dots = stream.workspace(call.log_sum_exp.shape(), call.log_sum_exp.dtype());
+  }
+  return scratch;
+}
+
+AttentionOnCuda on_cuda(const AttentionCall& call, const CudaScratch& scratch) {
+  return {.out = call.out.view(),
+          .log_sum_exp = call.log_sum_exp.view(),
+          .q = call.q.view(),
+          .k = call.k.view(),
+          .v = call.v.view(),
+          .d_q = call.d_q.view(),
+          .d_k = call.d_k.view(),
+          .d_v = call.d_v.view(),
+          .d_out = call.d_out.view(),
+          .out_dots = scratch.out_dots.view(),
+          .tiles = scratch.table.raw(),
+          .shape = call.shape};
 }
 
 }  // namespace
@@ -68,9 +133,11 @@ void attention_forward(Tensor out, Tensor log_sum_exp, const Tensor& q, const Te
   check_on(stream, out, log_sum_exp, q, k, v);
   const AttentionCall call{out, log_sum_exp, q, k, v, {}, {}, {}, {}, offsets, shape};
   check_operands(call);
-  const Tensor scratch = stream.workspace({attention_forward_scratch_bytes(call)}, DType::kU8);
-  stream.launch(attention_work("attention.forward", call, 1, 1, 1),
-                [&] { attention_forward_cpu(call, scratch.raw()); });
+  const Tensor scratch = cpu_scratch(stream, attention_forward_scratch_bytes(call));
+  const CudaScratch cuda = cuda_scratch(kForward, call, stream);
+  launch(
+      stream, attention_work(kForward, call, stream), [&] { attention_forward_cpu(call, scratch.raw()); },
+      [&](CudaQueue queue) { attention_forward_cuda(on_cuda(call, cuda), cuda.tiles, queue); });
 }
 
 void attention_backward(Tensor d_q, Tensor d_k, Tensor d_v, const Tensor& d_out, const Tensor& q, const Tensor& k,
@@ -84,9 +151,11 @@ void attention_backward(Tensor d_q, Tensor d_k, Tensor d_v, const Tensor& d_out,
   check_rows("d_k", d_k, tokens, k.size(1), q.dtype());
   check_rows("d_v", d_v, tokens, v.size(1), q.dtype());
   check_rows("d_out", d_out, tokens, out.size(1), q.dtype());
-  const Tensor scratch = stream.workspace({attention_backward_scratch_bytes(call)}, DType::kU8);
-  stream.launch(attention_work("attention.backward", call, 2, 3, 2),
-                [&] { attention_backward_cpu(call, scratch.raw()); });
+  const Tensor scratch = cpu_scratch(stream, attention_backward_scratch_bytes(call));
+  const CudaScratch cuda = cuda_scratch(kBackward, call, stream);
+  launch(
+      stream, attention_work(kBackward, call, stream), [&] { attention_backward_cpu(call, scratch.raw()); },
+      [&](CudaQueue queue) { attention_backward_cuda(on_cuda(call, cuda), cuda.tiles, queue); });
 }
 
 }  // namespace shoal

@@ -15,16 +15,9 @@
 #include <vector>
 
 #include "core/base/stream.h"
+#include "kernels/attention_shape.h"
 
 namespace shoal {
-
-struct AttentionShape {
-  int64_t heads = 0;
-  int64_t kv_heads = 0;
-  int64_t qk_dim = 0;
-  int64_t v_dim = 0;
-  double scale = 0;  // multiplies q·k
-};
 
 void attention_forward(Tensor out, Tensor log_sum_exp, const Tensor& q, const Tensor& k, const Tensor& v,
                        const std::vector<int64_t>& offsets, const AttentionShape& shape, Stream& stream);

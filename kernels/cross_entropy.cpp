@@ -2,6 +2,8 @@
 #include "kernels/cross_entropy.h"
 
 #include "kernels/cross_entropy_cpu.h"
+#include "kernels/cross_entropy_cuda.h"
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 
 namespace shoal {
@@ -54,7 +56,9 @@ void cross_entropy_forward(Tensor losses, const Tensor& logits, const Tensor& ta
                   .executed_flops = kForwardFlops * static_cast<double>(logits.numel()),
                   .bytes = operand_bytes(losses, logits, targets),
                   .precision = logits.dtype()};
-  stream.launch(work, [&] { cross_entropy_cpu(losses, Tensor(), logits, targets, 0); });
+  launch(
+      stream, work, [&] { cross_entropy_cpu(losses, Tensor(), logits, targets, 0); },
+      [&](CudaQueue queue) { cross_entropy_cuda(losses.view(), {}, logits.view(), targets.view(), 0, queue); });
 }
 
 void cross_entropy_forward_backward(Tensor losses, Tensor d_logits, const Tensor& logits, const Tensor& targets,
@@ -66,7 +70,11 @@ void cross_entropy_forward_backward(Tensor losses, Tensor d_logits, const Tensor
                   .executed_flops = (kForwardFlops + kBackwardFlops) * static_cast<double>(logits.numel()),
                   .bytes = operand_bytes(losses, d_logits, logits, targets),
                   .precision = logits.dtype()};
-  stream.launch(work, [&] { cross_entropy_cpu(losses, d_logits, logits, targets, scale); });
+  launch(
+      stream, work, [&] { cross_entropy_cpu(losses, d_logits, logits, targets, scale); },
+      [&](CudaQueue queue) {
+        cross_entropy_cuda(losses.view(), d_logits.view(), logits.view(), targets.view(), scale, queue);
+      });
 }
 
 void cross_entropy_statistics(Tensor statistics, const Tensor& logits, const Tensor& targets, VocabShard shard,
@@ -80,7 +88,12 @@ void cross_entropy_statistics(Tensor statistics, const Tensor& logits, const Ten
                   .executed_flops = kForwardFlops * static_cast<double>(logits.numel()),
                   .bytes = operand_bytes(statistics, logits, targets),
                   .precision = logits.dtype()};
-  stream.launch(work, [&] { cross_entropy_statistics_cpu(statistics, logits, targets, shard); });
+  launch(
+      stream, work, [&] { cross_entropy_statistics_cpu(statistics, logits, targets, shard); },
+      [&](CudaQueue queue) {
+        cross_entropy_statistics_cuda(statistics.view(), logits.view(), targets.view(), shard.first_id, shard.vocab,
+                                      queue);
+      });
 }
 
 void cross_entropy_from_statistics(Tensor losses, Tensor d_logits, const Tensor& logits, const Tensor& targets,
@@ -101,8 +114,20 @@ void cross_entropy_from_statistics(Tensor losses, Tensor d_logits, const Tensor&
                   .executed_flops = gradient_flops,
                   .bytes = operand_bytes(losses, targets, statistics) + gradient_bytes,
                   .precision = logits.dtype()};
-  stream.launch(
-      work, [&] { cross_entropy_from_statistics_cpu(losses, d_logits, logits, targets, statistics, shard, scale); });
+  launch(
+      stream, work,
+      [&] { cross_entropy_from_statistics_cpu(losses, d_logits, logits, targets, statistics, shard, scale); },
+      [&](CudaQueue queue) {
+        cross_entropy_from_statistics_cuda({.losses = losses.view(),
+                                            .d_logits = d_logits.view(),
+                                            .logits = logits.view(),
+                                            .targets = targets.view(),
+                                            .statistics = statistics.view(),
+                                            .first_id = shard.first_id,
+                                            .vocab = shard.vocab,
+                                            .scale = scale},
+                                           queue);
+      });
 }
 
 }  // namespace shoal

@@ -1,7 +1,7 @@
 // kernels/cross_entropy.h: the loss of a chunk of logits, and its gradient, in one visit.
 //
 //   logits    [rows, vocab]  f32 (f64)
-//   targets   [rows] i32     -1: masked (loss 0, gradient 0); otherwise in [0, vocab), else throws
+//   targets   [rows] i32     -1: masked (loss 0, gradient 0); otherwise in [0, vocab), else throws (a GPU: stops)
 //   losses    [rows]         f32 (f64), natural log, unscaled
 //   d_logits  [rows, vocab]  f32, bf16 or f64: scale * (softmax - onehot); may alias logits when the dtypes are equal
 #pragma once

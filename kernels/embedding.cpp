@@ -2,6 +2,8 @@
 #include "kernels/embedding.h"
 
 #include "kernels/embedding_cpu.h"
+#include "kernels/embedding_cuda.h"
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 
 namespace shoal {
@@ -34,7 +36,11 @@ void embedding_forward(Tensor out, const Tensor& table, const Tensor& tokens, Vo
                   .kind = WorkKind::kMove,
                   .bytes = operand_bytes(out, out, tokens),
                   .precision = table.dtype()};
-  stream.launch(work, [&] { embedding_forward_cpu(out, table, tokens, shard); });
+  launch(
+      stream, work, [&] { embedding_forward_cpu(out, table, tokens, shard); },
+      [&](CudaQueue queue) {
+        embedding_forward_cuda(out.view(), table.view(), tokens.view(), {shard.first_id, shard.vocab}, queue);
+      });
 }
 
 void embedding_backward(Tensor d_table, const Tensor& d_out, const Tensor& tokens, Stream& stream) {
@@ -51,7 +57,13 @@ void embedding_backward(Tensor d_table, const Tensor& d_out, const Tensor& token
                   .executed_flops = static_cast<double>(d_out.numel()),
                   .bytes = operand_bytes(d_out, tokens) + table_bytes,
                   .precision = d_out.dtype()};
-  stream.launch(work, [&] { embedding_backward_cpu(d_table, d_out, tokens, shard); });
+  launch(
+      stream, work, [&] { embedding_backward_cpu(d_table, d_out, tokens, shard); },
+      [&](CudaQueue queue) {
+        const Tensor scratch = stream.workspace(Shape{embedding_sort_scratch(d_out.size(0))}, DType::kI32);
+        embedding_backward_cuda(d_table.view(), scratch.view(), d_out.view(), tokens.view(),
+                                {shard.first_id, shard.vocab}, queue);
+      });
 }
 
 }  // namespace shoal

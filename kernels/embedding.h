@@ -1,6 +1,6 @@
 // kernels/embedding.h: rows of a table by token id.
 //
-//   tokens  [rows] i32      every id in [0, vocab); an id outside throws, naming row and id
+//   tokens  [rows] i32      every id in [0, vocab); an id outside throws, naming row and id (a GPU: stops the device)
 //   table   [vocab, hidden]
 //   out     [rows, hidden]  dtype of the table
 //

@@ -1,8 +1,11 @@
 // kernels/gemm.cpp: the linear layer's public door: checks, work, scratch, dispatch.
 #include "kernels/gemm.h"
 
+#include "kernels/elementwise_cuda.h"
 #include "kernels/gemm_cpu.h"
+#include "kernels/gemm_cuda.h"
 #include "kernels/gemm_onednn.h"
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 
 namespace shoal {
@@ -27,14 +30,15 @@ void launch(const char* op, const GemmCall& call, int64_t m, int64_t n, int64_t 
                   .bytes = operand_bytes(call.c, call.a, call.b) + weight_bytes,
                   .precision = call.a.dtype()};
   if (k == 0) {
-    stream.launch(work, [&] {
-      if (call.mode == Write::kOverwrites) zero_rows_cpu(call.c);
-    });
+    if (call.mode == Write::kAccumulates) return;
+    launch(
+        stream, work, [&] { zero_rows_cpu(call.c); }, [&](CudaQueue queue) { fill_zero_cuda(call.c.view(), queue); });
     return;
   }
   const std::span calls(&call, 1);
-  const Tensor scratch = stream.workspace({gemm_scratch_bytes(calls)}, DType::kU8);
-  stream.launch(work, [&] { gemm_cpu(calls, scratch.raw()); });
+  const Tensor scratch = cpu_scratch(stream, gemm_scratch_bytes(calls));
+  launch(
+      stream, work, [&] { gemm_cpu(calls, scratch.raw()); }, [&](CudaQueue queue) { gemm_cuda(op, calls, queue); });
 }
 
 }  // namespace
@@ -53,7 +57,9 @@ void pack_matrix(PackedMatrix& packed, const Tensor& weight, PackFor use, Stream
                   .kind = WorkKind::kMove,
                   .bytes = operand_bytes(weight, packed.impl_->forward, packed.impl_->backward),
                   .precision = weight.dtype()};
-  stream.launch(work, [&] { pack_matrix_cpu(*packed.impl_, weight); });
+  launch(
+      stream, work, [&] { pack_matrix_cpu(*packed.impl_, weight); },
+      [&](CudaQueue queue) { pack_matrix_cuda(*packed.impl_, weight, queue); });
 }
 
 void linear_forward(Tensor y, const Tensor& x, const PackedMatrix& weight, Stream& stream) {

@@ -16,9 +16,9 @@ namespace {
 Tensor random_operand(Shape shape, DType dtype, Stream& stream) {
   const Tensor wide = stream.workspace(shape, DType::kF32);
   const CounterRandom random(1, stream_of("gemm_bench"));
-  for (int64_t i = 0; i < wide.numel(); ++i) {
-    wide.data<float>()[i] = static_cast<float>(random.uniform(static_cast<uint64_t>(i)) - 0.5);
-  }
+  std::vector<float> values(static_cast<size_t>(wide.numel()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.uniform(i) - 0.5);
+  wide.copy_from(values);
   Tensor operand = stream.workspace(shape, dtype);
   cast(operand, wide, stream);
   return operand;
@@ -33,11 +33,13 @@ double measure_gemm_flops_per_s(DType dtype, int64_t m, int64_t n, int64_t k, St
   pack_matrix(weight, random_operand({n, k}, dtype, stream), PackFor::kForward, stream);
   const Tensor y = stream.workspace({m, n}, dtype);
   linear_forward(y, x, weight, stream);
+  stream.wait();
   std::vector<double> times;
   const auto begin = Clock::now();
   do {
     const auto start = Clock::now();
     linear_forward(y, x, weight, stream);
+    stream.wait();
     times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
   } while (std::chrono::duration<double>(Clock::now() - begin).count() < seconds);
   std::nth_element(times.begin(), times.begin() + static_cast<ptrdiff_t>(times.size() / 2), times.end());

@@ -74,23 +74,29 @@ GemmBackend gemm_backend(DType dtype) {
 
 void reserve_packed(PackedMatrix& matrix, int64_t out, int64_t in, DType dtype, PackFor use, Allocator& allocator) {
   if (matrix.defined() && matrix.out() == out && matrix.in() == in && matrix.dtype() == dtype &&
-      matrix.impl_->use == use && matrix.impl_->forward.device() == allocator.device()) {
+      matrix.impl_->use == use && matrix.impl_->device == allocator.device()) {
     return;
   }
   matrix.impl_ = nullptr;  // first, so that its memory is free for the new one
   matrix.impl_ = std::make_shared<PackedMatrix::Impl>(PackedMatrix::Impl{out, in, dtype, use, {}, {}, {}});
   PackedMatrix::Impl& packed = *matrix.impl_;
+  packed.device = allocator.device();
   const auto bytes = [&](int64_t count) {
     return Tensor::empty(Shape{count}, DType::kU8, allocator, MemoryKind::kWeights);
   };
+  if (dtype == DType::kE4M3) {
+    packed.scales = Tensor::empty({num_tiles(out), num_tiles(in)}, DType::kF32, allocator, MemoryKind::kWeights);
+  }
+  if (allocator.device() == DeviceKind::kCuda) {
+    // By reference, but for codes.
+    if (dtype == DType::kE4M3) packed.forward = bytes(out * in);
+    return;
+  }
   if (packed.dtype == DType::kF64) {
     packed.forward = bytes(packed.out * packed.in * size_of(DType::kF64));
     return;
   }
   const bool empty = packed.out == 0 || packed.in == 0;
-  if (dtype == DType::kE4M3) {
-    packed.scales = Tensor::empty({num_tiles(out), num_tiles(in)}, DType::kF32, allocator, MemoryKind::kWeights);
-  }
   packed.forward = bytes(empty ? 0 : packed_bytes(packed.dtype, packed.out, packed.in));
   if (packed.use == PackFor::kForwardAndBackward) {
     packed.backward = bytes(empty ? 0 : packed_bytes(packed.dtype, packed.in, packed.out));

@@ -21,8 +21,9 @@ struct PackedMatrix::Impl {
   int64_t out = 0, in = 0;
   DType dtype = DType::kF32;
   PackFor use = PackFor::kForward;
-  Tensor forward, backward;  // [bytes] u8 in the backend's layout
+  Tensor forward, backward;  // [bytes] u8 in the backend's layout; on a GPU see gemm_cuda.h
   Tensor scales;             // e4m3: [num_tiles(out), num_tiles(in)] f32
+  DeviceKind device = DeviceKind::kCpu;
 };
 
 // One product, nothing empty: c (+)= a · W or aᵀ · b, see GemmKind.

@@ -3,7 +3,10 @@
 
 #include <utility>
 
+#include "kernels/elementwise_cuda.h"
 #include "kernels/gemm_cpu.h"
+#include "kernels/gemm_cuda.h"
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 
 namespace shoal {
@@ -66,10 +69,14 @@ void launch(Launch all, int64_t rows, double bytes, Stream& stream) {
                   .executed_flops = flops,
                   .bytes = bytes,
                   .precision = DType::kE4M3};
-  const Tensor scratch = stream.workspace({gemm_scratch_bytes(all.calls)}, DType::kU8);
-  stream.launch(work, [&] {
+  const Tensor scratch = cpu_scratch(stream, gemm_scratch_bytes(all.calls));
+  const auto cpu = [&] {
     for (const Tensor& empty : all.zeros) zero_rows_cpu(empty);
     gemm_cpu(all.calls, scratch.raw());
+  };
+  launch(stream, work, cpu, [&](CudaQueue queue) {
+    for (const Tensor& empty : all.zeros) fill_zero_cuda(empty.view(), queue);
+    gemm_cuda(all.op, all.calls, queue);
   });
 }
 
@@ -168,7 +175,9 @@ void pack_matrix_fp8(PackedMatrix& packed, const Tensor& weight, PackFor use, St
                   .kind = WorkKind::kMove,
                   .bytes = operand_bytes(blocks.codes, packed.impl_->forward, packed.impl_->backward),
                   .precision = DType::kE4M3};
-  stream.launch(work, [&] { pack_matrix_cpu(*packed.impl_, blocks.codes); });
+  launch(
+      stream, work, [&] { pack_matrix_cpu(*packed.impl_, blocks.codes); },
+      [&](CudaQueue queue) { pack_matrix_cuda(*packed.impl_, blocks.codes, queue); });
 }
 
 void linear_forward_fp8(Tensor y, const QuantizedRows& x, const PackedMatrix& weight, Stream& stream,

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "core/base/check.h"
 #include "core/base/openmp.h"
 
 namespace shoal {

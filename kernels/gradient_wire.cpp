@@ -2,6 +2,8 @@
 #include "kernels/gradient_wire.h"
 
 #include "kernels/gradient_wire_cpu.h"
+#include "kernels/gradient_wire_cuda.h"
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 
 namespace shoal {
@@ -50,7 +52,9 @@ void encode_gradients(Tensor encoded, const Tensor& x, Tensor residual, Gradient
                   .kind = WorkKind::kMove,
                   .executed_flops = 4.0 * static_cast<double>(x.numel()),
                   .bytes = operand_bytes(encoded, x, residual, residual)};
-  stream.launch(work, [&] { encode_gradients_cpu(encoded, x, residual, code); });
+  launch(
+      stream, work, [&] { encode_gradients_cpu(encoded, x, residual, code); },
+      [&](CudaQueue queue) { encode_gradients_cuda(encoded.view(), x.view(), residual.view(), code, queue); });
 }
 
 void sum_gradients(Tensor out, const Tensor& onto, const Tensor& own, int own_rank, const Tensor& arrived,
@@ -71,7 +75,11 @@ void sum_gradients(Tensor out, const Tensor& onto, const Tensor& own, int own_ra
                   .kind = WorkKind::kMove,
                   .executed_flops = 2.0 * static_cast<double>(others) * static_cast<double>(out.numel()),
                   .bytes = operand_bytes(out, onto, own, arrived)};
-  stream.launch(work, [&] { sum_gradients_cpu(out, onto, own, own_rank, arrived, code); });
+  launch(
+      stream, work, [&] { sum_gradients_cpu(out, onto, own, own_rank, arrived, code); },
+      [&](CudaQueue queue) {
+        sum_gradients_cuda(out.view(), onto.view(), own.view(), own_rank, arrived.view(), code, queue);
+      });
 }
 
 }  // namespace shoal

@@ -16,12 +16,9 @@
 #pragma once
 
 #include "core/base/stream.h"
+#include "kernels/gradient_code.h"
 
 namespace shoal {
-
-enum class GradientCode { kBF16, kFP8, kInt8 };
-
-constexpr int64_t kGradientBlock = 128;
 
 // Bytes on the wire of `numel` elements, a multiple of kGradientBlock.
 int64_t encoded_gradient_bytes(GradientCode code, int64_t numel);

@@ -1,9 +1,10 @@
 // kernels/grouped_gemm.cpp: the experts' public door: checks, work, scratch, dispatch.
 #include "kernels/grouped_gemm.h"
 
-#include <cstring>
-
+#include "kernels/elementwise_cuda.h"
+#include "kernels/gemm_cuda.h"
 #include "kernels/grouped_gemm_cpu.h"
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 
 namespace shoal {
@@ -53,18 +54,19 @@ void launch(const Group& group, const Tensor& c, const Tensor& a, const Tensor& 
   const bool no_terms = (group.kind == GemmKind::kForward ? group.in : group.out) == 0;
   std::vector<GemmCall> calls;
   if (group.out > 0 && group.in > 0) calls = expert_calls(group.kind, group.mode, c, a, b, offsets, weights);
-  const Tensor scratch = stream.workspace({grouped_scratch_bytes(calls)}, DType::kU8);
-  stream.launch(work, [&] {
-    if (backward_weight && group.mode == Write::kOverwrites) {
-      for (size_t e = 0; e + 1 < offsets.size(); ++e) {
-        if (offsets[e] < offsets[e + 1]) continue;
-        const Tensor d_w = c[static_cast<int64_t>(e)];
-        std::memset(d_w.raw(), 0, static_cast<size_t>(d_w.bytes()));
-      }
-    } else if (!backward_weight && no_terms) {
-      std::memset(c.raw(), 0, static_cast<size_t>(c.bytes()));
-    }
+  std::vector<Tensor> zeros;
+  for (size_t e = 0; backward_weight && group.mode == Write::kOverwrites && e + 1 < offsets.size(); ++e) {
+    if (offsets[e] == offsets[e + 1]) zeros.push_back(c[static_cast<int64_t>(e)]);
+  }
+  if (!backward_weight && no_terms) zeros.push_back(c);
+  const Tensor scratch = cpu_scratch(stream, grouped_scratch_bytes(calls));
+  const auto cpu = [&] {
+    for (const Tensor& empty : zeros) zero_rows_cpu(empty);
     grouped_gemm_cpu(calls, scratch.raw());
+  };
+  launch(stream, work, cpu, [&](CudaQueue queue) {
+    for (const Tensor& empty : zeros) fill_zero_cuda(empty.view(), queue);
+    gemm_cuda(group.op, calls, queue);
   });
 }
 

@@ -1,7 +1,10 @@
-// kernels/mla_heads.cpp: shape checks, work, and the CPU loops.
+// kernels/mla_heads.cpp: the heads' public door: checks, work, dispatch.
 #include "kernels/mla_heads.h"
 
-#include <algorithm>
+#include "kernels/launch.h"
+#include "kernels/mla_heads_cpu.h"
+#include "kernels/mla_heads_cuda.h"
+#include "kernels/operands.h"
 
 namespace shoal {
 
@@ -13,6 +16,7 @@ void check_shapes(const Tensor& k, const Tensor& v, const Tensor& kv, const Tens
   SHOAL_CHECK_EQ(k.shape(), (Shape{rows, s.heads * (s.nope + s.rope)}));
   SHOAL_CHECK_EQ(v.shape(), (Shape{rows, s.heads * s.v_dim}));
   SHOAL_CHECK_EQ(k_rope.shape(), (Shape{rows, s.rope}));
+  for (const Tensor& tensor : {v, kv, k_rope}) check_dtype(tensor, k.dtype());
 }
 
 Work move_work(const char* op, const Tensor& k, const Tensor& v) {
@@ -25,49 +29,22 @@ Work move_work(const char* op, const Tensor& k, const Tensor& v) {
 }  // namespace
 
 void mla_heads_forward(Tensor k, Tensor v, const Tensor& kv, const Tensor& k_rope, const MlaHeads& s, Stream& stream) {
+  check_on(stream, k, v, kv, k_rope);
   check_shapes(k, v, kv, k_rope, s);
-  stream.launch(move_work("mla_heads.forward", k, v), [&] {
-    dispatch_floating(k.dtype(), [&]<class T>(T) {
-#pragma omp parallel for schedule(static)
-      for (int64_t row = 0; row < kv.size(0); ++row) {
-        const T* from = kv.data<T>() + row * kv.row_stride();
-        const T* rope = k_rope.data<T>() + row * k_rope.row_stride();
-        T* key = k.data<T>() + row * k.row_stride();
-        T* value = v.data<T>() + row * v.row_stride();
-        for (int64_t head = 0; head < s.heads; ++head) {
-          key = std::copy_n(from, s.nope, key);
-          key = std::copy_n(rope, s.rope, key);
-          value = std::copy_n(from + s.nope, s.v_dim, value);
-          from += s.nope + s.v_dim;
-        }
-      }
-    });
-  });
+  launch(
+      stream, move_work("mla_heads.forward", k, v), [&] { mla_heads_forward_cpu(k, v, kv, k_rope, s); },
+      [&](CudaQueue queue) { mla_heads_forward_cuda(k.view(), v.view(), kv.view(), k_rope.view(), s, queue); });
 }
 
 void mla_heads_backward(Tensor d_kv, Tensor d_k_rope, const Tensor& d_k, const Tensor& d_v, const MlaHeads& s,
                         Stream& stream) {
+  check_on(stream, d_kv, d_k_rope, d_k, d_v);
   check_shapes(d_k, d_v, d_kv, d_k_rope, s);
-  stream.launch(move_work("mla_heads.backward", d_k, d_v), [&] {
-    dispatch_floating(d_k.dtype(), [&]<class T>(T) {
-#pragma omp parallel for schedule(static)
-      for (int64_t row = 0; row < d_kv.size(0); ++row) {
-        const T* d_key = d_k.data<T>() + row * d_k.row_stride();
-        const T* d_value = d_v.data<T>() + row * d_v.row_stride();
-        T* into = d_kv.data<T>() + row * d_kv.row_stride();
-        T* d_rope = d_k_rope.data<T>() + row * d_k_rope.row_stride();
-        for (int64_t i = 0; i < s.rope; ++i) {
-          Arithmetic<T> total = 0;
-          for (int64_t head = 0; head < s.heads; ++head) total += load(d_key[head * (s.nope + s.rope) + s.nope + i]);
-          d_rope[i] = store<T>(total);
-        }
-        for (int64_t head = 0; head < s.heads; ++head) {
-          into = std::copy_n(d_key + head * (s.nope + s.rope), s.nope, into);
-          into = std::copy_n(d_value + head * s.v_dim, s.v_dim, into);
-        }
-      }
-    });
-  });
+  launch(
+      stream, move_work("mla_heads.backward", d_k, d_v), [&] { mla_heads_backward_cpu(d_kv, d_k_rope, d_k, d_v, s); },
+      [&](CudaQueue queue) {
+        mla_heads_backward_cuda(d_kv.view(), d_k_rope.view(), d_k.view(), d_v.view(), s, queue);
+      });
 }
 
 }  // namespace shoal

@@ -9,15 +9,9 @@
 #pragma once
 
 #include "core/base/stream.h"
+#include "kernels/mla_heads_shape.h"
 
 namespace shoal {
-
-struct MlaHeads {
-  int64_t heads = 0;
-  int64_t nope = 0;
-  int64_t rope = 0;
-  int64_t v_dim = 0;
-};
 
 void mla_heads_forward(Tensor k, Tensor v, const Tensor& kv, const Tensor& k_rope, const MlaHeads& shape,
                        Stream& stream);

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
+#include "kernels/pack_quantized_cuda.h"
 
 namespace shoal {
 
@@ -57,7 +59,9 @@ void pack_quantized_rows(Tensor packed, const QuantizedRows& x, Stream& stream) 
                   .kind = WorkKind::kMove,
                   .bytes = operand_bytes(packed, x.codes, x.scales),
                   .precision = DType::kE4M3};
-  stream.launch(work, [&] { pack_cpu(packed, x); });
+  launch(
+      stream, work, [&] { pack_cpu(packed, x); },
+      [&](CudaQueue queue) { pack_quantized_cuda(packed.view(), x.codes.view(), x.scales.view(), queue); });
 }
 
 QuantizedRows unpack_quantized_rows(const Tensor& packed, int64_t width, Stream& stream) {
@@ -69,7 +73,9 @@ QuantizedRows unpack_quantized_rows(const Tensor& packed, int64_t width, Stream&
   x.codes = packed.columns(0, width).viewed_as(DType::kE4M3);
   x.scales = stream.activation({packed.size(0), num_tiles(width)}, DType::kF32);
   const Work work{.op = "quantize.unpack", .kind = WorkKind::kMove, .bytes = operand_bytes(x.scales, x.scales)};
-  stream.launch(work, [&] { unpack_cpu(x.scales, packed, width); });
+  launch(
+      stream, work, [&] { unpack_cpu(x.scales, packed, width); },
+      [&](CudaQueue queue) { unpack_scales_cuda(x.scales.view(), packed.view(), queue); });
   return x;
 }
 

@@ -2,8 +2,9 @@
 //
 //   packed  [rows, packed_row_bytes(width)] u8: a row's codes, then a byte a tile: the biased exponent of its scale
 //
-// For scales that are powers of two (TileScale::kPowerOfTwo), where nothing is lost; a NaN is exponent 255. The layout
-// is that of WireFormat::kE4M3 (kernels/wire_format.h).
+// For scales that are powers of two (TileScale::kPowerOfTwo), where nothing is lost; a NaN is exponent 255. Others are
+// refused; on a GPU, which nobody waits for, they become NaN. The layout is that of WireFormat::kE4M3
+// (kernels/wire_format.h).
 #pragma once
 
 #include "kernels/quantize.h"

@@ -1,8 +1,10 @@
 // kernels/permute_rows.cpp: public doors of moved and summed rows: checks, work, dispatch.
 #include "kernels/permute_rows.h"
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 #include "kernels/permute_rows_cpu.h"
+#include "kernels/permute_rows_cuda.h"
 
 namespace shoal {
 
@@ -37,7 +39,9 @@ void gather_rows(Tensor out, const Tensor& x, const Tensor& index, Stream& strea
                   .kind = WorkKind::kMove,
                   .bytes = operand_bytes(out, out, index),
                   .precision = x.dtype()};
-  stream.launch(work, [&] { gather_rows_cpu(out, x, index); });
+  launch(
+      stream, work, [&] { gather_rows_cpu(out, x, index); },
+      [&](CudaQueue queue) { gather_rows_cuda(out.view(), x.view(), index.view(), queue); });
 }
 
 void sum_rows(Tensor out, const Tensor& base, const Tensor& x, const Tensor& first, const Tensor& index,
@@ -49,7 +53,17 @@ void sum_rows(Tensor out, const Tensor& base, const Tensor& x, const Tensor& fir
                   .executed_flops = static_cast<double>(index.size(0) * x.size(1)),
                   .bytes = operand_bytes(out, base, first, index) + static_cast<double>(index.size(0)) * row_bytes,
                   .precision = x.dtype()};
-  stream.launch(work, [&] { sum_rows_cpu(out, base, x, first, index); });
+  launch(
+      stream, work, [&] { sum_rows_cpu(out, base, x, first, index); },
+      [&](CudaQueue queue) {
+        sum_rows_cuda({.out = out.view(),
+                       .base = base.view(),
+                       .x = x.view(),
+                       .first = first.view(),
+                       .groups = {},
+                       .index = index.view()},
+                      queue);
+      });
 }
 
 void sum_rows_nested(Tensor out, const Tensor& base, const Tensor& x, const Tensor& first, const Tensor& groups,
@@ -66,7 +80,17 @@ void sum_rows_nested(Tensor out, const Tensor& base, const Tensor& x, const Tens
       .executed_flops = static_cast<double>(row_sums * x.size(1)),
       .bytes = operand_bytes(out, base, first, groups, index) + static_cast<double>(index.size(0)) * row_bytes,
       .precision = x.dtype()};
-  stream.launch(work, [&] { sum_rows_nested_cpu(out, base, x, first, groups, index); });
+  launch(
+      stream, work, [&] { sum_rows_nested_cpu(out, base, x, first, groups, index); },
+      [&](CudaQueue queue) {
+        sum_rows_cuda({.out = out.view(),
+                       .base = base.view(),
+                       .x = x.view(),
+                       .first = first.view(),
+                       .groups = groups.view(),
+                       .index = index.view()},
+                      queue);
+      });
 }
 
 }  // namespace shoal

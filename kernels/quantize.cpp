@@ -4,8 +4,10 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 #include "kernels/quantize_cpu.h"
+#include "kernels/quantize_cuda.h"
 
 namespace shoal {
 
@@ -72,6 +74,19 @@ void check_index(const Tensor& index, int64_t rows) {
   check_dense(index);
 }
 
+QuantizedView view_of(const QuantizedRows& x) { return {x.codes.view(), x.scales.view()}; }
+QuantizedView view_of(const QuantizedColumns& x) { return {x.codes.view(), x.scales.view()}; }
+SegmentsView segments_of(const QuantizedColumns& x) { return {x.offsets, x.first_tile}; }
+
+// What CUDA's kernels need to count in: nothing elsewhere, or where nobody asks.
+Tensor counting_scratch(const QuantizeOptions& options, Stream& stream) {
+  if (stream.device() != DeviceKind::kCuda || !options.counts.defined()) return {};
+  return stream.workspace(Shape{kMostQuantizeBlocks, kNumPartialCounts}, DType::kI32);
+}
+QuantizeOptionsView view_of(const QuantizeOptions& options, const Tensor& partial) {
+  return {options.scale, options.min_amax, options.counts.view(), partial.view()};
+}
+
 // Returns ffn.
 int64_t check_gate_up(const Tensor& gate_up, const Tensor& weights) {
   check_input(gate_up);
@@ -124,7 +139,10 @@ void quantize_rows(const QuantizedRows& out, const Tensor& x, const QuantizeOpti
   check_rows(out, x.size(0), x.size(1));
   const Work work =
       work_of("quantize.rows", x.dtype(), out.codes, kQuantizeFlops, operand_bytes(out.codes, out.scales, x));
-  stream.launch(work, [&] { quantize_rows_cpu(out, x, {}, options); });
+  const Tensor partial = counting_scratch(options, stream);
+  launch(
+      stream, work, [&] { quantize_rows_cpu(out, x, {}, options); },
+      [&](CudaQueue queue) { quantize_rows_cuda(view_of(out), x.view(), {}, view_of(options, partial), queue); });
 }
 
 void quantize_columns(const QuantizedColumns& out, const Tensor& x, const QuantizeOptions& options, Stream& stream) {
@@ -134,7 +152,12 @@ void quantize_columns(const QuantizedColumns& out, const Tensor& x, const Quanti
   check_columns(out, x.size(0), x.size(1));
   const Work work =
       work_of("quantize.columns", x.dtype(), out.codes, kQuantizeFlops, operand_bytes(out.codes, out.scales, x));
-  stream.launch(work, [&] { quantize_columns_cpu({}, out, x, options); });
+  const Tensor partial = counting_scratch(options, stream);
+  launch(
+      stream, work, [&] { quantize_columns_cpu({}, out, x, options); },
+      [&](CudaQueue queue) {
+        quantize_columns_cuda({}, view_of(out), segments_of(out), x.view(), view_of(options, partial), queue);
+      });
 }
 
 void quantize_rows_and_columns(const QuantizedRows& rows, const QuantizedColumns& columns, const Tensor& x,
@@ -146,7 +169,13 @@ void quantize_rows_and_columns(const QuantizedRows& rows, const QuantizedColumns
   check_columns(columns, x.size(0), x.size(1));
   const Work work = work_of("quantize.rows_and_columns", x.dtype(), rows.codes, 2 * kQuantizeFlops,
                             operand_bytes(rows.codes, rows.scales, columns.codes, columns.scales, x));
-  stream.launch(work, [&] { quantize_columns_cpu(rows, columns, x, options); });
+  const Tensor partial = counting_scratch(options, stream);
+  launch(
+      stream, work, [&] { quantize_columns_cpu(rows, columns, x, options); },
+      [&](CudaQueue queue) {
+        quantize_columns_cuda(view_of(rows), view_of(columns), segments_of(columns), x.view(),
+                              view_of(options, partial), queue);
+      });
 }
 
 void quantize_gathered_rows(const QuantizedRows& out, const Tensor& x, const Tensor& index,
@@ -160,7 +189,12 @@ void quantize_gathered_rows(const QuantizedRows& out, const Tensor& x, const Ten
   const double read_bytes = static_cast<double>(out.codes.numel() * size_of(x.dtype()));
   const Work work = work_of("quantize.gathered_rows", x.dtype(), out.codes, kQuantizeFlops,
                             read_bytes + operand_bytes(out.codes, out.scales, index));
-  stream.launch(work, [&] { quantize_rows_cpu(out, x, index, options); });
+  const Tensor partial = counting_scratch(options, stream);
+  launch(
+      stream, work, [&] { quantize_rows_cpu(out, x, index, options); },
+      [&](CudaQueue queue) {
+        quantize_rows_cuda(view_of(out), x.view(), index.view(), view_of(options, partial), queue);
+      });
 }
 
 void quantize_blocks(const QuantizedBlocks& out, const Tensor& weight, Stream& stream) {
@@ -170,7 +204,11 @@ void quantize_blocks(const QuantizedBlocks& out, const Tensor& weight, Stream& s
   check_codes(out.codes, out.scales, weight.shape(), Shape{num_tiles(rows), num_tiles(columns)});
   const Work work = work_of("quantize.blocks", weight.dtype(), out.codes, kQuantizeFlops,
                             operand_bytes(out.codes, out.scales, weight));
-  stream.launch(work, [&] { quantize_blocks_cpu(out, weight); });
+  launch(
+      stream, work, [&] { quantize_blocks_cpu(out, weight); },
+      [&](CudaQueue queue) {
+        quantize_blocks_cuda({out.codes.view(), out.scales.view()}, weight.view(), queue);
+      });
 }
 
 void requantize_columns(const QuantizedColumns& out, const QuantizedRows& x, const QuantizeOptions& options,
@@ -182,7 +220,12 @@ void requantize_columns(const QuantizedColumns& out, const QuantizedRows& x, con
   check_columns(out, x.rows(), x.width());
   const Work work = work_of("quantize.requantize_columns", DType::kF32, out.codes, kQuantizeFlops + 1,
                             operand_bytes(out.codes, out.scales, x.codes, x.scales));
-  stream.launch(work, [&] { requantize_columns_cpu(out, x, options); });
+  const Tensor partial = counting_scratch(options, stream);
+  launch(
+      stream, work, [&] { requantize_columns_cpu(out, x, options); },
+      [&](CudaQueue queue) {
+        requantize_columns_cuda(view_of(out), segments_of(out), view_of(x), view_of(options, partial), queue);
+      });
 }
 
 void dequantize_rows(Tensor out, const QuantizedRows& x, Stream& stream) {
@@ -190,7 +233,9 @@ void dequantize_rows(Tensor out, const QuantizedRows& x, Stream& stream) {
   check_input(out);
   check_rows(x, out.size(0), out.size(1));
   const Work work = work_of("quantize.dequantize_rows", out.dtype(), out, 1, operand_bytes(out, x.codes, x.scales));
-  stream.launch(work, [&] { dequantize_rows_cpu(out, x); });
+  launch(
+      stream, work, [&] { dequantize_rows_cpu(out, x); },
+      [&](CudaQueue queue) { dequantize_rows_cuda(out.view(), view_of(x), queue); });
 }
 
 void gather_quantized_rows(const QuantizedRows& out, const QuantizedRows& x, const Tensor& index, Stream& stream) {
@@ -204,7 +249,9 @@ void gather_quantized_rows(const QuantizedRows& out, const QuantizedRows& x, con
                   .kind = WorkKind::kMove,
                   .bytes = 2 * operand_bytes(out.codes, out.scales) + operand_bytes(index),
                   .precision = DType::kE4M3};
-  stream.launch(work, [&] { gather_quantized_rows_cpu(out, x, index); });
+  launch(
+      stream, work, [&] { gather_quantized_rows_cpu(out, x, index); },
+      [&](CudaQueue queue) { gather_quantized_rows_cuda(view_of(out), view_of(x), index.view(), queue); });
 }
 
 void swiglu_quantize_rows(const QuantizedRows& out, const Tensor& gate_up, const Tensor& weights,
@@ -214,7 +261,12 @@ void swiglu_quantize_rows(const QuantizedRows& out, const Tensor& gate_up, const
   check_rows(out, gate_up.size(0), check_gate_up(gate_up, weights));
   const Work work = work_of("quantize.swiglu_rows", gate_up.dtype(), out.codes, kSwigluFlops + kQuantizeFlops,
                             operand_bytes(out.codes, out.scales, gate_up, weights));
-  stream.launch(work, [&] { swiglu_quantize_rows_cpu(out, gate_up, weights, options); });
+  const Tensor partial = counting_scratch(options, stream);
+  launch(
+      stream, work, [&] { swiglu_quantize_rows_cpu(out, gate_up, weights, options); },
+      [&](CudaQueue queue) {
+        swiglu_quantize_rows_cuda(view_of(out), gate_up.view(), weights.view(), view_of(options, partial), queue);
+      });
 }
 
 void swiglu_quantize_columns(const QuantizedColumns& out, const Tensor& gate_up, const Tensor& weights,
@@ -224,7 +276,13 @@ void swiglu_quantize_columns(const QuantizedColumns& out, const Tensor& gate_up,
   check_columns(out, gate_up.size(0), check_gate_up(gate_up, weights));
   const Work work = work_of("quantize.swiglu_columns", gate_up.dtype(), out.codes, kSwigluFlops + kQuantizeFlops,
                             operand_bytes(out.codes, out.scales, gate_up, weights));
-  stream.launch(work, [&] { swiglu_quantize_columns_cpu(out, gate_up, weights, options); });
+  const Tensor partial = counting_scratch(options, stream);
+  launch(
+      stream, work, [&] { swiglu_quantize_columns_cpu(out, gate_up, weights, options); },
+      [&](CudaQueue queue) {
+        swiglu_quantize_columns_cuda(view_of(out), segments_of(out), gate_up.view(), weights.view(),
+                                     view_of(options, partial), queue);
+      });
 }
 
 }  // namespace shoal

@@ -21,31 +21,10 @@
 #include <vector>
 
 #include "core/base/stream.h"
+#include "kernels/quantize_scale.h"
 
 namespace shoal {
 
-constexpr int64_t kTile = 128;
-constexpr int64_t num_tiles(int64_t extent) { return (extent + kTile - 1) / kTile; }
-
-enum class TileScale { kExact, kPowerOfTwo };
-
-// An activation tile of smaller numbers has the scale of this one: zeros are zeros at a sound scale.
-constexpr float kMinActivationAmax = 1e-4f;
-// Gradients shrink with the number of tokens in a step; only zeros need a floor. No min_amax may be smaller: 448 / amax
-// and the scale stay normal numbers.
-constexpr float kMinGradientAmax = 1e-30f;
-constexpr float kMinWeightAmax = kMinGradientAmax;  // of a block that is not all zeros
-
-// What quantisation lost, added up by every call that is given a tensor [kNumQuantizeCounts] f64.
-enum QuantizeCount {
-  kValues,     // values quantised
-  kSaturated,  // of them, those encoded as the largest number, ±448 (at an exact scale at least one a tile)
-  kFlushed,    // not zero, but encoded as zero; both but in tiles that are not finite
-  kNotFinite,  // tiles that held a NaN or an infinity
-  kMinScale,   // smallest and largest scale of a tile that is not all zeros; a fresh tensor has +inf and 0 there
-  kMaxScale,
-  kNumQuantizeCounts
-};
 // A fresh table.
 std::vector<double> fresh_quantize_counts();
 Tensor empty_quantize_counts(Stream& stream);
@@ -95,7 +74,8 @@ void quantize_rows_and_columns(const QuantizedRows& rows, const QuantizedColumns
                                const QuantizeOptions& options, Stream& stream);
 // Row i of `out` is row index[i] of x quantised: pack for dispatch.   index [rows] i32. It saves a GPU a pass over the
 // codes; on a CPU, where a row's codes are cheaper to copy than to compute once for each of its experts, the model
-// quantises once and gathers codes (gather_quantized_rows, bitwise the same).
+// quantises once and gathers codes (gather_quantized_rows, bitwise the same). An index that is not one of x's rows is
+// refused; on a GPU, which nobody waits for, its row has scales of NaN.
 void quantize_gathered_rows(const QuantizedRows& out, const Tensor& x, const Tensor& index,
                             const QuantizeOptions& options, Stream& stream);
 void quantize_blocks(const QuantizedBlocks& out, const Tensor& weight, Stream& stream);

@@ -43,8 +43,7 @@ void quantize_block(const QuantizedBlocks& out, const Tensor& weight, int64_t bl
   for (int64_t i = 0; i < rows; ++i) {
     largest = std::max(largest, largest_size(row_of<T>(weight, first_row + i) + first_column, columns));
   }
-  TileFactors factors = tile_factors(f32_bits(largest), kMinWeightAmax, TileScale::kExact);
-  if (largest == 0) factors = {.scale = 1, .inverse = 1};
+  const TileFactors factors = block_factors(f32_bits(largest));
   row_of<float>(out.scales, block_row)[block_column] = factors.scale;
   for (int64_t i = 0; i < rows; ++i) {
     uint8_t* codes = code_row(out.codes, first_row + i) + first_column;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -20,38 +19,12 @@ void dispatch_quantizable(DType dtype, F&& f) {
   f(float{});
 }
 
-// |x| as an integer: ordered as the numbers are, infinity beyond them, NaN beyond infinity. So one maximum finds the
-// largest number and whatever is not one, on twice as many bf16 at a time as arithmetic in f32 would.
-inline uint16_t size_bits(bfloat16 x) { return static_cast<uint16_t>(x.bits & 0x7FFFu); }
-inline uint32_t size_bits(float x) { return std::bit_cast<uint32_t>(x) & 0x7FFFFFFFu; }
-template <class T>
-using SizeBits = decltype(size_bits(T{}));
-inline uint32_t f32_bits(uint16_t bf16_bits) { return static_cast<uint32_t>(bf16_bits) << 16; }
-inline uint32_t f32_bits(uint32_t bits) { return bits; }
-
 template <class T>
 inline SizeBits<T> largest_size(const T* x, int64_t count) {
   SizeBits<T> largest = 0;
 #pragma omp simd reduction(max : largest)
   for (int64_t i = 0; i < count; ++i) largest = std::max(largest, size_bits(x[i]));
   return largest;
-}
-
-struct TileFactors {
-  float scale = 0, inverse = 0;  // code = E4M3(x * inverse); both NaN where the tile is not finite
-};
-
-// Branch-free in `amax_bits`, so that loops over columns vectorise.
-[[gnu::always_inline]] inline TileFactors tile_factors(uint32_t amax_bits, float min_amax, TileScale kind) {
-  constexpr float kLargest = E4M3::largest(), kNaN = std::numeric_limits<float>::quiet_NaN();
-  const bool is_power = kind == TileScale::kPowerOfTwo;
-  const float amax = std::bit_cast<float>(std::max(amax_bits, std::bit_cast<uint32_t>(min_amax)));
-  const float exact = amax / kLargest;
-  // Up to the next power of two: any bit of the mantissa carries into the exponent.
-  const float power = std::bit_cast<float>((std::bit_cast<uint32_t>(exact) + 0x7FFFFFu) & 0x7F800000u);
-  const float inverse = (is_power ? 1.0f : kLargest) / (is_power ? power : amax);
-  const bool is_finite = amax_bits < 0x7F800000u;
-  return {is_finite ? (is_power ? power : exact) : kNaN, is_finite ? inverse : kNaN};
 }
 
 template <class T>

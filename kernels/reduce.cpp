@@ -1,8 +1,10 @@
 // kernels/reduce.cpp: public doors of the ordered sums: checks, work, dispatch.
 #include "kernels/reduce.h"
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 #include "kernels/reduce_cpu.h"
+#include "kernels/reduce_cuda.h"
 
 namespace shoal {
 
@@ -28,7 +30,9 @@ void sum_of_squares(Tensor partial, const Tensor& x, Stream& stream) {
                   .executed_flops = 2.0 * static_cast<double>(x.numel()),
                   .bytes = operand_bytes(partial, x),
                   .precision = x.dtype()};
-  stream.launch(work, [&] { sum_of_squares_cpu(partial, x); });
+  launch(
+      stream, work, [&] { sum_of_squares_cpu(partial, x); },
+      [&](CudaQueue queue) { sum_of_squares_cuda(partial.view(), x.view(), queue); });
 }
 
 void sum(Tensor total, const Tensor& x, Stream& stream) {
@@ -41,7 +45,9 @@ void sum(Tensor total, const Tensor& x, Stream& stream) {
                   .executed_flops = static_cast<double>(x.numel()),
                   .bytes = operand_bytes(total, x),
                   .precision = x.dtype()};
-  stream.launch(work, [&] { sum_cpu(total, partial, x); });
+  launch(
+      stream, work, [&] { sum_cpu(total, partial, x); },
+      [&](CudaQueue queue) { sum_cuda(total.view(), partial.view(), x.view(), queue); });
 }
 
 }  // namespace shoal

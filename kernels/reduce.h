@@ -2,12 +2,9 @@
 #pragma once
 
 #include "core/base/stream.h"
+#include "kernels/reduce_chunk.h"
 
 namespace shoal {
-
-// Elements per partial sum of squares: shards of a flat buffer begin at multiples of it, so that the list of partial
-// sums, added in global order, is the same for every number of ranks.
-constexpr int64_t kSumChunk = 4096;
 
 // partial[i] = Σ x² over the i-th chunk of kSumChunk elements, in f64.   x [n] f32 (f64), partial [ceil(n / kSumChunk)]
 //                                                                        f64.

@@ -1,8 +1,10 @@
 // kernels/rms_norm.cpp: RMSNorm's public door: checks, work, dispatch.
 #include "kernels/rms_norm.h"
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 #include "kernels/rms_norm_cpu.h"
+#include "kernels/rms_norm_cuda.h"
 
 namespace shoal {
 
@@ -45,7 +47,11 @@ void forward(const char* op, double flops, const Tensor& out, const Tensor& inv_
                   .executed_flops = flops * static_cast<double>(x.numel()),
                   .bytes = operand_bytes(out, inv_rms, x, weight, sums),
                   .precision = x.dtype()};
-  stream.launch(work, [&] { rms_norm_forward_cpu(out, inv_rms, x, weight, sums, full_width, eps); });
+  launch(
+      stream, work, [&] { rms_norm_forward_cpu(out, inv_rms, x, weight, sums, full_width, eps); },
+      [&](CudaQueue queue) {
+        rms_norm_forward_cuda(out.view(), inv_rms.view(), x.view(), weight.view(), sums.view(), full_width, eps, queue);
+      });
 }
 
 void backward(const char* op, double flops, const Tensor& d_x, const Tensor& d_weight, const Tensor& d_out,
@@ -65,8 +71,21 @@ void backward(const char* op, double flops, const Tensor& d_x, const Tensor& d_w
                   .executed_flops = flops * static_cast<double>(x.numel()),
                   .bytes = operand_bytes(d_x, d_weight, d_weight, d_out, x, weight, inv_rms, dots) + reads_d_x,
                   .precision = x.dtype()};
-  stream.launch(work, [&] {
+  const auto cpu = [&] {
     rms_norm_backward_cpu(d_x, d_weight, partial, d_out, x, weight, inv_rms, dots, full_width, d_x_mode);
+  };
+  launch(stream, work, cpu, [&](CudaQueue queue) {
+    rms_norm_backward_cuda({.d_x = d_x.view(),
+                            .d_weight = d_weight.view(),
+                            .d_out = d_out.view(),
+                            .x = x.view(),
+                            .weight = weight.view(),
+                            .inv_rms = inv_rms.view(),
+                            .dots = dots.view(),
+                            .partial = partial.view(),
+                            .full_width = full_width,
+                            .d_x_mode = d_x_mode},
+                           queue);
   });
 }
 
@@ -91,7 +110,9 @@ void row_sums_of_squares(Tensor sums, const Tensor& x, Stream& stream) {
                   .executed_flops = 2.0 * static_cast<double>(x.numel()),
                   .bytes = operand_bytes(sums, x),
                   .precision = x.dtype()};
-  stream.launch(work, [&] { row_sums_of_squares_cpu(sums, x); });
+  launch(
+      stream, work, [&] { row_sums_of_squares_cpu(sums, x); },
+      [&](CudaQueue queue) { row_sums_of_squares_cuda(sums.view(), x.view(), queue); });
 }
 
 void rms_norm_from_sums(Tensor out, Tensor inv_rms, const Tensor& x, const Tensor& weight, const Tensor& sums,
@@ -112,7 +133,9 @@ void rms_norm_backward_dots(Tensor dots, const Tensor& d_out, const Tensor& x, c
                   .executed_flops = 3.0 * static_cast<double>(x.numel()),
                   .bytes = operand_bytes(dots, d_out, x, weight),
                   .precision = x.dtype()};
-  stream.launch(work, [&] { rms_norm_backward_dots_cpu(dots, d_out, x, weight); });
+  launch(
+      stream, work, [&] { rms_norm_backward_dots_cpu(dots, d_out, x, weight); },
+      [&](CudaQueue queue) { rms_norm_backward_dots_cuda(dots.view(), d_out.view(), x.view(), weight.view(), queue); });
 }
 
 void rms_norm_backward_from_dots(Tensor d_x, Tensor d_weight, const Tensor& d_out, const Tensor& x,

@@ -2,12 +2,10 @@
 #pragma once
 
 #include "core/base/tensor.h"
+#include "kernels/rms_norm_block.h"
 #include "kernels/write_mode.h"
 
 namespace shoal {
-
-// Rows whose share of d_weight is summed together: fixed, so that the sum's order does not depend on threads.
-constexpr int64_t kRmsNormRowBlock = 32;
 
 void row_sums_of_squares_cpu(Tensor sums, const Tensor& x);
 void rms_norm_backward_dots_cpu(Tensor dots, const Tensor& d_out, const Tensor& x, const Tensor& weight);

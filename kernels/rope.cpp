@@ -5,8 +5,10 @@
 #include <cmath>
 #include <numbers>
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 #include "kernels/rope_cpu.h"
+#include "kernels/rope_cuda.h"
 
 namespace shoal {
 
@@ -62,16 +64,18 @@ Tensor rope_table(int64_t max_position, const std::vector<double>& frequencies, 
   SHOAL_CHECK(dtype == DType::kF32 || dtype == DType::kF64, "dtype {}", name_of(dtype));
   const int64_t pairs = static_cast<int64_t>(frequencies.size());
   Tensor table = Tensor::empty(Shape{max_position, pairs, 2}, dtype, allocator, MemoryKind::kWorkspace);
-  if (table.raw() == nullptr) return table;
+  if (table.device() == DeviceKind::kSimulated) return table;
   dispatch_floating(dtype, [&]<class T>(T) {
-    T* entry = table.data<T>();
+    std::vector<T> entries;
+    entries.reserve(static_cast<size_t>(table.numel()));
     for (int64_t position = 0; position < max_position; ++position) {
       for (const double frequency : frequencies) {
         const double angle = static_cast<double>(position) * frequency;
-        *entry++ = store<T>(amplitude * std::cos(angle));
-        *entry++ = store<T>(amplitude * std::sin(angle));
+        entries.push_back(store<T>(amplitude * std::cos(angle)));
+        entries.push_back(store<T>(amplitude * std::sin(angle)));
       }
     }
+    table.copy_from(entries);
   });
   return table;
 }
@@ -96,7 +100,9 @@ void rotate(const char* op, const Tensor& x, const Tensor& positions, const Tens
                   .executed_flops = 3.0 * rotated,
                   .bytes = 2.0 * rotated * static_cast<double>(size_of(x.dtype())) + operand_bytes(positions, table),
                   .precision = x.dtype()};
-  stream.launch(work, [&] { rope_cpu(x, positions, table, shape, direction); });
+  launch(
+      stream, work, [&] { rope_cpu(x, positions, table, shape, direction); },
+      [&](CudaQueue queue) { rope_cuda(x.view(), positions.view(), table.view(), shape, direction, queue); });
 }
 
 }  // namespace

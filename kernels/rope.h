@@ -10,18 +10,9 @@
 #include <vector>
 
 #include "core/base/stream.h"
+#include "kernels/rope_shape.h"
 
 namespace shoal {
-
-enum class RopeLayout { kInterleaved, kHalfSplit };  // pairs (2i, 2i+1), or (i, i + dim/2)
-
-struct RopeShape {
-  int64_t heads = 1;
-  int64_t head_dim = 0;
-  int64_t begin = 0;
-  int64_t dim = 0;  // even
-  RopeLayout layout = RopeLayout::kHalfSplit;
-};
 
 struct YarnScaling {
   double factor = 1;

@@ -1,8 +1,10 @@
 // kernels/swiglu.cpp: SwiGLU's public door: checks, work, dispatch.
 #include "kernels/swiglu.h"
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 #include "kernels/swiglu_cpu.h"
+#include "kernels/swiglu_cuda.h"
 
 namespace shoal {
 
@@ -31,7 +33,9 @@ void forward(const char* op, const Tensor& out, const Tensor& gate_up, const Ten
                   .executed_flops = kForwardFlops * static_cast<double>(out.numel()),
                   .bytes = operand_bytes(out, gate_up, weights),
                   .precision = gate_up.dtype()};
-  stream.launch(work, [&] { swiglu_forward_cpu(out, gate_up, weights); });
+  launch(
+      stream, work, [&] { swiglu_forward_cpu(out, gate_up, weights); },
+      [&](CudaQueue queue) { swiglu_forward_cuda(op, out.view(), gate_up.view(), weights.view(), queue); });
 }
 
 void backward(const char* op, const Tensor& d_gate_up, const Tensor& d_weights, const Tensor& d_out,
@@ -43,7 +47,12 @@ void backward(const char* op, const Tensor& d_gate_up, const Tensor& d_weights, 
                   .executed_flops = kBackwardFlops * static_cast<double>(d_out.numel()),
                   .bytes = operand_bytes(d_gate_up, d_weights, d_out, gate_up, weights),
                   .precision = gate_up.dtype()};
-  stream.launch(work, [&] { swiglu_backward_cpu(d_gate_up, d_weights, d_out, gate_up, weights); });
+  launch(
+      stream, work, [&] { swiglu_backward_cpu(d_gate_up, d_weights, d_out, gate_up, weights); },
+      [&](CudaQueue queue) {
+        swiglu_backward_cuda(op, d_gate_up.view(), d_weights.view(), d_out.view(), gate_up.view(), weights.view(),
+                             queue);
+      });
 }
 
 }  // namespace

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 #include "kernels/topk_cpu.h"
+#include "kernels/topk_cuda.h"
 
 namespace shoal {
 
@@ -87,7 +89,9 @@ void router_scores(Tensor scores, const Tensor& logits, const RouterShape& shape
   check_dtype(scores, logits.dtype());
   check_dense(scores);
   const Work work = router_work("router.scores", 20, scores, operand_bytes(scores, logits));
-  stream.launch(work, [&] { router_scores_cpu(scores, logits, shape); });
+  launch(
+      stream, work, [&] { router_scores_cpu(scores, logits, shape); },
+      [&](CudaQueue queue) { router_scores_cuda(scores.view(), logits.view(), shape, queue); });
 }
 
 void router_choose(Tensor experts, const Tensor& scores, const Tensor& bias, const RouterShape& shape, Stream& stream) {
@@ -100,7 +104,9 @@ void router_choose(Tensor experts, const Tensor& scores, const Tensor& bias, con
     check_dtype(bias, DType::kF32);
   }
   const Work work = router_work("router.choose", 4, scores, operand_bytes(experts, scores, bias));
-  stream.launch(work, [&] { router_choose_cpu(experts, scores, bias, shape); });
+  launch(
+      stream, work, [&] { router_choose_cpu(experts, scores, bias, shape); },
+      [&](CudaQueue queue) { router_choose_cuda(experts.view(), scores.view(), bias.view(), shape, queue); });
 }
 
 void router_weights(Tensor weights, const Tensor& scores, const Tensor& experts, const RouterShape& shape,
@@ -113,7 +119,9 @@ void router_weights(Tensor weights, const Tensor& scores, const Tensor& experts,
   check_dtype(weights, scores.dtype());
   check_dense(weights);
   const Work work = router_work("router.weights", 0, scores, operand_bytes(weights, weights, experts));
-  stream.launch(work, [&] { router_weights_cpu(weights, scores, experts, shape); });
+  launch(
+      stream, work, [&] { router_weights_cpu(weights, scores, experts, shape); },
+      [&](CudaQueue queue) { router_weights_cuda(weights.view(), scores.view(), experts.view(), shape, queue); });
 }
 
 void router_backward(Tensor d_logits, const Tensor& d_weights, const Tensor& d_scores, const Tensor& scores,
@@ -133,7 +141,12 @@ void router_backward(Tensor d_logits, const Tensor& d_weights, const Tensor& d_s
   check_dense(d_logits, d_weights, d_scores);
   const Work work =
       router_work("router.backward", 5, scores, operand_bytes(d_logits, d_weights, d_scores, scores, experts));
-  stream.launch(work, [&] { router_backward_cpu(d_logits, d_weights, d_scores, scores, experts, shape); });
+  launch(
+      stream, work, [&] { router_backward_cpu(d_logits, d_weights, d_scores, scores, experts, shape); },
+      [&](CudaQueue queue) {
+        router_backward_cuda(d_logits.view(), d_weights.view(), d_scores.view(), scores.view(), experts.view(), shape,
+                             queue);
+      });
 }
 
 void balance_counts(Tensor counts, const Tensor& experts, const std::vector<int64_t>& offsets, const RouterShape& shape,
@@ -147,7 +160,9 @@ void balance_counts(Tensor counts, const Tensor& experts, const std::vector<int6
   const Work work{.op = "router.balance_counts",
                   .executed_flops = static_cast<double>(experts.numel()),
                   .bytes = operand_bytes(counts, experts)};
-  stream.launch(work, [&] { balance_counts_cpu(counts, experts, offsets, shape); });
+  launch(
+      stream, work, [&] { balance_counts_cpu(counts, experts, offsets, shape); },
+      [&](CudaQueue queue) { balance_counts_cuda(counts.view(), experts.view(), offsets, shape, queue); });
 }
 
 void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tensor& counts,
@@ -171,8 +186,17 @@ void balance_loss(Tensor loss, Tensor d_scores, const Tensor& scores, const Tens
   Tensor token_losses = stream.workspace(Shape{scores.size(0)}, DType::kF64);
   const Work work =
       router_work("router.balance_loss", 7, scores, operand_bytes(loss, d_scores, d_scores, scores, counts));
-  stream.launch(work, [&] {
+  const auto cpu = [&] {
     balance_loss_cpu(loss, d_scores, token_losses, scores, counts, offsets, run_tokens, coefficient, shape);
+  };
+  launch(stream, work, cpu, [&](CudaQueue queue) {
+    balance_loss_cuda({.loss = loss.view(),
+                       .d_scores = d_scores.view(),
+                       .token_losses = token_losses.view(),
+                       .scores = scores.view(),
+                       .counts = counts.view(),
+                       .coefficient = coefficient},
+                      offsets, run_tokens, shape, queue);
   });
 }
 

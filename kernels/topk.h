@@ -8,28 +8,16 @@
 //
 // Choice (formats of DeepSeek-V3): groups are ranked (sum of their two best, or best, biased scores), experts outside
 // the best topk_groups are out (-inf), then the topk best biased scores win; ties take the lower id, for groups too.
+// Rows of NaN still yield distinct experts; which ones depends on the device.
 // Weight: score / (sum of chosen scores + 1e-20) if normalize, times route_scale.
 #pragma once
 
 #include <vector>
 
 #include "core/base/stream.h"
+#include "kernels/router_shape.h"
 
 namespace shoal {
-
-enum class RouterScore { kSigmoid, kSoftmax };
-enum class GroupScore { kTop2Sum, kMax };
-
-struct RouterShape {
-  int64_t num_experts = 0;
-  int64_t topk = 0;
-  RouterScore score = RouterScore::kSigmoid;
-  int64_t num_groups = 1;
-  int64_t topk_groups = 1;
-  GroupScore group_score = GroupScore::kTop2Sum;
-  bool normalize = true;
-  double route_scale = 1;
-};
 
 // Forced choices of rows [first_row, first_row + rows) of a step, ascending within a row: every expert gets the same
 // share, a row's experts lie as far apart as they can, within topk_groups groups. Row-major [rows, topk].

@@ -13,8 +13,6 @@ namespace shoal {
 
 namespace {
 
-constexpr double kTinySum = 1e-20;  // keeps a sum of scores away from zero, as in the published router
-
 // Router tensors are f32 or f64.
 template <class F>
 void dispatch_scores(const Tensor& scores, F&& f) {

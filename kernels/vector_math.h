@@ -2,7 +2,7 @@
 //
 // f32: range reduction and a polynomial, within 2 units in the last place of the exact value; results of exp below the
 // smallest normal number (2^-126) are 0; Inf and NaN behave as in std::exp and std::log. f64 serves tests and calls
-// those.
+// those. Those of f32 are constexpr, so that device code may call them.
 #pragma once
 
 #include <bit>
@@ -12,7 +12,7 @@
 
 namespace shoal {
 
-[[gnu::always_inline]] inline float vector_exp(float x) {
+[[gnu::always_inline]] constexpr float vector_exp(float x) {
   // n = round(x / ln 2): adding 1.5 * 2^23 leaves the integer in the low bits of the sum.
   constexpr float kRound = 12582912.0f;
   const float shifted = x * 1.44269504088896341f + kRound;
@@ -34,7 +34,7 @@ namespace shoal {
 }
 inline double vector_exp(double x) { return std::exp(x); }
 
-[[gnu::always_inline]] inline float vector_log(float x) {
+[[gnu::always_inline]] constexpr float vector_log(float x) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   // Subnormal numbers are brought into the normal range first.
   const bool subnormal = x < 0x1p-126f;

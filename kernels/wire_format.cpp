@@ -1,8 +1,10 @@
 // kernels/wire_format.cpp: the wire formats' public door: sizes, checks, work, dispatch.
 #include "kernels/wire_format.h"
 
+#include "kernels/launch.h"
 #include "kernels/operands.h"
 #include "kernels/wire_format_cpu.h"
+#include "kernels/wire_format_cuda.h"
 
 namespace shoal {
 
@@ -50,13 +52,17 @@ int64_t encoded_row_bytes(WireFormat format, int64_t width) {
 void encode_rows(Tensor encoded, const Tensor& x, WireFormat format, Stream& stream) {
   check_on(stream, encoded, x);
   check_rows(x, encoded, format);
-  stream.launch(work_of("wire_format.encode", x, encoded, format), [&] { encode_rows_cpu(encoded, x, format); });
+  launch(
+      stream, work_of("wire_format.encode", x, encoded, format), [&] { encode_rows_cpu(encoded, x, format); },
+      [&](CudaQueue queue) { encode_rows_cuda(encoded.view(), x.view(), format, queue); });
 }
 
 void decode_rows(Tensor x, const Tensor& encoded, WireFormat format, Stream& stream) {
   check_on(stream, x, encoded);
   check_rows(x, encoded, format);
-  stream.launch(work_of("wire_format.decode", x, encoded, format), [&] { decode_rows_cpu(x, encoded, format); });
+  launch(
+      stream, work_of("wire_format.decode", x, encoded, format), [&] { decode_rows_cpu(x, encoded, format); },
+      [&](CudaQueue queue) { decode_rows_cuda(x.view(), encoded.view(), format, queue); });
 }
 
 }  // namespace shoal

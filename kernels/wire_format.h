@@ -24,20 +24,11 @@
 #pragma once
 
 #include "core/base/stream.h"
+#include "kernels/wire_layout.h"
 
 namespace shoal {
 
-enum class WireFormat {
-  kPlain,  // not encoded: the tensor's own type
-  kE4M3,
-  kE5M6,
-  kLogFmt8,
-  kLogFmt10,
-};
 std::string_view name_of(WireFormat format);
-
-// 2^-100: far below any activation or gradient, and its scales are normal f32 numbers.
-constexpr float kMinWireMagnitude = 0x1p-100f;
 
 // Bytes of a row of `width` values. Not for kPlain, whose bytes are those of the tensor's type.
 int64_t encoded_row_bytes(WireFormat format, int64_t width);

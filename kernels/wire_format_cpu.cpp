@@ -40,13 +40,6 @@ template <class Format>
 struct Scaled {
   static constexpr int64_t kBits = Format::kBits, kHeaderBytes = 1;
 
-  // The biased exponent of 2^ceil(log2(amax / largest)): one more where amax's mantissa exceeds that of the largest.
-  static uint32_t scale_exponent(uint32_t amax_bits) {
-    constexpr uint32_t kLargest = std::bit_cast<uint32_t>(Format::largest());
-    const uint32_t mantissa_exceeds = (amax_bits & 0x7FFFFFu) > (kLargest & 0x7FFFFFu) ? 1 : 0;
-    return (amax_bits >> 23) + 127 - (kLargest >> 23) + mantissa_exceeds;
-  }
-
   static void encode(Codes& codes, std::byte* header, const Values& x) {
     const uint32_t largest = largest_magnitude(x);
     if (largest >= kInfinityBits) {
@@ -54,7 +47,8 @@ struct Scaled {
       *header = std::byte{0xFF};
       return;
     }
-    const uint32_t exponent = scale_exponent(std::max(largest, std::bit_cast<uint32_t>(kMinWireMagnitude)));
+    const uint32_t exponent =
+        wire_scale_exponent<Format>(std::max(largest, std::bit_cast<uint32_t>(kMinWireMagnitude)));
     *header = static_cast<std::byte>(exponent);
     const float inverse = std::bit_cast<float>((254 - exponent) << 23);
 #pragma omp simd
@@ -75,7 +69,6 @@ template <int64_t kCodeBits>
 struct LogFmt {
   static constexpr int64_t kBits = kCodeBits, kHeaderBytes = 2 * sizeof(float);
   static constexpr uint32_t kSign = 1u << (kBits - 1), kLargestCode = kSign - 1;
-  static constexpr float kWidest = 22.18070977791825f;  // ln 2^32
 
   struct Header {
     float min = 0, step = 0;
@@ -93,7 +86,7 @@ struct LogFmt {
     }
     if (largest == 0) return {};
     const float max = vector_log(std::bit_cast<float>(largest));
-    const float min = std::max(vector_log(std::bit_cast<float>(least)), max - kWidest);
+    const float min = std::max(vector_log(std::bit_cast<float>(least)), max - kLogFmtWidest);
     return {.min = min, .step = (max - min) / static_cast<float>(kLargestCode - 1)};
   }
 

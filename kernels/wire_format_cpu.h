@@ -23,9 +23,6 @@ inline WireLayout layout_of(WireFormat format) {
   fail("plain rows are not encoded");
 }
 
-// Full tiles fill whole bytes, so that this holds from any tile's start to the row's end.
-constexpr int64_t packed_bytes(int64_t bits, int64_t count) { return (bits * count + 7) / 8; }
-
 void encode_rows_cpu(Tensor encoded, const Tensor& x, WireFormat format);
 void decode_rows_cpu(Tensor x, const Tensor& encoded, WireFormat format);
 

@@ -49,7 +49,9 @@ Task<std::vector<double>> balance_experts(std::vector<Tensor> biases, Tensor cou
     if (biases.empty() || stream.device() == DeviceKind::kSimulated) continue;
     const Tensor& bias = biases[static_cast<size_t>(layer)];
     SHOAL_CHECK_EQ(bias.numel(), num_experts);
-    update_expert_bias({bias.data<float>(), static_cast<size_t>(num_experts)}, of_layer, rate);
+    std::vector<float> values = bias.to_vector<float>();
+    update_expert_bias(values, of_layer, rate);
+    bias.copy_from(values);
   }
   co_return violations;
 }

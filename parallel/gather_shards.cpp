@@ -44,6 +44,7 @@ Sharding decode(const int64_t* words, size_t num_dims) {
 
 Tensor gather_shards(const Tensor& local, const Sharding& sharding, Communicator& group, Allocator& allocator) {
   SHOAL_CHECK_EQ(local.shape(), sharding.local_shape());
+  SHOAL_CHECK(local.device() == allocator.device() && local.device() == DeviceKind::kCpu, "host memory is needed");
   const Tensor words = Tensor::empty({group.size(), kWords}, DType::kI64, allocator, MemoryKind::kWorkspace);
   words[group.rank()].copy_from(encode(sharding));
   wait(group.all_gather(words, words[group.rank()]));
@@ -82,6 +83,7 @@ void take_shard(Tensor local, const Sharding& sharding, const Tensor& global) {
   SHOAL_CHECK_EQ(local.shape(), sharding.local_shape());
   SHOAL_CHECK_EQ(global.shape(), sharding.global_shape());
   SHOAL_CHECK(local.dtype() == global.dtype() && local.contiguous() && global.contiguous());
+  SHOAL_CHECK(local.device() == DeviceKind::kCpu && global.device() == DeviceKind::kCpu, "host memory is needed");
   const int64_t size = size_of(local.dtype());
   sharding.for_each_run(0, local.numel(), [&](int64_t at, int64_t from, int64_t run) {
     std::memcpy(local.raw() + at * size, global.raw() + from * size, static_cast<size_t>(run * size));

@@ -102,7 +102,8 @@ void GradientBuckets::initialize(uint64_t seed, Stream& stream) {
       const int64_t numel = parameter.spec_.shape.numel();
       const Work work{
           .op = "initialize", .kind = WorkKind::kMove, .bytes = static_cast<double>(parameter.weight_.bytes())};
-      stream.launch(work, [&] { draw_initial_values(parameter.weight_.reshape({numel}), parameter.spec_, 0, seed); });
+      const auto draw = [&] { draw_initial_values(parameter.weight_.reshape({numel}), parameter.spec_, 0, seed); };
+      stream.launch(work, draw, draw);
       ++parameter.version_;
     }
   }
@@ -111,6 +112,12 @@ void GradientBuckets::initialize(uint64_t seed, Stream& stream) {
 void GradientBuckets::initial_shard(const Bucket& bucket, uint64_t seed, Tensor master) const {
   SHOAL_CHECK_EQ(master.shape(), Shape{bucket.shard});
   if (master.device() == DeviceKind::kSimulated) return;
+  if (master.device() == DeviceKind::kCuda) {
+    Allocator host(DeviceKind::kCpu);
+    const Tensor drawn = Tensor::empty(master.shape(), master.dtype(), host, MemoryKind::kWorkspace);
+    initial_shard(bucket, seed, drawn);
+    return copy_elements(master, drawn);
+  }
   std::fill_n(master.raw(), master.bytes(), std::byte{0});
   const int64_t shard_begin = bucket.shard_begin();
   for (const BucketEntry& entry : bucket.entries) {

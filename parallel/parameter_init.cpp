@@ -48,7 +48,9 @@ void draw_initial_values(Tensor out, const ParameterSpec& spec, int64_t begin, u
   if (out.device() == DeviceKind::kSimulated || count == 0) return;
   const CounterRandom random(seed, stream_of("init/" + spec.name));
   dispatch_floating(out.dtype(), [&]<class T>(T) {
-    T* const values = out.data<T>();
+    // The numbers are the CPU's on every device.
+    std::vector<T> drawn(out.device() == DeviceKind::kCuda ? static_cast<size_t>(count) : 0);
+    T* const values = drawn.empty() ? out.data<T>() : drawn.data();
     if (spec.init_std == 0) {
       std::fill_n(values, count, static_cast<T>(1.0f));
     } else if (spec.sharding.dims.empty()) {
@@ -58,6 +60,7 @@ void draw_initial_values(Tensor out, const ParameterSpec& spec, int64_t begin, u
         draw_normals(values + (local - begin), global, run, spec, random);
       });
     }
+    if (!drawn.empty()) out.copy_from(drawn);
   });
 }
 

@@ -29,16 +29,23 @@ struct Hashes {
   std::vector<int> world_rank;
 };
 
+uint64_t hash_of(const Tensor& values) {
+  if (values.device() == DeviceKind::kCpu) return XXH3_64bits(values.raw(), static_cast<size_t>(values.bytes()));
+  const std::vector<std::byte> bytes = values.to_bytes();
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
+
 Hashes gather_hashes(const Replica& replica, int world_rank, Allocator& allocator) {
   Communicator& group = *replica.group;
-  const uint64_t hash = XXH3_64bits(replica.values.raw(), static_cast<size_t>(replica.values.bytes()));
+  const uint64_t hash = hash_of(replica.values);
   const Tensor all = Tensor::empty({group.size(), 2}, DType::kI64, allocator, MemoryKind::kWorkspace);
   all[group.rank()].copy_from<int64_t>({std::bit_cast<int64_t>(hash), world_rank});
   wait(group.all_gather(all, all[group.rank()]));
   Hashes hashes;
   for (int r = 0; r < group.size(); ++r) {
-    hashes.hash.push_back(std::bit_cast<uint64_t>(all[r].data<int64_t>()[0]));
-    hashes.world_rank.push_back(static_cast<int>(all[r].data<int64_t>()[1]));
+    const std::vector<int64_t> theirs = all[r].to_vector<int64_t>();
+    hashes.hash.push_back(std::bit_cast<uint64_t>(theirs[0]));
+    hashes.world_rank.push_back(static_cast<int>(theirs[1]));
   }
   return hashes;
 }
@@ -78,15 +85,17 @@ void check_replicas(const std::vector<Replica>& replicas, int64_t step, Communic
   }
   // Every rank stops, and all say the same: what the lowest rank that found something has to say.
   const Tensor finders = Tensor::zeros({world.size()}, DType::kI64, allocator, MemoryKind::kWorkspace);
-  finders.data<int64_t>()[world.rank()] = found.empty() ? 0 : 1;
+  finders.rows(world.rank(), 1).copy_from<int64_t>({found.empty() ? 0 : 1});
   wait(world.all_reduce(finders));
   const std::vector<int64_t> flags = finders.to_vector<int64_t>();
   const auto finder = std::ranges::find(flags, 1);
   if (finder == flags.end()) return;
   const Tensor text = Tensor::zeros({1024}, DType::kU8, allocator, MemoryKind::kWorkspace);
-  std::copy_n(found.data(), std::min<size_t>(found.size(), 1023), reinterpret_cast<char*>(text.raw()));
+  found.resize(1024);
+  text.copy_from(std::vector<uint8_t>(found.begin(), found.end()));
   wait(world.broadcast(text, static_cast<int>(finder - flags.begin())));
-  fail("{}", reinterpret_cast<const char*>(text.raw()));
+  const std::vector<uint8_t> told = text.to_vector<uint8_t>();
+  fail("{}", std::string(told.begin(), std::ranges::find(told, 0)));
 }
 
 }  // namespace shoal

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "core/base/openmp.h"
+#include "parallel/staged_communicator.h"
 #include "parallel/thread_hub.h"
 
 namespace shoal {
@@ -55,8 +56,16 @@ void run_thread_ranks(int num_ranks, const ThreadRanksOptions& options,
     omp_set_num_threads(1);
     try {
       Allocator& allocator = *allocators[static_cast<size_t>(rank)];
-      ThreadCommunicator world(hub, hub->world(), rank, options.ranks_per_node, allocator, options.max_message_bytes);
-      body(world, allocator);
+      Allocator host(DeviceKind::kCpu);
+      const bool staged = options.device == DeviceKind::kCuda;
+      auto ranks = std::make_unique<ThreadCommunicator>(hub, hub->world(), rank, options.ranks_per_node,
+                                                        staged ? host : allocator, options.max_message_bytes);
+      if (!staged) {
+        body(*ranks, allocator);
+      } else {
+        StagedCommunicator world(std::move(ranks), host);
+        body(world, allocator);
+      }
     } catch (const std::exception& error) {
       hub->fail(fmt::format("rank {} failed: {}", rank, error.what()), std::current_exception());
     } catch (...) {

@@ -1,20 +1,25 @@
 #!/usr/bin/env bash
 # scripts/build.sh: configures with CMake and builds with Ninja.
 #
-# usage: scripts/build.sh [--debug | --sanitize | --tsan] [--target NAME]...
+# usage: scripts/build.sh [--cuda | --emulated-cuda] [--debug | --sanitize | --tsan] [--target NAME]...
 #
 #   (nothing)       Release, in build/
 #   --debug         no optimisation, in build-debug/
 #   --sanitize      AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
 #   --tsan          ThreadSanitizer, in build-tsan/: no OpenMP, our own matrix products
+#   --cuda           with the CUDA backend, in build-cuda/ (wants nvcc, no GPU); without it, no CUDA is built here
+#   --emulated-cuda  the CUDA kernels compiled for the CPU, in build-emulated/: for their tests on any machine
 #   --target NAME   only this target (shoal, kernels_tests, ...); may be repeated
 source "$(dirname "$0")/lib.sh"
 
 folder=build
 options=(-DCMAKE_BUILD_TYPE=Release -DSHOAL_SANITIZE=)
+cuda=(-DSHOAL_CUDA=OFF)
 targets=()
 while [ $# -gt 0 ]; do
   case "$1" in
+    --cuda) folder=build-cuda cuda=(-DSHOAL_CUDA=ON) ;;
+    --emulated-cuda) folder=build-emulated cuda=(-DSHOAL_CUDA=OFF -DSHOAL_CUDA_EMULATED=ON) ;;
     --debug) folder=build-debug options=(-DCMAKE_BUILD_TYPE=Debug -DSHOAL_SANITIZE=) ;;
     --sanitize) folder=build-asan options=(-DCMAKE_BUILD_TYPE=Debug "-DSHOAL_SANITIZE=address,undefined") ;;
     --tsan) folder=build-tsan options=(-DCMAKE_BUILD_TYPE=Debug -DSHOAL_SANITIZE=thread) ;;
@@ -25,7 +30,10 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+# Clones of this repository, and its build folders, share what the compiler cache knows.
+export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR:-1}
+
 command -v cmake >/dev/null || die "cmake is not here; run scripts/setup.sh"
 # Configuring is quick, and a half-configured folder from an interrupted run must not be trusted.
-cmake -S . -B "$folder" -G Ninja "${options[@]}" --log-level=WARNING >/dev/null
+cmake -S . -B "$folder" -G Ninja "${options[@]}" "${cuda[@]}" --log-level=WARNING >/dev/null
 cmake --build "$folder" --parallel "$(num_jobs)" "${targets[@]}"

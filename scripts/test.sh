@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # scripts/test.sh: set-up, build and the whole test suite.
 #
-# usage: scripts/test.sh [--sanitize | --tsan] [--no-install]
+# usage: scripts/test.sh [--sanitize | --tsan | --cuda | --emulated-cuda] [--no-install]
 #
 #   --sanitize     build and test with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
 #   --tsan         build with ThreadSanitizer, in build-tsan/, and run the tests whose ranks are threads
+#   --cuda         build with the CUDA backend, in build-cuda/, and run the whole suite, on a GPU too where there is one
+#   --emulated-cuda  build the CUDA kernels for the CPU, in build-emulated/, and run the tests of ops and training on them
 #   --no-install   skip the set-up (elsewhere than on Debian 12, or without root)
 source "$(dirname "$0")/lib.sh"
 
@@ -13,6 +15,8 @@ for argument in "$@"; do
   case "$argument" in
     --sanitize) folder=build-asan build_options=(--sanitize) ;;
     --tsan) folder=build-tsan build_options=(--tsan --target thread_tests) test_options=(--label-regex threads) ;;
+    --cuda) folder=build-cuda build_options=(--cuda) ;;
+    --emulated-cuda) folder=build-emulated build_options=(--emulated-cuda --target cuda_tests) test_options=(--tests-regex cuda) ;;
     --no-install) install=0 ;;
     -h | --help) show_help; exit 0 ;;
     *) die "unknown argument '$argument' (see --help)" ;;

@@ -8,7 +8,12 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/base/cuda_backend.h"
+#include "tests/device_under_test.h"
+
 namespace {
+
+constexpr int kSkipped = 77;  // as tests/CMakeLists.txt tells CTest
 
 bool under_mpirun() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr; }
 
@@ -30,6 +35,13 @@ CATCH_REGISTER_LISTENER(AbortOnFailure)
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (shoal::device_under_test() == shoal::DeviceKind::kCuda) {
+    if (shoal::cuda_device_count() == 0) {
+      std::printf("skipped: %s\n", shoal::cuda_is_built() ? "this machine has no CUDA device" : "built without CUDA");
+      return kSkipped;
+    }
+    shoal::use_cuda_device(0);
+  }
   if (!under_mpirun()) return Catch::Session().run(argc, argv);
   int provided = 0;
   MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);

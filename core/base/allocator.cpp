@@ -38,11 +38,20 @@ int64_t size_class(int64_t bytes) {
 }  // namespace
 
 struct Allocator::Pool {
+  explicit Pool(DeviceKind kind) : device(kind), queue(kind == DeviceKind::kCuda ? create_cuda_queue() : nullptr) {}
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  const DeviceKind device;
+  const CudaQueue queue;
   mutable std::mutex mutex;
   MemoryUse use;
   std::map<int64_t, std::vector<void*>> free_blocks;
 
-  ~Pool() { release_free_blocks(); }
+  ~Pool() {
+    release_free_blocks();
+    if (queue != nullptr) destroy_cuda_queue(queue);
+  }
 
   void release_free_blocks() {
     for (auto& [bytes, blocks] : free_blocks) {
@@ -62,7 +71,10 @@ struct Allocator::Pool {
     }
   }
 
+  // Null where the device has no more.
   void* take(int64_t bytes) {
+    if (device == DeviceKind::kSimulated) return nullptr;
+    if (device == DeviceKind::kCuda) return allocate_cuda(bytes, queue);
     auto& blocks = free_blocks[bytes];
     if (!blocks.empty()) {
       void* block = blocks.back();
@@ -76,12 +88,31 @@ struct Allocator::Pool {
     }
     return block;
   }
+
+  void give_back(void* block, int64_t bytes) {
+    if (block == nullptr) return;
+    if (device == DeviceKind::kCuda) return free_cuda(block, queue);
+    free_blocks[bytes].push_back(block);
+  }
+
+  [[noreturn]] void out_of_memory(int64_t bytes, MemoryKind kind) const {
+    std::string report;
+    for (int k = 0; k < kNumMemoryKinds; ++k) {
+      report += fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<MemoryKind>(k)),
+                            static_cast<double>(use.now_bytes[static_cast<size_t>(k)]) / (1 << 20));
+    }
+    fail(
+        "out of memory: {:.1f} MiB for {} refused by the {}; in use: {}; lower train.microbatch or the model's size, "
+        "or "
+        "start more ranks on more machines",
+        static_cast<double>(bytes) / (1 << 20), name_of(kind), device == DeviceKind::kCuda ? "GPU" : "machine", report);
+  }
 };
 
-Allocator::Allocator(DeviceKind device) : device_(device), pool_(std::make_shared<Pool>()) {
-  SHOAL_CHECK(device != DeviceKind::kCuda, "this build has no CUDA allocator");
-}
+Allocator::Allocator(DeviceKind device) : device_(device), pool_(std::make_shared<Pool>(device)) {}
 Allocator::~Allocator() = default;
+
+CudaQueue Allocator::queue() const { return pool_->queue; }
 
 std::shared_ptr<std::byte> Allocator::allocate(int64_t bytes, MemoryKind kind) {
   SHOAL_CHECK(bytes >= 0, "{} bytes", bytes);
@@ -90,26 +121,14 @@ std::shared_ptr<std::byte> Allocator::allocate(int64_t bytes, MemoryKind kind) {
   void* block = nullptr;
   {
     const std::lock_guard lock(pool_->mutex);
-    if (device_ == DeviceKind::kCpu) {
-      block = pool_->take(block_bytes);
-      if (block == nullptr) {
-        std::string report;
-        for (int k = 0; k < kNumMemoryKinds; ++k) {
-          report += fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<MemoryKind>(k)),
-                                static_cast<double>(pool_->use.now_bytes[static_cast<size_t>(k)]) / (1 << 20));
-        }
-        fail(
-            "out of memory: {:.1f} MiB for {} refused by the machine; in use: {}; lower train.microbatch or "
-            "the model's size, or start more ranks on more machines",
-            static_cast<double>(bytes) / (1 << 20), name_of(kind), report);
-      }
-    }
+    block = pool_->take(block_bytes);
+    if (block == nullptr && device_ != DeviceKind::kSimulated) pool_->out_of_memory(bytes, kind);
     pool_->count(counted, kind);
   }
   return {static_cast<std::byte*>(block), [pool = pool_, counted, block_bytes, kind](std::byte* p) {
             const std::lock_guard lock(pool->mutex);
             pool->count(-counted, kind);
-            if (p != nullptr) pool->free_blocks[block_bytes].push_back(p);
+            pool->give_back(p, block_bytes);
           }};
 }
 

@@ -2,7 +2,9 @@
 //
 // Every tensor says what it is for (weights, gradients, …), so that the high-water mark of each category is known.
 // On kSimulated only the counting happens. Freed CPU blocks are kept for the next request of the same size class:
-// a training step asks for the same sizes again and again, and fresh pages cost more than many of the ops on them.
+// a training step asks for the same sizes again and again, and fresh pages cost more than many of the ops on them. CUDA
+// blocks come from the device's pool, in the order of the rank's compute queue: freed behind the op that read them
+// last, without waiting for it.
 #pragma once
 
 #include <array>
@@ -11,6 +13,7 @@
 #include <memory>
 #include <string_view>
 
+#include "core/base/cuda_backend.h"
 #include "core/base/device.h"
 
 namespace shoal {
@@ -30,12 +33,15 @@ struct MemoryUse {
 // Thread-safe: the communication thread releases tensors too. Outlived safely by its tensors.
 class Allocator {
  public:
+  // kCuda: of this thread's device (use_cuda_device).
   explicit Allocator(DeviceKind device);
   ~Allocator();
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
 
   DeviceKind device() const { return device_; }
+  // The rank's compute queue; null but on kCuda.
+  CudaQueue queue() const;
 
   // Memory of `bytes`, aligned to 64, not zeroed; a null pointer with a counting owner on kSimulated.
   // Throws Error with the memory in use by category when the machine has no more.

@@ -10,19 +10,19 @@ struct bfloat16 {
   uint16_t bits = 0;
 
   bfloat16() = default;
-  explicit bfloat16(float value) : bits(round_bits(value)) {}
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  constexpr explicit bfloat16(float value) : bits(round_bits(value)) {}
+  constexpr explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
-  static bfloat16 from_bits(uint16_t bits) {
+  static constexpr bfloat16 from_bits(uint16_t bits) {
     bfloat16 value;
     value.bits = bits;
     return value;
   }
-  friend bool operator==(bfloat16 a, bfloat16 b) { return static_cast<float>(a) == static_cast<float>(b); }
+  friend constexpr bool operator==(bfloat16 a, bfloat16 b) { return static_cast<float>(a) == static_cast<float>(b); }
 
  private:
   // Branch-free but for NaN, so that loops over it vectorise. A NaN keeps its sign and becomes quiet.
-  static uint16_t round_bits(float value) {
+  static constexpr uint16_t round_bits(float value) {
     const uint32_t u = std::bit_cast<uint32_t>(value);
     const uint32_t rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
     const uint32_t quiet = (u >> 16) | 0x0040u;
@@ -33,12 +33,12 @@ static_assert(sizeof(bfloat16) == 2);
 
 // One spelling for reading and writing an element of any floating storage type.
 template <class T>
-inline auto load(T value) {
+constexpr auto load(T value) {
   return value;
 }
-inline float load(bfloat16 value) { return static_cast<float>(value); }
+constexpr float load(bfloat16 value) { return static_cast<float>(value); }
 template <class T, class V>
-inline T store(V value) {
+constexpr T store(V value) {
   return static_cast<T>(value);
 }
 

@@ -1,11 +1,10 @@
-// core/base/dtype.h: element types of tensors, and the map from C++ types to them.
+// core/base/dtype.h: element types of tensors, and the map from C++ types to them. Free of fmt, for .cu files.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
 #include "core/base/bfloat16.h"
-#include "core/base/check.h"
 #include "core/base/float8.h"
 
 namespace shoal {
@@ -89,6 +88,8 @@ constexpr bool is_floating(DType dtype) {
 // What sums, statistics and gradients of a floating dtype are kept in: f64 for f64, else f32.
 constexpr DType arithmetic_dtype(DType dtype) { return dtype == DType::kF64 ? DType::kF64 : DType::kF32; }
 
+[[noreturn]] void fail_not_floating(DType dtype);
+
 // Calls f(T{}) with the C++ type of a floating dtype: dispatch_floating(x.dtype(), [&]<class T>(T) { … }).
 template <class F>
 decltype(auto) dispatch_floating(DType dtype, F&& f) {
@@ -96,7 +97,7 @@ decltype(auto) dispatch_floating(DType dtype, F&& f) {
     case DType::kF64: return f(double{});
     case DType::kF32: return f(float{});
     case DType::kBF16: return f(bfloat16{});
-    default: fail("expected a floating tensor (f64, f32 or bf16), found {}", name_of(dtype));
+    default: fail_not_floating(dtype);
   }
 }
 

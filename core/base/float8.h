@@ -17,7 +17,7 @@
 
 namespace shoal {
 
-// Both directions are branch-free, so that loops over them vectorise.
+// Both directions are branch-free, so that loops over them vectorise; constexpr, so that device code may call them.
 template <int kExponentBits, int kMantissaBits, bool kHasInfinity>
 struct MiniFloat {
   static constexpr int kBits = 1 + kExponentBits + kMantissaBits;
@@ -29,7 +29,7 @@ struct MiniFloat {
   static constexpr uint32_t kLargest = kHasInfinity ? kTopExponent - 1 : kSign - 2;
   static constexpr int kShift = 23 - kMantissaBits;  // from f32's mantissa
 
-  static uint32_t encode(float value) {
+  static constexpr uint32_t encode(float value) {
     constexpr uint32_t kF32Infinity = 0x7F800000u, kF32Largest = std::bit_cast<uint32_t>(largest());
     constexpr uint32_t kSmallestNormal = static_cast<uint32_t>(127 + 1 - kBias) << 23;
     const uint32_t bits = std::bit_cast<uint32_t>(value), size = bits & 0x7FFFFFFFu;
@@ -44,7 +44,7 @@ struct MiniFloat {
     return (size < kF32Infinity ? number : special) | ((bits >> 31) << (kBits - 1));
   }
 
-  static float decode(uint32_t code) {
+  static constexpr float decode(uint32_t code) {
     constexpr float kQuantum = std::bit_cast<float>(static_cast<uint32_t>(127 + 1 - kBias - kMantissaBits) << 23);
     const uint32_t size = code & (kSign - 1);
     const uint32_t subnormal = std::bit_cast<uint32_t>(static_cast<float>(static_cast<int32_t>(size)) * kQuantum);
@@ -72,11 +72,11 @@ struct float8_e4m3 {
   uint8_t bits = 0;
 
   float8_e4m3() = default;
-  explicit float8_e4m3(float value) : bits(static_cast<uint8_t>(E4M3::encode(value))) {}
-  explicit operator float() const { return E4M3::decode(bits); }
+  constexpr explicit float8_e4m3(float value) : bits(static_cast<uint8_t>(E4M3::encode(value))) {}
+  constexpr explicit operator float() const { return E4M3::decode(bits); }
 };
 static_assert(sizeof(float8_e4m3) == 1);
 
-inline float load(float8_e4m3 value) { return static_cast<float>(value); }
+constexpr float load(float8_e4m3 value) { return static_cast<float>(value); }
 
 }  // namespace shoal

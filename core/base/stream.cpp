@@ -1,6 +1,8 @@
 // core/base/stream.cpp: the account of work.
 #include "core/base/stream.h"
 
+#include <chrono>
+
 namespace shoal {
 
 std::string_view name_of(WorkKind kind) {
@@ -14,17 +16,56 @@ std::string_view name_of(WorkKind kind) {
   return "?";
 }
 
-void Stream::account(const Work& work, double seconds) {
+namespace {
+
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
+
+Stream::~Stream() {
+  for (const TimedOp& timed : timed_) {
+    destroy_cuda_event(timed.begin);
+    destroy_cuda_event(timed.end);
+  }
+}
+
+void Stream::fail_without_cuda(const Work& work) {
+  fail("{} does not run on a GPU yet; set run.device to CPU", work.op);
+}
+
+void Stream::begin_op(const Work& work) {
+  if (!profile_) return;
+  if (device() == DeviceKind::kCpu) begin_s_ = now_s();
+  if (device() != DeviceKind::kCuda) return;
+  timed_.push_back({work.op, create_cuda_event(), create_cuda_event()});
+  record_cuda_event(timed_.back().begin, queue());
+}
+
+void Stream::end_op(const Work& work) {
   WorkTotals& totals = work_[work.op];
   totals.model_flops += work.model_flops;
   totals.executed_flops += work.executed_flops;
   totals.bytes += work.bytes;
-  totals.seconds += seconds;
   ++totals.calls;
   model_flops_ += work.model_flops;
+  if (!profile_) return;
+  if (device() == DeviceKind::kCpu) totals.seconds += now_s() - begin_s_;
+  if (device() == DeviceKind::kCuda) record_cuda_event(timed_.back().end, queue());
+}
+
+const WorkByOp& Stream::work() {
+  for (const TimedOp& timed : timed_) {
+    wait_for_cuda_event(timed.end);
+    work_[timed.op].seconds += cuda_seconds_between(timed.begin, timed.end);
+    destroy_cuda_event(timed.begin);
+    destroy_cuda_event(timed.end);
+  }
+  timed_.clear();
+  return work_;
 }
 
 void Stream::reset_work() {
+  work();  // those that are timed belong to what is forgotten
   work_.clear();
   model_flops_ = 0;
 }

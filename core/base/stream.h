@@ -1,10 +1,10 @@
 // core/base/stream.h: the order in which one rank's ops run, and the account of their work.
 //
-// CPU: an op runs at once, in the caller's thread with OpenMP inside. kSimulated: nothing runs, only the account grows.
-// One compute stream per rank; a Stream& is never defaulted.
+// CPU: an op runs at once, in the caller's thread with OpenMP inside. CUDA: an op is put behind those before it on the
+// rank's compute queue, and the host goes on. kSimulated: nothing runs, only the account grows. One compute stream per
+// rank; a Stream& is never defaulted.
 #pragma once
 
-#include <chrono>
 #include <vector>
 
 #include "core/base/allocator.h"
@@ -16,25 +16,33 @@ namespace shoal {
 class Stream {
  public:
   explicit Stream(Allocator& allocator) : allocator_(allocator) {}
+  ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
   Allocator& allocator() const { return allocator_; }
   DeviceKind device() const { return allocator_.device(); }
+  // Null but on kCuda.
+  CudaQueue queue() const { return allocator_.queue(); }
 
-  // Runs `cpu` (a callable without arguments) as one op that does `work`.
+  // Runs `cpu`, or `cuda`, which puts its kernels on queue() (callables without arguments), as one op that does `work`.
+  // The ops of kernels/ go through kernels/launch.h.
+  template <class Cpu, class Cuda>
+  void launch(const Work& work, Cpu&& cpu, Cuda&& cuda) {
+    begin_op(work);
+    if (device() == DeviceKind::kCpu) cpu();
+    if (device() == DeviceKind::kCuda) cuda();
+    end_op(work);
+  }
+  // An op that has no CUDA form.
   template <class Cpu>
   void launch(const Work& work, Cpu&& cpu) {
-    if (device() != DeviceKind::kCpu) {
-      account(work, 0);
-    } else if (profile_) {
-      const auto begin = std::chrono::steady_clock::now();
-      cpu();
-      account(work, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-    } else {
-      cpu();
-      account(work, 0);
-    }
+    launch(work, cpu, [&] { fail_without_cuda(work); });
+  }
+
+  // Blocks until everything so far is done.
+  void wait() {
+    if (device() == DeviceKind::kCuda) wait_for_cuda_queue(queue());
   }
 
   // An uninitialised activation or scratch tensor on this stream's device.
@@ -45,17 +53,27 @@ class Stream {
 
   // Times every op from now on (for `bench`).
   void set_profile(bool on) { profile_ = on; }
-  const WorkByOp& work() const { return work_; }
+  // Of all ops so far; waits for those that are timed.
+  const WorkByOp& work();
   double model_flops() const { return model_flops_; }
   void reset_work();
 
  private:
-  void account(const Work& work, double seconds);
+  struct TimedOp {
+    const char* op = "";
+    CudaEvent begin = nullptr, end = nullptr;
+  };
+
+  void begin_op(const Work& work);
+  void end_op(const Work& work);
+  [[noreturn]] static void fail_without_cuda(const Work& work);
 
   Allocator& allocator_;
   WorkByOp work_;
   double model_flops_ = 0;
   bool profile_ = false;
+  double begin_s_ = 0;          // of the op that runs, on a CPU
+  std::vector<TimedOp> timed_;  // on a GPU: not read yet
 };
 
 // The elements of a contiguous tensor on the host: the only way contents leave a device. A simulated tensor has none,

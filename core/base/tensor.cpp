@@ -10,6 +10,7 @@ Tensor Tensor::empty(Shape shape, DType dtype, Allocator& allocator, MemoryKind 
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
   tensor.device_ = allocator.device();
+  tensor.queue_ = allocator.queue();
   tensor.row_stride_ = shape.row_numel();
   int64_t bytes = 0;
   SHOAL_CHECK(!__builtin_mul_overflow(shape.numel(), size_of(dtype), &bytes), "bytes of {} overflow", shape);
@@ -24,8 +25,51 @@ Tensor Tensor::empty(Shape shape, DType dtype, Allocator& allocator, MemoryKind 
 
 Tensor Tensor::zeros(Shape shape, DType dtype, Allocator& allocator, MemoryKind kind) {
   Tensor tensor = empty(shape, dtype, allocator, kind);
-  if (std::byte* p = tensor.raw()) std::memset(p, 0, static_cast<size_t>(tensor.bytes()));
+  if (tensor.device_ == DeviceKind::kCuda)
+    zero_rows_cuda(tensor.raw(), tensor.bytes(), tensor.bytes(), 1, tensor.queue_);
+  if (tensor.device_ == DeviceKind::kCpu) std::memset(tensor.raw(), 0, static_cast<size_t>(tensor.bytes()));
   return tensor;
+}
+
+TensorView Tensor::view() const {
+  if (!defined()) return {};
+  const int64_t rows = dims() > 0 ? size(0) : 1;
+  return {.data = raw(), .rows = rows, .width = shape_.row_numel(), .row_stride = row_stride_, .dtype = dtype_};
+}
+
+std::vector<std::byte> Tensor::to_bytes() const {
+  SHOAL_CHECK(device_ != DeviceKind::kSimulated, "a simulated tensor has no elements");
+  std::vector<std::byte> all(static_cast<size_t>(bytes()));
+  copy_to_host(all.data());
+  return all;
+}
+
+void Tensor::copy_to_host(void* to) const {
+  const TensorView from = view();
+  const int64_t width_bytes = from.width * size_of(dtype_), pitch = from.row_stride * size_of(dtype_);
+  if (device_ == DeviceKind::kCuda) {
+    return copy_rows_cuda({to, width_bytes, from.data, pitch, width_bytes, from.rows}, queue_, CopyWait::kWaits);
+  }
+  for (int64_t row = 0; row < from.rows && width_bytes > 0; ++row) {
+    std::memcpy(static_cast<std::byte*>(to) + row * width_bytes, raw() + row * pitch, static_cast<size_t>(width_bytes));
+  }
+}
+
+void Tensor::copy_from_host(const void* from) const {
+  if (device_ == DeviceKind::kCuda) {
+    return copy_rows_cuda({raw(), bytes(), from, bytes(), bytes(), 1}, queue_, CopyWait::kWaits);
+  }
+  if (device_ == DeviceKind::kCpu && numel() > 0) std::memcpy(raw(), from, static_cast<size_t>(bytes()));
+}
+
+void copy_elements(const Tensor& to, const Tensor& from) {
+  SHOAL_CHECK_EQ(to.shape(), from.shape());
+  SHOAL_CHECK(to.dtype() == from.dtype() && to.contiguous() && from.contiguous(), "dense {} from {}",
+              name_of(to.dtype()), name_of(from.dtype()));
+  if (to.device() == DeviceKind::kSimulated || to.numel() == 0) return;
+  if (from.device() != DeviceKind::kCuda) return to.copy_from_host(from.raw());
+  if (to.device() != DeviceKind::kCuda) return from.copy_to_host(to.raw());
+  copy_rows_cuda({to.raw(), to.bytes(), from.raw(), to.bytes(), to.bytes(), 1}, to.queue_, CopyWait::kReturnsAtOnce);
 }
 
 Tensor Tensor::rows(int64_t begin, int64_t count) const {

@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "core/base/allocator.h"
+#include "core/base/check.h"
 #include "core/base/dtype.h"
 #include "core/base/shape.h"
+#include "core/base/tensor_view.h"
 
 namespace shoal {
 
@@ -48,30 +50,52 @@ class Tensor {
   Tensor operator[](int64_t index) const;              // drops dim 0
   Tensor viewed_as(DType dtype) const;                 // the same bits, in a type of the same size
 
-  // A dense copy of the elements on the host. Not for kSimulated: see read_to_host in stream.h.
+  // A dense copy of the elements on the host; waits for what the device still has to do. Not for kSimulated: see
+  // read_to_host in stream.h.
   template <class T>
-  std::vector<T> to_vector() const {
-    SHOAL_CHECK(contiguous() && device_ == DeviceKind::kCpu, "a dense CPU tensor is needed");
-    return numel() == 0 ? std::vector<T>() : std::vector<T>(data<T>(), data<T>() + numel());
-  }
+  std::vector<T> to_vector() const;
+  // The same, as bytes.
+  std::vector<std::byte> to_bytes() const;
+  // Dense tensors. `values` are the caller's again on return.
   template <class T>
   void copy_from(const std::vector<T>& values) const;
 
+  friend void copy_elements(const Tensor& to, const Tensor& from);
+
+  // As kernels see it: dim 0 and all behind it. Null when undefined.
+  TensorView view() const;
+
  private:
+  void copy_to_host(void* to) const;
+  void copy_from_host(const void* from) const;
+
   std::shared_ptr<std::byte> storage_;  // owner only: on kSimulated it holds null
   int64_t offset_bytes_ = 0;
   int64_t row_stride_ = 0;
   Shape shape_;
   DType dtype_ = DType::kF32;
   DeviceKind device_ = DeviceKind::kCpu;
+  CudaQueue queue_ = nullptr;  // the rank's, for copies
 };
+
+template <class T>
+std::vector<T> Tensor::to_vector() const {
+  SHOAL_CHECK(device_ != DeviceKind::kSimulated, "a simulated tensor has no elements");
+  std::vector<T> values(static_cast<size_t>(numel()));
+  SHOAL_CHECK(DTypeOf<T>::value == dtype_, "asked for {}, tensor is {}", name_of(DTypeOf<T>::value), name_of(dtype_));
+  copy_to_host(values.data());
+  return values;
+}
+
+// Between any two of host and device: the same shape and dtype, both dense. Waits when either is on the host.
+void copy_elements(const Tensor& to, const Tensor& from);
 
 template <class T>
 void Tensor::copy_from(const std::vector<T>& values) const {
   SHOAL_CHECK(contiguous());
   SHOAL_CHECK_EQ(static_cast<int64_t>(values.size()), numel());
-  if (device_ == DeviceKind::kSimulated) return;
-  std::copy(values.begin(), values.end(), data<T>());
+  SHOAL_CHECK(DTypeOf<T>::value == dtype_, "given {}, tensor is {}", name_of(DTypeOf<T>::value), name_of(dtype_));
+  copy_from_host(values.data());
 }
 
 }  // namespace shoal

@@ -35,9 +35,10 @@ void run_train(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   validate(loaded, ConfigUse::kStep);
-  const Job job(session, loaded.config.parallel(), loaded.config.run().threads());
-  const BenchTrain bench = bench_train(loaded.config, job.mesh(), job.allocator(),
-                                       resolve_compute(loaded.config.precision(), job.world()), options.steps);
+  const Job job(session, loaded.config.parallel(), loaded.config.run());
+  const BenchTrain bench =
+      bench_train(loaded.config, job.mesh(), job.allocator(),
+                  resolve_compute(loaded.config.precision(), job.allocator().device(), job.world()), options.steps);
   if (job.speaks()) fmt::print("{}\n", options.json ? to_json(bench) : describe(bench));
 }
 
@@ -53,7 +54,7 @@ constexpr GemmShape kGemmShapes[] = {{"ceiling", 1024, 1024, 1024},    {"qkv 124
                                      {"expert down", 256, 256, 256},   {"expert, few rows", 32, 512, 256}};
 
 void run_gemm(const Options& options, MpiSession& session) {
-  const Job job(session, ParallelConfig{});
+  const Job job(session, ParallelConfig{}, cpu_run());
   Allocator allocator(DeviceKind::kCpu);
   Stream stream(allocator);
   std::vector<DType> dtypes{DType::kF32};

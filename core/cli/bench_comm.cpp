@@ -67,7 +67,9 @@ void run(const Options& options, MpiSession& session) {
   const LoadedConfig loaded = load(options.arguments, session.size());
   validate(loaded, ConfigUse::kCount);
   const Config& config = loaded.config;
-  const Job job(session, config.parallel(), config.run().threads());
+  RunConfig on_cpu = config.run();
+  on_cpu.set_device(RunConfig::CPU);  // messages of host memory are what is measured
+  const Job job(session, config.parallel(), on_cpu);
   LineReport report(job.speaks(), options.json);
   report.heading(verb_heading(job.world()));
   bench_verbs(job.world(), job.allocator(), options.measure, [&](const VerbTime& time) { report.line(time); });

@@ -26,7 +26,7 @@ constexpr const char* kDescription =
 On a CPU, FP8 is a numerical reference: products run in f32 on decoded codes, so it is slower than bf16.)";
 
 void run(const Options& options, MpiSession& session) {
-  const Job job(session, ParallelConfig{});
+  const Job job(session, ParallelConfig{}, cpu_run());
   Stream stream(job.allocator());
   LineReport report(job.speaks(), options.json);
   if (options.sums) {

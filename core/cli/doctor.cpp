@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/base/cpu_threads.h"
+#include "core/base/cuda_backend.h"
 #include "core/cli/commands.h"
 #include "core/cli/machine.h"
 #include "core/train/environment.h"
@@ -171,9 +172,18 @@ void report_gpu(Json& report, std::vector<std::string>& warnings) {
   report["gpu"] = {{"nvidia_driver", nvidia.driver},
                    {"gpus", nvidia.gpus},
                    {"nvidia_smi", nvidia.has_smi},
-                   {"cuda_in_this_build", false}};
-  if (!nvidia.gpus.empty()) {
-    warnings.push_back("CUDA support is not in this build: training runs on the CPU and leaves the GPU idle");
+                   {"cuda_in_this_build", cuda_is_built()},
+                   {"cuda_devices", Json::array()}};
+  for (int index = 0; index < cuda_device_count(); ++index) {
+    const CudaDevice device = describe_cuda_device(index);
+    report["gpu"]["cuda_devices"].push_back({{"name", device.name},
+                                             {"compute_capability", fmt::format("{}.{}", device.major, device.minor)},
+                                             {"memory_bytes", device.memory_bytes}});
+  }
+  if (!nvidia.gpus.empty() && !cuda_is_built()) {
+    warnings.push_back(
+        "CUDA support is not in this build: training runs on the CPU and leaves the GPU idle; scripts/build.sh --cuda "
+        "builds it");
   }
 }
 
@@ -232,9 +242,16 @@ void print_rest(const Json& report) {
   fmt::print("\nGPU\n");
   const Json& gpu = report["gpu"];
   for (const Json& model : gpu["gpus"]) print_line("NVIDIA", model);
+  print_line("CUDA", !gpu["cuda_in_this_build"].get<bool>() ? "not in this build"
+                     : gpu["cuda_devices"].empty()          ? "in this build; no device to use"
+                                                            : "in this build");
+  for (const Json& device : gpu["cuda_devices"]) {
+    print_line("CUDA device",
+               fmt::format("{}, compute capability {}, {}", device["name"].get<std::string>(),
+                           device["compute_capability"].get<std::string>(), gib(device["memory_bytes"])));
+  }
   if (gpu["gpus"].empty())
     print_line("NVIDIA", gpu["nvidia_smi"] ? "nvidia-smi is here, but no driver is loaded" : "none found");
-  print_line("CUDA", "CUDA support is not in this build");
 
   fmt::print("\nLibraries\n");
   for (const auto& [name, version] : report["libraries"].items()) print_line(name, version);

@@ -20,6 +20,14 @@ LoadedConfig load_final_config(const FinalModel& final_model, const std::vector<
   return loaded;
 }
 
+// The device is this machine's business, not that of the one that trained; so are threads.
+RunConfig run_of(const Config& config) {
+  RunConfig run = config.run();
+  run.clear_device();
+  run.clear_threads();
+  return run;
+}
+
 std::unique_ptr<Tokenizer> open_final_tokenizer(const FinalModel& final_model, const Config& config) {
   const auto file = final_model.tokenizer_path();
   if (!file && !config.data().has_tokenizer()) return nullptr;
@@ -36,10 +44,10 @@ std::unique_ptr<Tokenizer> open_final_tokenizer(const FinalModel& final_model, c
 FinalSession::FinalSession(MpiSession& session, const std::string& path, const std::vector<std::string>& mesh)
     : final_model_(path),
       loaded_(load_final_config(final_model_, mesh)),
-      job_(session, loaded_.config.parallel()),
+      job_(session, loaded_.config.parallel(), run_of(loaded_.config)),
       tokenizer_(open_final_tokenizer(final_model_, loaded_.config)),
       runtime_(loaded_.config.model(), job_.mesh(), job_.allocator(),
-               {.compute = resolve_compute(loaded_.config.precision(), job_.world()),
+               {.compute = resolve_compute(loaded_.config.precision(), job_.allocator().device(), job_.world()),
                 .train = false,
                 .max_position = loaded_.config.data().seq_len(),
                 .precision = loaded_.config.precision()}) {

@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include "core/cli/machine.h"
+#include "core/train/device_setup.h"
+#include "parallel/staged_communicator.h"
 
 namespace shoal {
 
@@ -17,12 +19,23 @@ MeshSizes mesh_sizes(const ParallelConfig& parallel) {
           .expert_tensor = parallel.expert_tensor()};
 }
 
-Job::Job(MpiSession& session, const ParallelConfig& parallel, int forced_threads)
-    : allocator_(std::make_unique<Allocator>(DeviceKind::kCpu)) {
-  world_ = session.world(*allocator_, {.ranks_per_node = parallel.ranks_per_node()});
-  threads_ = set_up_threads(*world_, forced_threads);
+RunConfig cpu_run() {
+  RunConfig run;
+  run.set_device(RunConfig::CPU);
+  return run;
+}
+
+Job::Job(MpiSession& session, const ParallelConfig& parallel, const RunConfig& run)
+    : allocator_(std::make_unique<Allocator>(set_up_device(run.device(), session.local_rank()))) {
+  const bool on_gpu = allocator_->device() == DeviceKind::kCuda;
+  world_ = session.world(on_gpu ? host_ : *allocator_, {.ranks_per_node = parallel.ranks_per_node()});
+  if (on_gpu) world_ = std::make_unique<StagedCommunicator>(std::move(world_), host_);
+  threads_ = set_up_threads(*world_, run.threads());
   mesh_ = std::make_unique<ProcessMesh>(mesh_sizes(parallel), *world_);
-  if (!speaks() || !MpiSession::launched() || forced_threads > 0) return;
+  if (!speaks()) return;
+  const std::string shared = sharing_warning(allocator_->device(), session.local_size());
+  if (!shared.empty()) spdlog::warn("{}", shared);
+  if (!MpiSession::launched() || run.threads() > 0) return;
   const int mask = static_cast<int>(threads_.cpus.size()) * threads_.ranks_on_mask;
   if (const auto warning = binding_warning("this machine", session.local_size(), mask, true)) {
     spdlog::warn("{}", *warning);

@@ -15,7 +15,7 @@ namespace shoal {
 class Job {
  public:
   // Collective.
-  Job(MpiSession& session, const ParallelConfig& parallel, int forced_threads = 0);
+  Job(MpiSession& session, const ParallelConfig& parallel, const RunConfig& run);
 
   const ProcessMesh& mesh() const { return *mesh_; }
   Communicator& world() const { return *world_; }
@@ -25,11 +25,15 @@ class Job {
   bool speaks() const { return world_->rank() == 0; }
 
  private:
+  Allocator host_{DeviceKind::kCpu};  // for messages of a GPU's tensors
   std::unique_ptr<Allocator> allocator_;
   std::unique_ptr<Communicator> world_;
   std::unique_ptr<ProcessMesh> mesh_;
   CpuThreads threads_;
 };
+
+// Of a command that measures the CPU.
+RunConfig cpu_run();
 
 // parallel.* as the mesh wants it.
 MeshSizes mesh_sizes(const ParallelConfig& parallel);

@@ -21,6 +21,7 @@ double timed_step_s(Rehearsal& rehearsal, Communicator& group) {
   wait(group.barrier());
   const auto begin = std::chrono::steady_clock::now();
   rehearsal.run_step();
+  rehearsal.runtime().stream().wait();
   wait(group.barrier());
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
@@ -39,12 +40,12 @@ BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator&
   std::vector<double> step_s;
   std::vector<double> peak;
   for (int i = 0; i < steps; ++i) {
-    peak.push_back(measure_gemm_peak(compute, mesh.world(), 0.25));
+    peak.push_back(measure_gemm_peak(compute, allocator.device(), mesh.world(), 0.25));
     const int64_t primitives = gemm_primitives_created();
     step_s.push_back(timed_step_s(rehearsal, mesh.world()));
     bench.primitives_per_step = gemm_primitives_created() - primitives;
   }
-  peak.push_back(measure_gemm_peak(compute, mesh.world(), 0.25));
+  peak.push_back(measure_gemm_peak(compute, allocator.device(), mesh.world(), 0.25));
 
   bench.step_ms = median(step_s) * 1e3;
   bench.tokens_per_s = static_cast<double>(bench.tokens_per_step) / median(step_s);

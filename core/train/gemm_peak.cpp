@@ -5,15 +5,16 @@
 
 namespace shoal {
 
-double measure_gemm_peak(DType compute, Communicator& group, double seconds) {
-  Allocator allocator(DeviceKind::kCpu);
+double measure_gemm_peak(DType compute, DeviceKind device, Communicator& group, double seconds) {
+  Allocator allocator(device);
   Stream stream(allocator);
+  const int64_t size = device == DeviceKind::kCuda ? 8192 : 1024;
   wait(group.barrier());
-  const double mine = measure_gemm_flops_per_s(compute, 1024, 1024, 1024, stream, seconds);
+  const double mine = measure_gemm_flops_per_s(compute, size, size, size, stream, seconds);
   const Tensor total = stream.workspace({1}, DType::kF64);
   total.copy_from<double>({mine});
   wait(group.all_reduce(total));
-  return total.data<double>()[0];
+  return total.to_vector<double>()[0];
 }
 
 }  // namespace shoal

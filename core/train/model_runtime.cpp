@@ -8,19 +8,19 @@
 
 namespace shoal {
 
-DType resolve_compute(const PrecisionConfig& precision) {
+DType resolve_compute(const PrecisionConfig& precision, DeviceKind device) {
   switch (precision.compute()) {
     case PrecisionConfig::BF16: return DType::kBF16;
     case PrecisionConfig::F32: return DType::kF32;
     case PrecisionConfig::AUTO: break;
   }
-  return cpu_has_fast_bf16() ? DType::kBF16 : DType::kF32;
+  return device == DeviceKind::kCuda || cpu_has_fast_bf16() ? DType::kBF16 : DType::kF32;
 }
 
-DType resolve_compute(const PrecisionConfig& precision, Communicator& world) {
+DType resolve_compute(const PrecisionConfig& precision, DeviceKind device, Communicator& world) {
   Allocator allocator(DeviceKind::kCpu);
   const Tensor ranks = Tensor::empty({1}, DType::kI64, allocator, MemoryKind::kWorkspace);
-  const DType mine = resolve_compute(precision);
+  const DType mine = resolve_compute(precision, device);
   ranks.copy_from<int64_t>({mine == DType::kBF16 ? 1 : 0});
   wait(world.all_reduce(ranks));
   return ranks.data<int64_t>()[0] == world.size() ? DType::kBF16 : DType::kF32;
@@ -107,24 +107,38 @@ Task<void> await_all_weights(ParameterStore& store, Lane& lane) {
 
 }  // namespace
 
+// On a GPU files are read and written by way of host memory.
+Allocator& ModelRuntime::host() { return allocator_.device() == DeviceKind::kCuda ? host_allocator_ : allocator_; }
+
+Tensor ModelRuntime::on_host(const Tensor& x) {
+  if (x.device() != DeviceKind::kCuda) return x;
+  const Tensor copy = Tensor::empty(x.shape(), x.dtype(), host_allocator_, MemoryKind::kWorkspace);
+  copy_elements(copy, x);
+  return copy;
+}
+
 void ModelRuntime::load(const FinalModel& final_model) {
   const SafetensorsFile& file = final_model.tensors();
   std::set<std::string> expected;
   for (Parameter& parameter : store_.parameters()) {
     const ParameterSpec& spec = parameter.spec();
+    const Tensor weight = on_host(parameter.weight());
     if (spec.sharding.whole()) {
-      file.read(spec.name, parameter.weight());
+      file.read(spec.name, weight);
     } else {
-      const Tensor whole = stream_.workspace(spec.global_shape(), parameter.weight().dtype());
+      const Tensor whole = Tensor::empty(spec.global_shape(), weight.dtype(), host(), MemoryKind::kWorkspace);
       file.read(spec.name, whole);
-      take_shard(parameter.weight(), spec.sharding, whole);
+      take_shard(weight, spec.sharding, whole);
     }
+    if (weight.device() != allocator_.device()) copy_elements(parameter.weight(), weight);
     parameter.weight_changed();
     expected.insert(parameter.spec().name);
   }
   for (Router* router : model_->routers()) {
     if (!router->has_bias()) continue;
-    file.read(bias_name(*router), router->bias());
+    const Tensor bias = on_host(router->bias());
+    file.read(bias_name(*router), bias);
+    if (bias.device() != allocator_.device()) copy_elements(router->bias(), bias);
     expected.insert(bias_name(*router));
   }
   for (const StoredTensor& tensor : file.tensors()) {
@@ -143,20 +157,20 @@ std::vector<NamedTensor> ModelRuntime::named_tensors() {
   std::vector<NamedTensor> tensors;
   for (const Parameter& parameter : store_.parameters()) {
     const ParameterSpec& spec = parameter.spec();
-    Tensor whole = parameter.weight();
     // Only the groups that rank 0 belongs to put anything together.
-    if (!spec.sharding.whole()) {
-      const bool expert = spec.group == ParameterGroup::kExpert;
-      if (expert ? here.expert_data > 0 : here.data > 0) continue;
-      whole = gather_shards(whole, spec.sharding, expert ? mesh_.expert_copy() : mesh_.tensor(), allocator_);
-    }
+    const bool expert = spec.group == ParameterGroup::kExpert, is_whole = spec.sharding.whole();
+    if (is_whole ? !speaks : expert ? here.expert_data > 0 : here.data > 0) continue;
+    Tensor whole = on_host(parameter.weight());
+    if (!is_whole) whole = gather_shards(whole, spec.sharding, expert ? mesh_.expert_copy() : mesh_.tensor(), host());
     if (!speaks) continue;
     gathered_.push_back(whole);
     tensors.push_back(named(spec.name, whole));
   }
   if (!speaks) return {};
   for (Router* router : model_->routers()) {
-    if (router->has_bias()) tensors.push_back(named(bias_name(*router), router->bias()));
+    if (!router->has_bias()) continue;
+    gathered_.push_back(on_host(router->bias()));
+    tensors.push_back(named(bias_name(*router), gathered_.back()));
   }
   return tensors;
 }

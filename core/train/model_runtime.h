@@ -26,10 +26,11 @@ struct RuntimeOptions {
   PrecisionConfig precision = {};  // of the linears and the wires; `compute` is resolved already
 };
 
-// What precision.compute means on this machine: AUTO takes bf16 where the CPU multiplies it faster than f32.
-DType resolve_compute(const PrecisionConfig& precision);
+// What precision.compute means on this machine: AUTO takes bf16 where the device multiplies it faster than f32: on
+// GPUs, and on CPUs that have instructions for it.
+DType resolve_compute(const PrecisionConfig& precision, DeviceKind device = DeviceKind::kCpu);
 // Collective: the same on every rank: AUTO takes bf16 where all machines do.
-DType resolve_compute(const PrecisionConfig& precision, Communicator& world);
+DType resolve_compute(const PrecisionConfig& precision, DeviceKind device, Communicator& world);
 
 class ModelRuntime {
  public:
@@ -65,7 +66,11 @@ class ModelRuntime {
   ModelConfig config_;
   RuntimeOptions options_;
   const ProcessMesh& mesh_;
+  Allocator& host();
+  Tensor on_host(const Tensor& x);  // x itself where it is there
+
   Allocator& allocator_;
+  Allocator host_allocator_{DeviceKind::kCpu};  // used when allocator_ is a GPU's
   Stream stream_;
   Lane lane_;
   Tensor quantize_counts_;  // [kNumLayerParts, 2, kNumQuantizeCounts] f64; undefined: nothing is in FP8

@@ -17,10 +17,8 @@ std::vector<double> max_over_ranks(Communicator& group, Allocator& allocator, co
   own.copy_from(mine);
   wait(group.all_gather(all, own));
   std::vector<double> most = mine;
-  const double* value = all.data<double>();
-  for (int rank = 0; rank < group.size(); ++rank) {
-    for (double& greatest : most) greatest = std::max(greatest, *value++);
-  }
+  const std::vector<double> of_all = all.to_vector<double>();
+  for (size_t i = 0; i < of_all.size(); ++i) most[i % mine.size()] = std::max(most[i % mine.size()], of_all[i]);
   return most;
 }
 

@@ -79,7 +79,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       mesh_(mesh),
       options_(std::move(options)),
       threads_(threads),
-      compute_(resolve_compute(config.precision(), mesh.world())),
+      compute_(resolve_compute(config.precision(), allocator.device(), mesh.world())),
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
@@ -136,7 +136,7 @@ void Trainer::start_prefetch() {
 }
 
 void Trainer::announce() {
-  const double peak = measure_gemm_peak(compute_, mesh_.world(), 0.5);
+  const double peak = measure_gemm_peak(compute_, runtime_.allocator().device(), mesh_.world(), 0.5);
   const bool with_mtp = config_.model().mtp().depth() > 0;
   convention_ = {.causal = true,
                  .with_mtp = with_mtp,
@@ -246,8 +246,8 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   wait(world.all_gather(all, all[world.rank()]));
   std::vector<double> quantize_counts = outcome.quantize_counts;
   for (int rank = 0; rank < world.size(); ++rank) {
-    const double* theirs = all[rank].data<double>();
-    if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs + num_totals);
+    const std::vector<double> theirs = all[rank].to_vector<double>();
+    if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs.data() + num_totals);
     metrics.exposed_comm_ms = std::max(metrics.exposed_comm_ms, theirs[0] * 1e3);
     metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[1]));
     metrics.intra_node_bytes += static_cast<int64_t>(theirs[2]);

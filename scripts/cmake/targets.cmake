@@ -3,11 +3,12 @@
 add_library(shoal_flags INTERFACE)
 target_include_directories(shoal_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 # -fno-math-errno and -fno-trapping-math let loops over exp and sqrt vectorise; NaN and Inf keep their meaning.
-target_compile_options(shoal_flags INTERFACE
+set(shoal_cxx_options
   -Wall -Wextra -Werror -Wno-restrict  # gcc 12 warns falsely about "a" + string
   -fno-math-errno -fno-trapping-math
   $<$<CONFIG:Release>:-O3>
   $<$<BOOL:${SHOAL_NATIVE}>:-march=native>)
+target_compile_options(shoal_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${shoal_cxx_options}>")
 target_compile_definitions(shoal_flags INTERFACE OMPI_SKIP_MPICXX=1)
 target_link_libraries(shoal_flags INTERFACE Threads::Threads)
 if(SHOAL_SANITIZE STREQUAL "thread")
@@ -25,11 +26,28 @@ if(SHOAL_SANITIZE)
   target_link_options(shoal_flags INTERFACE -fsanitize=${SHOAL_SANITIZE})
 endif()
 
-# shoal_library(<name> SOURCES ... LINK ...)
+# shoal_library(<name> SOURCES ... [CUDA_SOURCES ...] [NO_CUDA_SOURCES ...] LINK ...)
+# CUDA_SOURCES: compiled where the CUDA backend is built, and by g++ where it is emulated; NO_CUDA_SOURCES: elsewhere.
 function(shoal_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;CUDA_SOURCES;NO_CUDA_SOURCES;LINK" ${ARGN})
+  if((SHOAL_HAS_CUDA OR SHOAL_CUDA_EMULATED) AND ARG_CUDA_SOURCES)
+    list(APPEND ARG_SOURCES ${ARG_CUDA_SOURCES})
+    set(with_cuda TRUE)
+  else()
+    list(APPEND ARG_SOURCES ${ARG_NO_CUDA_SOURCES})
+  endif()
+  if(SHOAL_CUDA_EMULATED)
+    # Runs of elements are filled one by one where they end within a row; g++ 12 cannot follow.
+    foreach(source ${ARG_CUDA_SOURCES})
+      set_source_files_properties(${source} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++;-Wno-maybe-uninitialized")
+    endforeach()
+  endif()
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC shoal_flags ${ARG_LINK})
+  if(with_cuda)  # PRIVATE: what does not see CUDA is compiled as in a build without it, and comes from the compiler cache
+    target_link_libraries(${name} PRIVATE shoal_cuda_flags)
+    target_compile_definitions(${name} PRIVATE SHOAL_HAS_CUDA=1)
+  endif()
 endfunction()
 
 # shoal_executable(<name> SOURCES ... LINK ...)

@@ -101,23 +101,27 @@ Reference reference(const Operands& o) {
 
 double bound(DType dtype) { return dtype == DType::kF64 ? 1e-12 : dtype == DType::kF32 ? 5e-6 : 1e-2; }
 
-// Multi-head, grouped, latent (qk wider than v), one head of one token; lengths around and far from block edges.
+// Multi-head, grouped, latent (qk wider than v), wide, one head of one token; lengths around and far from block edges.
 const std::vector<Case> kCases{
     {{.heads = 2, .kv_heads = 2, .qk_dim = 64, .v_dim = 64, .scale = 0.125}, {0, 97, 97, 100, 293}},
     {{.heads = 6, .kv_heads = 2, .qk_dim = 16, .v_dim = 16, .scale = 0.25}, {0, 96, 131}},
     {{.heads = 4, .kv_heads = 1, .qk_dim = 24, .v_dim = 10, .scale = 0.3}, {0, 1, 8, 205}},
     {{.heads = 3, .kv_heads = 3, .qk_dim = 7, .v_dim = 33, .scale = 1.0}, {0, 0, 192, 192}},
+    {{.heads = 2, .kv_heads = 1, .qk_dim = 128, .v_dim = 128, .scale = 0.09}, {0, 66}},
+    {{.heads = 2, .kv_heads = 2, .qk_dim = 192, .v_dim = 128, .scale = 0.07}, {0, 5, 70}},
+    {{.heads = 2, .kv_heads = 1, .qk_dim = 131, .v_dim = 256, .scale = 0.08}, {0, 33}},
+    {{.heads = 1, .kv_heads = 1, .qk_dim = 256, .v_dim = 203, .scale = 0.06}, {0, 0, 3, 68}},
     {{.heads = 1, .kv_heads = 1, .qk_dim = 1, .v_dim = 1, .scale = 2.0}, {0, 1}},
 };
 
-TEST_CASE("attention agrees with plain loops in double") {
-  TestDevice cpu;
+TEST_CASE("attention agrees with plain loops in double", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const Case c = GENERATE(from_range(kCases));
   CAPTURE(name_of(dtype), c.shape.heads, c.shape.kv_heads, c.shape.qk_dim, c.offsets);
-  Operands o(cpu, c, dtype);
-  o.forward(cpu.stream);
-  o.backward(cpu.stream);
+  Operands o(device, c, dtype);
+  o.forward(device.stream);
+  o.backward(device.stream);
   const Reference r = reference(o);
   CHECK(relative_error(values_of(o.out), r.out) < bound(dtype));
   CHECK(relative_error(values_of(o.log_sum_exp), r.log_sum_exp) < bound(arithmetic_dtype(dtype)));
@@ -127,12 +131,27 @@ TEST_CASE("attention agrees with plain loops in double") {
   CHECK(relative_error(values_of(o.d_k), r.d_k) < bound(dtype));
 }
 
-TEST_CASE("a token that sees itself alone copies its value, and the softmax passes no gradient") {
-  TestDevice cpu;
+TEST_CASE("attention over very many documents", "[cuda]") {
+  TestDevice device;
+  Offsets offsets{0};
+  for (int64_t d = 0; d < 501; ++d) offsets.push_back(offsets.back() + d % 4);
+  Operands o(device, {{.heads = 2, .kv_heads = 1, .qk_dim = 4, .v_dim = 3, .scale = 0.5}, offsets}, DType::kF32);
+  o.forward(device.stream);
+  o.backward(device.stream);
+  const Reference r = reference(o);
+  CHECK(relative_error(values_of(o.out), r.out) < bound(DType::kF32));
+  CHECK(relative_error(values_of(o.log_sum_exp), r.log_sum_exp) < bound(DType::kF32));
+  CHECK(relative_error(values_of(o.d_q), r.d_q) < bound(DType::kF32));
+  CHECK(relative_error(values_of(o.d_k), r.d_k) < bound(DType::kF32));
+  CHECK(relative_error(values_of(o.d_v), r.d_v) < bound(DType::kF32));
+}
+
+TEST_CASE("a token that sees itself alone copies its value, and the softmax passes no gradient", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
-  Operands o(cpu, {{.heads = 2, .kv_heads = 1, .qk_dim = 5, .v_dim = 3, .scale = 1}, {0, 1, 2, 3}}, dtype);
-  o.forward(cpu.stream);
-  o.backward(cpu.stream);
+  Operands o(device, {{.heads = 2, .kv_heads = 1, .qk_dim = 5, .v_dim = 3, .scale = 1}, {0, 1, 2, 3}}, dtype);
+  o.forward(device.stream);
+  o.backward(device.stream);
   const auto v = values_of(o.v), out = values_of(o.out);
   for (size_t row = 0; row < 3; ++row) {
     for (size_t i = 0; i < 6; ++i) CHECK(out[row * 6 + i] == v[row * 3 + i % 3]);
@@ -141,18 +160,20 @@ TEST_CASE("a token that sees itself alone copies its value, and the softmax pass
   for (const double value : values_of(o.d_q)) CHECK(std::abs(value) < (dtype == DType::kF64 ? 1e-14 : 1e-5));
 }
 
-TEST_CASE("attention's gradients agree with central differences") {
-  TestDevice cpu;
-  const Case c = GENERATE(Case{{.heads = 4, .kv_heads = 2, .qk_dim = 5, .v_dim = 3, .scale = 0.7}, {0, 2, 2, 9}},
-                          Case{{.heads = 1, .kv_heads = 1, .qk_dim = 2, .v_dim = 2, .scale = 0.5}, {0, 101}});
-  Operands o(cpu, c, DType::kF64);
-  o.forward(cpu.stream);
-  o.backward(cpu.stream);
+TEST_CASE("attention's gradients agree with central differences", "[cuda]") {
+  TestDevice device;
+  // More than one tile.
+  const int64_t length = device.stream.device() == DeviceKind::kCuda ? 35 : 101;
+  const Case c = GENERATE_COPY(Case{{.heads = 4, .kv_heads = 2, .qk_dim = 5, .v_dim = 3, .scale = 0.7}, {0, 2, 2, 9}},
+                               Case{{.heads = 1, .kv_heads = 1, .qk_dim = 2, .v_dim = 2, .scale = 0.5}, {0, length}});
+  Operands o(device, c, DType::kF64);
+  o.forward(device.stream);
+  o.backward(device.stream);
   const std::vector<double> d_out = values_of(o.d_out);
   const auto check = [&](Tensor operand, const Tensor& gradient) {
     const auto loss = [&](const std::vector<double>& values) {
       operand.copy_from(values);
-      o.forward(cpu.stream);
+      o.forward(device.stream);
       return dot(values_of(o.out), d_out);
     };
     const std::vector<double> at = values_of(operand);
@@ -165,91 +186,97 @@ TEST_CASE("attention's gradients agree with central differences") {
   check(o.v, o.d_v);
 }
 
-TEST_CASE("great scores neither overflow nor lose the softmax") {
-  TestDevice cpu;
+TEST_CASE("great scores neither overflow nor lose the softmax", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
-  Operands o(cpu, {{.heads = 1, .kv_heads = 1, .qk_dim = 16, .v_dim = 16, .scale = 60}, {0, 220}}, dtype);
-  o.forward(cpu.stream);
-  o.backward(cpu.stream);
+  Operands o(device, {{.heads = 1, .kv_heads = 1, .qk_dim = 16, .v_dim = 16, .scale = 60}, {0, 220}}, dtype);
+  o.forward(device.stream);
+  o.backward(device.stream);
   const Reference r = reference(o);
   // Scores reach thousands, so their own rounding is what remains: 1e-7 * 2000 in f32.
   CHECK(relative_error(values_of(o.out), r.out) < (dtype == DType::kF64 ? 1e-10 : dtype == DType::kF32 ? 1e-3 : 1e-2));
   for (const double value : values_of(o.d_q)) REQUIRE(std::isfinite(value));
 }
 
-TEST_CASE("attention repeats its bits on any number of threads, and wherever a document lies") {
-  TestDevice cpu;
+TEST_CASE("attention repeats its bits on any number of threads, and wherever a document lies", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF32, DType::kBF16);
   const AttentionShape shape{.heads = 4, .kv_heads = 2, .qk_dim = 24, .v_dim = 16, .scale = 0.2};
-  Operands both(cpu, {shape, {0, 75, 250}}, dtype);
+  Operands both(device, {shape, {0, 75, 250}}, dtype);
   Tensor d_q, d_k, d_v, out;
   for (const int threads : {1, 2, 3}) {
     const ThreadCount count(threads);
-    both.forward(cpu.stream);
-    both.backward(cpu.stream);
+    both.forward(device.stream);
+    both.backward(device.stream);
     if (threads > 1) {
       CHECK(same_bits(both.out, out));
       CHECK(same_bits(both.d_q, d_q));
       CHECK(same_bits(both.d_k, d_k));
       CHECK(same_bits(both.d_v, d_v));
     }
-    out = std::exchange(both.out, cpu.empty(both.out.shape(), dtype));
-    d_q = std::exchange(both.d_q, cpu.empty(both.d_q.shape(), dtype));
-    d_k = std::exchange(both.d_k, cpu.empty(both.d_k.shape(), dtype));
-    d_v = std::exchange(both.d_v, cpu.empty(both.d_v.shape(), dtype));
+    out = std::exchange(both.out, device.empty(both.out.shape(), dtype));
+    d_q = std::exchange(both.d_q, device.empty(both.d_q.shape(), dtype));
+    d_k = std::exchange(both.d_k, device.empty(both.d_k.shape(), dtype));
+    d_v = std::exchange(both.d_v, device.empty(both.d_v.shape(), dtype));
   }
-  Operands second(cpu, {shape, {0, 175}}, dtype);
+  Operands second(device, {shape, {0, 175}}, dtype);
   for (auto [whole, part] :
        {std::pair(&both.q, &second.q), {&both.k, &second.k}, {&both.v, &second.v}, {&both.d_out, &second.d_out}}) {
     *part = whole->rows(75, 175);
   }
-  second.forward(cpu.stream);
-  second.backward(cpu.stream);
+  second.forward(device.stream);
+  second.backward(device.stream);
   CHECK(same_bits(second.out, out.rows(75, 175)));
   CHECK(same_bits(second.d_q, d_q.rows(75, 175)));
   CHECK(same_bits(second.d_k, d_k.rows(75, 175)));
   CHECK(same_bits(second.d_v, d_v.rows(75, 175)));
 }
 
-TEST_CASE("a token's output does not depend on the tokens behind it, bitwise") {
-  TestDevice cpu;
+TEST_CASE("a token's output does not depend on the tokens behind it, bitwise", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF32, DType::kBF16);
   const AttentionShape shape{.heads = 2, .kv_heads = 1, .qk_dim = 16, .v_dim = 8, .scale = 0.25};
-  Operands all(cpu, {shape, {0, 301}}, dtype);
-  all.forward(cpu.stream);
+  Operands all(device, {shape, {0, 301}}, dtype);
+  all.forward(device.stream);
   for (const int64_t length : {1, 5, 95, 96, 97, 200, 300}) {
-    Operands head(cpu, {shape, {0, length}}, dtype);
-    head.forward(cpu.stream);
+    Operands head(device, {shape, {0, length}}, dtype);
+    head.forward(device.stream);
     CAPTURE(length);
     CHECK(same_bits(head.out, all.out.rows(0, length)));
   }
 }
 
-TEST_CASE("attention reads and writes columns of a fused projection") {
-  TestDevice cpu;
+TEST_CASE("attention reads and writes columns of a fused projection", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const AttentionShape shape{.heads = 4, .kv_heads = 2, .qk_dim = 12, .v_dim = 9, .scale = 0.3};
-  Operands dense(cpu, {shape, {0, 40, 141}}, dtype), strided(cpu, {shape, {0, 40, 141}}, dtype);
+  Operands dense(device, {shape, {0, 40, 141}}, dtype), strided(device, {shape, {0, 40, 141}}, dtype);
   const int64_t width = 48 + 24 + 18 + 7;
-  Tensor fused = cpu.zeros(Shape{141, width}, dtype), d_fused = cpu.zeros(Shape{141, width}, dtype);
-  Tensor wide_out = cpu.zeros(Shape{141, 50}, dtype);
+  std::vector<double> fused_values(141 * width);
+  int64_t first = 0;
+  for (const Tensor& part : {dense.q, dense.k, dense.v}) {
+    const std::vector<double> values = values_of(part);
+    for (int64_t i = 0; i < part.numel(); ++i) {
+      const int64_t row = i / part.size(1), column = first + i % part.size(1);
+      fused_values[static_cast<size_t>(row * width + column)] = values[static_cast<size_t>(i)];
+    }
+    first += part.size(1);
+  }
+  const Tensor fused = device.tensor(fused_values, Shape{141, width}, dtype);
+  Tensor d_fused = device.zeros(Shape{141, width}, dtype);
+  Tensor wide_out = device.zeros(Shape{141, 50}, dtype);
   int64_t column = 0;
   for (auto [from, to, gradient] : {std::tuple(&dense.q, &strided.q, &strided.d_q),
                                     {&dense.k, &strided.k, &strided.d_k},
                                     {&dense.v, &strided.v, &strided.d_v}}) {
     *to = fused.columns(column, from->size(1));
     *gradient = d_fused.columns(column, from->size(1));
-    dispatch_floating(dtype, [&]<class T>(T) {
-      for (int64_t row = 0; row < 141; ++row) {
-        std::copy_n(from->data<T>() + row * from->size(1), from->size(1), to->data<T>() + row * width);
-      }
-    });
     column += from->size(1);
   }
   strided.out = wide_out.columns(5, 36);
   for (Operands* o : {&dense, &strided}) {
-    o->forward(cpu.stream);
-    o->backward(cpu.stream);
+    o->forward(device.stream);
+    o->backward(device.stream);
   }
   CHECK(values_of(strided.out) == values_of(dense.out));
   CHECK(values_of(strided.d_q) == values_of(dense.d_q));
@@ -259,18 +286,18 @@ TEST_CASE("attention reads and writes columns of a fused projection") {
   CHECK(values_of(wide_out.columns(41, 9)) == std::vector<double>(141 * 9, 0.0));
 }
 
-TEST_CASE("attention over nothing") {
-  TestDevice cpu;
+TEST_CASE("attention over nothing", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const Offsets offsets = GENERATE(Offsets{0}, Offsets{0, 0}, Offsets{0, 0, 0});
-  Operands o(cpu, {{.heads = 2, .kv_heads = 1, .qk_dim = 4, .v_dim = 4, .scale = 1}, offsets}, dtype);
-  CHECK_NOTHROW(o.forward(cpu.stream));
-  CHECK_NOTHROW(o.backward(cpu.stream));
+  Operands o(device, {{.heads = 2, .kv_heads = 1, .qk_dim = 4, .v_dim = 4, .scale = 1}, offsets}, dtype);
+  CHECK_NOTHROW(o.forward(device.stream));
+  CHECK_NOTHROW(o.backward(device.stream));
 }
 
 TEST_CASE("the simulated device counts what the CPU does for attention") {
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
-  TestDevice cpu, simulated(DeviceKind::kSimulated);
+  TestDevice cpu(DeviceKind::kCpu), simulated(DeviceKind::kSimulated);
   for (TestDevice* device : {&cpu, &simulated}) {
     Operands o(*device, {{.heads = 4, .kv_heads = 2, .qk_dim = 24, .v_dim = 16, .scale = 0.2}, {0, 100, 250}}, dtype);
     o.forward(device->stream);
@@ -289,10 +316,10 @@ TEST_CASE("the simulated device counts what the CPU does for attention") {
   CHECK(simulated.stream.work().at("attention.backward").executed_flops == backward.executed_flops);
 }
 
-TEST_CASE("attention that does not fit is refused with the sizes") {
-  TestDevice cpu;
-  Operands o(cpu, {{.heads = 4, .kv_heads = 2, .qk_dim = 6, .v_dim = 5, .scale = 1}, {0, 3, 7}}, DType::kF32);
-  const auto forward = [&] { o.forward(cpu.stream); };
+TEST_CASE("attention that does not fit is refused with the sizes", "[cuda]") {
+  TestDevice device;
+  Operands o(device, {{.heads = 4, .kv_heads = 2, .qk_dim = 6, .v_dim = 5, .scale = 1}, {0, 3, 7}}, DType::kF32);
+  const auto forward = [&] { o.forward(device.stream); };
   o.shape.kv_heads = 3;
   CHECK_THROWS_WITH(forward(), Contains("4 heads cannot share 3 kv heads"));
   o.shape.kv_heads = 2;
@@ -304,11 +331,14 @@ TEST_CASE("attention that does not fit is refused with the sizes") {
   std::swap(o.k, o.v);
   CHECK_THROWS_WITH(forward(), Contains("k is [7, 10], expected [7, 12]"));
   std::swap(o.k, o.v);
-  o.log_sum_exp = cpu.empty(Shape{4, 7}, DType::kF64);
+  o.log_sum_exp = device.empty(Shape{4, 7}, DType::kF64);
   CHECK_THROWS_WITH(forward(), Contains("found f64, expected f32"));
-  o.log_sum_exp = cpu.empty(Shape{4, 7}, DType::kF32);
-  o.d_k = cpu.empty(Shape{7, 11}, DType::kF32);
-  CHECK_THROWS_WITH(o.backward(cpu.stream), Contains("d_k is [7, 11], expected [7, 12]"));
+  o.log_sum_exp = device.empty(Shape{4, 7}, DType::kF32);
+  o.d_k = device.empty(Shape{7, 11}, DType::kF32);
+  CHECK_THROWS_WITH(o.backward(device.stream), Contains("d_k is [7, 11], expected [7, 12]"));
+  if (device.stream.device() != DeviceKind::kCuda) return;
+  Operands wide(device, {{.heads = 1, .kv_heads = 1, .qk_dim = 257, .v_dim = 5, .scale = 1}, {0, 2}}, DType::kF32);
+  CHECK_THROWS_WITH(wide.forward(device.stream), Contains("qk_dim 257, v_dim 5: on CUDA they are at most 256"));
 }
 
 }  // namespace

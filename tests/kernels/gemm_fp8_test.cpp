@@ -26,28 +26,30 @@ struct Decoded {
 template <class Scale>
 Decoded decode(const Tensor& codes, Scale&& scale) {
   Decoded d{.rows = codes.size(0), .width = codes.size(1), .codes = {}, .scales = {}};
+  for (const float8_e4m3 code : codes.to_vector<float8_e4m3>()) d.codes.push_back(static_cast<double>(load(code)));
   for (int64_t r = 0; r < d.rows; ++r) {
-    for (int64_t c = 0; c < d.width; ++c) {
-      d.codes.push_back(static_cast<double>(load(codes.data<float8_e4m3>()[r * codes.row_stride() + c])));
-      d.scales.push_back(static_cast<double>(scale(r, c)));
-    }
+    for (int64_t c = 0; c < d.width; ++c) d.scales.push_back(scale(r, c));
   }
   return d;
 }
 Decoded decode(const QuantizedRows& x) {
+  const std::vector<double> scales = values_of(x.scales);
   return decode(x.codes,
-                [&](int64_t r, int64_t c) { return x.scales.data<float>()[r * x.scales.size(1) + c / kTile]; });
+                [&](int64_t r, int64_t c) { return scales[static_cast<size_t>(r * x.scales.size(1) + c / kTile)]; });
 }
 Decoded decode(const QuantizedBlocks& w) {
-  return decode(w.codes,
-                [&](int64_t r, int64_t c) { return w.scales.data<float>()[r / kTile * w.scales.size(1) + c / kTile]; });
+  const std::vector<double> scales = values_of(w.scales);
+  return decode(w.codes, [&](int64_t r, int64_t c) {
+    return scales[static_cast<size_t>(r / kTile * w.scales.size(1) + c / kTile)];
+  });
 }
 Decoded decode(const QuantizedColumns& x) {
+  const std::vector<double> scales = values_of(x.scales);
   return decode(x.codes, [&](int64_t r, int64_t c) {
     size_t s = 0;
     while (r >= x.offsets[s + 1]) ++s;
     const int64_t tile = x.first_tile[s] + (r - x.offsets[s]) / kTile;
-    return x.scales.data<float>()[tile * x.width() + c];
+    return scales[static_cast<size_t>(tile * x.width() + c)];
   });
 }
 
@@ -60,7 +62,7 @@ struct Case {
   Tensor x_plain, d_y_plain, weight;
   PackedMatrix packed;
 
-  Case(TestDevice& cpu, int64_t rows, int64_t in, int64_t out, DType dtype) : rows(rows), in(in), out(out) {
+  Case(TestDevice& device, int64_t rows, int64_t in, int64_t out, DType dtype) : rows(rows), in(in), out(out) {
     // Columns and rows of very different sizes, so that a scale taken from the wrong tile shows.
     const auto spread = [](std::vector<double> values, int64_t width) {
       for (size_t i = 0; i < values.size(); ++i) {
@@ -69,21 +71,21 @@ struct Case {
       }
       return values;
     };
-    x_plain = cpu.tensor(spread(normals(rows * in, "x"), std::max<int64_t>(in, 1)), Shape{rows, in}, dtype);
+    x_plain = device.tensor(spread(normals(rows * in, "x"), std::max<int64_t>(in, 1)), Shape{rows, in}, dtype);
     d_y_plain =
-        cpu.tensor(spread(normals(rows * out, "d_y", 1e-3), std::max<int64_t>(out, 1)), Shape{rows, out}, dtype);
-    weight = cpu.tensor(spread(normals(out * in, "w", 0.1), std::max<int64_t>(in, 1)), Shape{out, in}, dtype);
-    x = empty_quantized_rows(rows, in, cpu.stream);
-    x_columns = empty_quantized_columns({0, rows}, in, cpu.stream);
-    quantize_rows_and_columns(x, x_columns, x_plain, {}, cpu.stream);
-    d_y = empty_quantized_rows(rows, out, cpu.stream);
-    d_y_columns = empty_quantized_columns({0, rows}, out, cpu.stream);
+        device.tensor(spread(normals(rows * out, "d_y", 1e-3), std::max<int64_t>(out, 1)), Shape{rows, out}, dtype);
+    weight = device.tensor(spread(normals(out * in, "w", 0.1), std::max<int64_t>(in, 1)), Shape{out, in}, dtype);
+    x = empty_quantized_rows(rows, in, device.stream);
+    x_columns = empty_quantized_columns({0, rows}, in, device.stream);
+    quantize_rows_and_columns(x, x_columns, x_plain, {}, device.stream);
+    d_y = empty_quantized_rows(rows, out, device.stream);
+    d_y_columns = empty_quantized_columns({0, rows}, out, device.stream);
     QuantizeOptions gradient;
     gradient.min_amax = kMinGradientAmax;
-    quantize_rows_and_columns(d_y, d_y_columns, d_y_plain, gradient, cpu.stream);
-    blocks = empty_quantized_blocks(out, in, cpu.stream);
-    quantize_blocks(blocks, weight, cpu.stream);
-    pack_matrix_fp8(packed, weight, PackFor::kForwardAndBackward, cpu.stream);
+    quantize_rows_and_columns(d_y, d_y_columns, d_y_plain, gradient, device.stream);
+    blocks = empty_quantized_blocks(out, in, device.stream);
+    quantize_blocks(blocks, weight, device.stream);
+    pack_matrix_fp8(packed, weight, PackFor::kForwardAndBackward, device.stream);
   }
 };
 
@@ -120,8 +122,8 @@ std::vector<double> backward_weight_of(const Case& c) {
       [&](int64_t t, int64_t j) { return x.value(t, j); });
 }
 
-TEST_CASE("FP8 products agree with their definition in double, and with bf16 to the format's error") {
-  TestDevice cpu;
+TEST_CASE("FP8 products agree with their definition in double, and with bf16 to the format's error", "[cuda]") {
+  TestDevice device;
   struct Sizes {
     int64_t rows, in, out;
   };
@@ -129,30 +131,31 @@ TEST_CASE("FP8 products agree with their definition in double, and with bf16 to 
                          Sizes{3, 300, 257}, Sizes{160, 512, 272}}) {
     const DType dtype = s.rows == 130 ? DType::kF32 : DType::kBF16;
     CAPTURE(s.rows, s.in, s.out, name_of(dtype));
-    const Case c(cpu, s.rows, s.in, s.out, dtype);
-    const Tensor y = cpu.empty(Shape{s.rows, s.out}, DType::kF32);
-    linear_forward_fp8(y, c.x, c.packed, cpu.stream);
+    const Case c(device, s.rows, s.in, s.out, dtype);
+    const Tensor y = device.empty(Shape{s.rows, s.out}, DType::kF32);
+    linear_forward_fp8(y, c.x, c.packed, device.stream);
     CHECK(relative_error(values_of(y), forward_of(c)) < 1e-6);
-    const Tensor d_x = cpu.empty(Shape{s.rows, s.in}, DType::kF32);
-    linear_backward_input_fp8(d_x, c.d_y, c.packed, Write::kOverwrites, cpu.stream);
+    const Tensor d_x = device.empty(Shape{s.rows, s.in}, DType::kF32);
+    linear_backward_input_fp8(d_x, c.d_y, c.packed, Write::kOverwrites, device.stream);
     CHECK(relative_error(values_of(d_x), backward_input_of(c)) < 1e-6);
-    const Tensor d_w = cpu.empty(Shape{s.out, s.in}, DType::kF32);
-    linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, cpu.stream);
+    const Tensor d_w = device.empty(Shape{s.out, s.in}, DType::kF32);
+    linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, device.stream);
     CHECK(relative_error(values_of(d_w), backward_weight_of(c)) < 1e-6);
 
     // Rounded once to bf16.
-    const Tensor narrow = cpu.empty(Shape{s.rows, s.out}, DType::kBF16);
-    linear_forward_fp8(narrow, c.x, c.packed, cpu.stream);
-    CHECK(same_bits(narrow, cpu.tensor(values_of(y), y.shape(), DType::kBF16)));
+    const Tensor narrow = device.empty(Shape{s.rows, s.out}, DType::kBF16);
+    linear_forward_fp8(narrow, c.x, c.packed, device.stream);
+    CHECK(same_bits(narrow, device.tensor(values_of(y), y.shape(), DType::kBF16)));
 
     PackedMatrix plain;
-    pack_matrix(plain, c.weight, PackFor::kForwardAndBackward, cpu.stream);
+    pack_matrix(plain, c.weight, PackFor::kForwardAndBackward, device.stream);
     const DType wide = DType::kF32;
-    const Tensor y_plain = cpu.empty(Shape{s.rows, s.out}, wide), d_x_plain = cpu.empty(Shape{s.rows, s.in}, wide);
-    const Tensor d_w_plain = cpu.empty(Shape{s.out, s.in}, wide);
-    linear_forward(y_plain, c.x_plain, plain, cpu.stream);
-    linear_backward_input(d_x_plain, c.d_y_plain, plain, Write::kOverwrites, cpu.stream);
-    linear_backward_weight(d_w_plain, c.d_y_plain, c.x_plain, Write::kOverwrites, cpu.stream);
+    const Tensor y_plain = device.empty(Shape{s.rows, s.out}, wide),
+                 d_x_plain = device.empty(Shape{s.rows, s.in}, wide);
+    const Tensor d_w_plain = device.empty(Shape{s.out, s.in}, wide);
+    linear_forward(y_plain, c.x_plain, plain, device.stream);
+    linear_backward_input(d_x_plain, c.d_y_plain, plain, Write::kOverwrites, device.stream);
+    linear_backward_weight(d_w_plain, c.d_y_plain, c.x_plain, Write::kOverwrites, device.stream);
     // Two roundings of at most 2^-4 each meet in a single product; in sums they average out.
     const double bound = s.in == 1 ? 0.13 : 4.5e-2;
     CHECK(relative_error(values_of(y), values_of(y_plain)) < bound);
@@ -161,143 +164,150 @@ TEST_CASE("FP8 products agree with their definition in double, and with bf16 to 
   }
 }
 
-TEST_CASE("a row of an FP8 product does not depend on its company or on threads") {
-  TestDevice cpu;
-  const Case c(cpu, 151, 384, 200, DType::kBF16);
-  const Tensor y = cpu.empty(Shape{151, 200}, DType::kBF16), d_x = cpu.empty(Shape{151, 384}, DType::kBF16);
-  const Tensor d_w = cpu.empty(Shape{200, 384}, DType::kF32);
-  linear_forward_fp8(y, c.x, c.packed, cpu.stream);
-  linear_backward_input_fp8(d_x, c.d_y, c.packed, Write::kOverwrites, cpu.stream);
-  linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, cpu.stream);
+TEST_CASE("a row of an FP8 product does not depend on its company or on threads", "[cuda]") {
+  TestDevice device;
+  const Case c(device, 151, 384, 200, DType::kBF16);
+  const Tensor y = device.empty(Shape{151, 200}, DType::kBF16), d_x = device.empty(Shape{151, 384}, DType::kBF16);
+  const Tensor d_w = device.empty(Shape{200, 384}, DType::kF32);
+  linear_forward_fp8(y, c.x, c.packed, device.stream);
+  linear_backward_input_fp8(d_x, c.d_y, c.packed, Write::kOverwrites, device.stream);
+  linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, device.stream);
 
   for (const auto& [begin, count] : {std::pair<int64_t, int64_t>{0, 1}, {7, 6}, {100, 51}}) {
     CAPTURE(begin, count);
     const QuantizedRows some{c.x.codes.rows(begin, count), c.x.scales.rows(begin, count)};
     const QuantizedRows some_d{c.d_y.codes.rows(begin, count), c.d_y.scales.rows(begin, count)};
-    const Tensor part = cpu.empty(Shape{count, 200}, DType::kBF16), d_part = cpu.empty(Shape{count, 384}, DType::kBF16);
-    linear_forward_fp8(part, some, c.packed, cpu.stream);
-    linear_backward_input_fp8(d_part, some_d, c.packed, Write::kOverwrites, cpu.stream);
+    const Tensor part = device.empty(Shape{count, 200}, DType::kBF16),
+                 d_part = device.empty(Shape{count, 384}, DType::kBF16);
+    linear_forward_fp8(part, some, c.packed, device.stream);
+    linear_backward_input_fp8(d_part, some_d, c.packed, Write::kOverwrites, device.stream);
     CHECK(same_bits(part, y.rows(begin, count)));
     CHECK(same_bits(d_part, d_x.rows(begin, count)));
   }
 
   const ThreadCount one(1);
-  const Tensor y1 = cpu.empty(y.shape(), DType::kBF16), d_x1 = cpu.empty(d_x.shape(), DType::kBF16);
-  const Tensor d_w1 = cpu.empty(d_w.shape(), DType::kF32);
-  linear_forward_fp8(y1, c.x, c.packed, cpu.stream);
-  linear_backward_input_fp8(d_x1, c.d_y, c.packed, Write::kOverwrites, cpu.stream);
-  linear_backward_weight_fp8(d_w1, c.d_y_columns, c.x_columns, Write::kOverwrites, cpu.stream);
+  const Tensor y1 = device.empty(y.shape(), DType::kBF16), d_x1 = device.empty(d_x.shape(), DType::kBF16);
+  const Tensor d_w1 = device.empty(d_w.shape(), DType::kF32);
+  linear_forward_fp8(y1, c.x, c.packed, device.stream);
+  linear_backward_input_fp8(d_x1, c.d_y, c.packed, Write::kOverwrites, device.stream);
+  linear_backward_weight_fp8(d_w1, c.d_y_columns, c.x_columns, Write::kOverwrites, device.stream);
   CHECK(same_bits(y1, y));
   CHECK(same_bits(d_x1, d_x));
   CHECK(same_bits(d_w1, d_w));
 }
 
-TEST_CASE("accumulating an FP8 product is the product and an addition, bitwise") {
-  TestDevice cpu;
-  const Case c(cpu, 140, 260, 130, DType::kBF16);
-  const Tensor d_w = cpu.empty(Shape{130, 260}, DType::kF32);
-  linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, cpu.stream);
+TEST_CASE("accumulating an FP8 product is the product and an addition, bitwise", "[cuda]") {
+  TestDevice device;
+  const Case c(device, 140, 260, 130, DType::kBF16);
+  const Tensor d_w = device.empty(Shape{130, 260}, DType::kF32);
+  linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, device.stream);
   const std::vector<double> before = normals(130 * 260, "before");
-  const Tensor sum = cpu.tensor(before, d_w.shape(), DType::kF32), start = cpu.tensor(before, d_w.shape(), DType::kF32);
-  linear_backward_weight_fp8(sum, c.d_y_columns, c.x_columns, Write::kAccumulates, cpu.stream);
-  bool equal = true;
-  for (int64_t i = 0; i < sum.numel(); ++i) {
-    const float expected = start.data<float>()[i] + d_w.data<float>()[i];
-    equal = equal && sum.data<float>()[i] == expected;
-  }
-  CHECK(equal);
+  const Tensor sum = device.tensor(before, d_w.shape(), DType::kF32),
+               start = device.tensor(before, d_w.shape(), DType::kF32);
+  linear_backward_weight_fp8(sum, c.d_y_columns, c.x_columns, Write::kAccumulates, device.stream);
+  std::vector<float> expected = start.to_vector<float>();
+  const std::vector<float> product = d_w.to_vector<float>();
+  for (size_t i = 0; i < expected.size(); ++i) expected[i] += product[i];
+  CHECK(sum.to_vector<float>() == expected);
 }
 
-TEST_CASE("grouped FP8 products are each expert's own, and an expert without rows has a zero gradient") {
-  TestDevice cpu;
+TEST_CASE("grouped FP8 products are each expert's own, and an expert without rows has a zero gradient", "[cuda]") {
+  TestDevice device;
   constexpr int64_t kIn = 200, kOut = 136;
   const std::vector<int64_t> offsets{0, 130, 130, 131, 260};
   const int64_t rows = offsets.back(), experts = static_cast<int64_t>(offsets.size()) - 1;
-  const Tensor weights = cpu.tensor(normals(experts * kOut * kIn, "w", 0.1), Shape{experts, kOut, kIn}, DType::kBF16);
-  const Tensor x = cpu.tensor(normals(rows * kIn, "x"), Shape{rows, kIn}, DType::kBF16);
-  const Tensor d_y = cpu.tensor(normals(rows * kOut, "d_y"), Shape{rows, kOut}, DType::kBF16);
-  const QuantizedRows x_rows = empty_quantized_rows(rows, kIn, cpu.stream),
-                      d_rows = empty_quantized_rows(rows, kOut, cpu.stream);
-  const QuantizedColumns x_columns = empty_quantized_columns(offsets, kIn, cpu.stream);
-  const QuantizedColumns d_columns = empty_quantized_columns(offsets, kOut, cpu.stream);
-  quantize_rows_and_columns(x_rows, x_columns, x, {}, cpu.stream);
-  quantize_rows_and_columns(d_rows, d_columns, d_y, {}, cpu.stream);
+  const Tensor weights =
+      device.tensor(normals(experts * kOut * kIn, "w", 0.1), Shape{experts, kOut, kIn}, DType::kBF16);
+  const Tensor x = device.tensor(normals(rows * kIn, "x"), Shape{rows, kIn}, DType::kBF16);
+  const Tensor d_y = device.tensor(normals(rows * kOut, "d_y"), Shape{rows, kOut}, DType::kBF16);
+  const QuantizedRows x_rows = empty_quantized_rows(rows, kIn, device.stream),
+                      d_rows = empty_quantized_rows(rows, kOut, device.stream);
+  const QuantizedColumns x_columns = empty_quantized_columns(offsets, kIn, device.stream);
+  const QuantizedColumns d_columns = empty_quantized_columns(offsets, kOut, device.stream);
+  quantize_rows_and_columns(x_rows, x_columns, x, {}, device.stream);
+  quantize_rows_and_columns(d_rows, d_columns, d_y, {}, device.stream);
   std::vector<PackedMatrix> packed;
-  pack_experts_fp8(packed, weights, PackFor::kForwardAndBackward, cpu.stream);
+  pack_experts_fp8(packed, weights, PackFor::kForwardAndBackward, device.stream);
 
-  const Tensor y = cpu.empty(Shape{rows, kOut}, DType::kBF16), d_x = cpu.empty(Shape{rows, kIn}, DType::kBF16);
-  const Tensor d_w = cpu.tensor(normals(experts * kOut * kIn, "old"), weights.shape(), DType::kF32);
-  const Tensor kept = cpu.tensor(values_of(d_w), d_w.shape(), DType::kF32);
-  grouped_linear_forward_fp8(y, x_rows, offsets, packed, cpu.stream);
-  grouped_linear_backward_input_fp8(d_x, d_rows, offsets, packed, cpu.stream);
-  grouped_linear_backward_weight_fp8(d_w, d_columns, x_columns, Write::kOverwrites, cpu.stream);
-  grouped_linear_backward_weight_fp8(kept, d_columns, x_columns, Write::kAccumulates, cpu.stream);
+  const Tensor y = device.empty(Shape{rows, kOut}, DType::kBF16), d_x = device.empty(Shape{rows, kIn}, DType::kBF16);
+  const Tensor d_w = device.tensor(normals(experts * kOut * kIn, "old"), weights.shape(), DType::kF32);
+  const Tensor kept = device.tensor(values_of(d_w), d_w.shape(), DType::kF32);
+  grouped_linear_forward_fp8(y, x_rows, offsets, packed, device.stream);
+  grouped_linear_backward_input_fp8(d_x, d_rows, offsets, packed, device.stream);
+  grouped_linear_backward_weight_fp8(d_w, d_columns, x_columns, Write::kOverwrites, device.stream);
+  grouped_linear_backward_weight_fp8(kept, d_columns, x_columns, Write::kAccumulates, device.stream);
   for (int64_t e = 0; e < experts; ++e) {
     CAPTURE(e);
     const int64_t begin = offsets[static_cast<size_t>(e)], count = offsets[static_cast<size_t>(e) + 1] - begin;
     if (count == 0) {
       CHECK(values_of(d_w[e]) == std::vector<double>(static_cast<size_t>(kOut * kIn), 0.0));
       const std::vector<double> old = normals(experts * kOut * kIn, "old");
-      const Tensor mine =
-          cpu.tensor({old.begin() + e * kOut * kIn, old.begin() + (e + 1) * kOut * kIn}, Shape{kOut, kIn}, DType::kF32);
+      const Tensor mine = device.tensor({old.begin() + e * kOut * kIn, old.begin() + (e + 1) * kOut * kIn},
+                                        Shape{kOut, kIn}, DType::kF32);
       CHECK(values_of(kept[e]) == values_of(mine));
       continue;
     }
     // Alone, quantised from its own rows: tiles begin with the expert.
-    const QuantizedColumns own_x = empty_quantized_columns({0, count}, kIn, cpu.stream);
-    const QuantizedColumns own_d = empty_quantized_columns({0, count}, kOut, cpu.stream);
-    quantize_columns(own_x, x.rows(begin, count), {}, cpu.stream);
-    quantize_columns(own_d, d_y.rows(begin, count), {}, cpu.stream);
-    const Tensor own = cpu.empty(Shape{count, kOut}, DType::kBF16), d_own = cpu.empty(Shape{count, kIn}, DType::kBF16);
-    const Tensor d_w_own = cpu.empty(Shape{kOut, kIn}, DType::kF32);
+    const QuantizedColumns own_x = empty_quantized_columns({0, count}, kIn, device.stream);
+    const QuantizedColumns own_d = empty_quantized_columns({0, count}, kOut, device.stream);
+    quantize_columns(own_x, x.rows(begin, count), {}, device.stream);
+    quantize_columns(own_d, d_y.rows(begin, count), {}, device.stream);
+    const Tensor own = device.empty(Shape{count, kOut}, DType::kBF16),
+                 d_own = device.empty(Shape{count, kIn}, DType::kBF16);
+    const Tensor d_w_own = device.empty(Shape{kOut, kIn}, DType::kF32);
     linear_forward_fp8(own, {x_rows.codes.rows(begin, count), x_rows.scales.rows(begin, count)},
-                       packed[static_cast<size_t>(e)], cpu.stream);
+                       packed[static_cast<size_t>(e)], device.stream);
     linear_backward_input_fp8(d_own, {d_rows.codes.rows(begin, count), d_rows.scales.rows(begin, count)},
-                              packed[static_cast<size_t>(e)], Write::kOverwrites, cpu.stream);
-    linear_backward_weight_fp8(d_w_own, own_d, own_x, Write::kOverwrites, cpu.stream);
+                              packed[static_cast<size_t>(e)], Write::kOverwrites, device.stream);
+    linear_backward_weight_fp8(d_w_own, own_d, own_x, Write::kOverwrites, device.stream);
     CHECK(same_bits(y.rows(begin, count), own));
     CHECK(same_bits(d_x.rows(begin, count), d_own));
     CHECK(same_bits(d_w[e], d_w_own));
   }
 }
 
-TEST_CASE("FP8 products of nothing are nothing, or zeros") {
-  TestDevice cpu;
-  const Case none(cpu, 0, 130, 20, DType::kBF16);
-  const Tensor y = cpu.empty(Shape{0, 20}, DType::kBF16);
-  linear_forward_fp8(y, none.x, none.packed, cpu.stream);
-  const Tensor d_w = cpu.tensor(normals(20 * 130, "d_w"), Shape{20, 130}, DType::kF32);
-  linear_backward_weight_fp8(d_w, none.d_y_columns, none.x_columns, Write::kAccumulates, cpu.stream);
-  CHECK(relative_error(values_of(d_w), values_of(cpu.tensor(normals(20 * 130, "d_w"), d_w.shape(), DType::kF32))) == 0);
-  linear_backward_weight_fp8(d_w, none.d_y_columns, none.x_columns, Write::kOverwrites, cpu.stream);
+TEST_CASE("FP8 products of nothing are nothing, or zeros", "[cuda]") {
+  TestDevice device;
+  const Case none(device, 0, 130, 20, DType::kBF16);
+  const Tensor y = device.empty(Shape{0, 20}, DType::kBF16);
+  linear_forward_fp8(y, none.x, none.packed, device.stream);
+  const Tensor d_w = device.tensor(normals(20 * 130, "d_w"), Shape{20, 130}, DType::kF32);
+  linear_backward_weight_fp8(d_w, none.d_y_columns, none.x_columns, Write::kAccumulates, device.stream);
+  CHECK(relative_error(values_of(d_w), values_of(device.tensor(normals(20 * 130, "d_w"), d_w.shape(), DType::kF32))) ==
+        0);
+  linear_backward_weight_fp8(d_w, none.d_y_columns, none.x_columns, Write::kOverwrites, device.stream);
   CHECK(values_of(d_w) == std::vector<double>(20 * 130, 0.0));
 
-  const Case narrow(cpu, 4, 0, 20, DType::kBF16);
-  const Tensor zeros = cpu.tensor(normals(80, "y"), Shape{4, 20}, DType::kBF16);
-  linear_forward_fp8(zeros, narrow.x, narrow.packed, cpu.stream);
+  const Case narrow(device, 4, 0, 20, DType::kBF16);
+  const Tensor zeros = device.tensor(normals(80, "y"), Shape{4, 20}, DType::kBF16);
+  linear_forward_fp8(zeros, narrow.x, narrow.packed, device.stream);
   CHECK(values_of(zeros) == std::vector<double>(80, 0.0));
 }
 
-TEST_CASE("NaN and infinity reach every FP8 sum they take part in, and no other") {
-  TestDevice cpu;
+TEST_CASE("NaN and infinity reach every FP8 sum they take part in, and no other", "[cuda]") {
+  TestDevice device;
   const double bad = GENERATE(std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity());
-  Case c(cpu, 6, 256, 32, DType::kBF16);
+  Case c(device, 6, 256, 32, DType::kBF16);
   std::vector<double> values = values_of(c.x_plain);
   values[2 * 256 + 130] = bad;
-  c.x_plain = cpu.tensor(values, c.x_plain.shape(), DType::kBF16);
-  quantize_rows_and_columns(c.x, c.x_columns, c.x_plain, {}, cpu.stream);
-  const Tensor y = cpu.empty(Shape{6, 32}, DType::kBF16), d_w = cpu.empty(Shape{32, 256}, DType::kF32);
-  linear_forward_fp8(y, c.x, c.packed, cpu.stream);
-  linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, cpu.stream);
-  for (int64_t i = 0; i < y.numel(); ++i) CHECK(std::isnan(load(y.data<bfloat16>()[i])) == (i / 32 == 2));
-  for (int64_t i = 0; i < d_w.numel(); ++i) CHECK(std::isnan(d_w.data<float>()[i]) == (i % 256 == 130));
+  c.x_plain = device.tensor(values, c.x_plain.shape(), DType::kBF16);
+  quantize_rows_and_columns(c.x, c.x_columns, c.x_plain, {}, device.stream);
+  const Tensor y = device.empty(Shape{6, 32}, DType::kBF16), d_w = device.empty(Shape{32, 256}, DType::kF32);
+  linear_forward_fp8(y, c.x, c.packed, device.stream);
+  linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, device.stream);
+  const auto is_nan = [](const Tensor& x, size_t i) { return std::isnan(values_of(x)[i]); };
+  for (size_t i = 0; i < 6 * 32; ++i) CHECK(is_nan(y, i) == (i / 32 == 2));
+  const std::vector<double> gradient = values_of(d_w);
+  for (size_t i = 0; i < gradient.size(); ++i) CHECK(std::isnan(gradient[i]) == (i % 256 == 130));
 
   // A code that is NaN, whoever wrote it.
-  Case coded(cpu, 3, 16, 8, DType::kBF16);
-  coded.x.codes.data<float8_e4m3>()[16 + 5].bits = 0xFF;
-  const Tensor z = cpu.empty(Shape{3, 8}, DType::kF32);
-  linear_forward_fp8(z, coded.x, coded.packed, cpu.stream);
-  for (int64_t i = 0; i < z.numel(); ++i) CHECK(std::isnan(z.data<float>()[i]) == (i / 8 == 1));
+  Case coded(device, 3, 16, 8, DType::kBF16);
+  std::vector<float8_e4m3> codes = coded.x.codes.to_vector<float8_e4m3>();
+  codes[16 + 5].bits = 0xFF;
+  coded.x.codes.copy_from(codes);
+  const Tensor z = device.empty(Shape{3, 8}, DType::kF32);
+  linear_forward_fp8(z, coded.x, coded.packed, device.stream);
+  for (size_t i = 0; i < 24; ++i) CHECK(is_nan(z, i) == (i / 8 == 1));
 }
 
 TEST_CASE("FP8 products state their work, and count memory on a simulated device as on a CPU") {
@@ -322,35 +332,35 @@ TEST_CASE("FP8 products state their work, and count memory on a simulated device
   CHECK(uses[0].peak_bytes == uses[1].peak_bytes);
 }
 
-TEST_CASE("FP8 products refuse operands that do not belong together") {
-  TestDevice cpu;
-  const Case c(cpu, 4, 256, 32, DType::kBF16);
-  const Tensor y = cpu.empty(Shape{4, 32}, DType::kBF16);
-  CHECK_THROWS_WITH(linear_forward_fp8(cpu.empty(Shape{4, 31}, DType::kBF16), c.x, c.packed, cpu.stream),
+TEST_CASE("FP8 products refuse operands that do not belong together", "[cuda]") {
+  TestDevice device;
+  const Case c(device, 4, 256, 32, DType::kBF16);
+  const Tensor y = device.empty(Shape{4, 32}, DType::kBF16);
+  CHECK_THROWS_WITH(linear_forward_fp8(device.empty(Shape{4, 31}, DType::kBF16), c.x, c.packed, device.stream),
                     Contains("y is [4, 31], expected [4, 32]"));
-  CHECK_THROWS_WITH(linear_forward_fp8(cpu.empty(Shape{4, 32}, DType::kF64), c.x, c.packed, cpu.stream),
+  CHECK_THROWS_WITH(linear_forward_fp8(device.empty(Shape{4, 32}, DType::kF64), c.x, c.packed, device.stream),
                     Contains("y is f64, expected f32 or bf16"));
-  CHECK_THROWS_WITH(linear_forward_fp8(y, c.d_y, c.packed, cpu.stream), Contains("x is [4, 32], expected [4, 256]"));
+  CHECK_THROWS_WITH(linear_forward_fp8(y, c.d_y, c.packed, device.stream), Contains("x is [4, 32], expected [4, 256]"));
   // Scales of another tiling: blocks of a weight, or columns.
-  CHECK_THROWS_WITH(linear_forward_fp8(y, {c.x.codes, c.x_columns.scales}, c.packed, cpu.stream),
+  CHECK_THROWS_WITH(linear_forward_fp8(y, {c.x.codes, c.x_columns.scales}, c.packed, device.stream),
                     Contains("its scales is [1, 256], expected [4, 2]"));
   PackedMatrix plain;
-  pack_matrix(plain, c.weight, PackFor::kForward, cpu.stream);
-  CHECK_THROWS_WITH(linear_forward_fp8(y, c.x, plain, cpu.stream),
+  pack_matrix(plain, c.weight, PackFor::kForward, device.stream);
+  CHECK_THROWS_WITH(linear_forward_fp8(y, c.x, plain, device.stream),
                     Contains("the weight was packed in bf16: pack_matrix_fp8 quantises it"));
-  CHECK_THROWS_WITH(linear_forward(y, c.x_plain, c.packed, cpu.stream), Contains("found bf16, expected e4m3"));
-  CHECK_THROWS_WITH(linear_forward_fp8(y, c.x, PackedMatrix(), cpu.stream), Contains("was not packed"));
+  CHECK_THROWS_WITH(linear_forward(y, c.x_plain, c.packed, device.stream), Contains("found bf16, expected e4m3"));
+  CHECK_THROWS_WITH(linear_forward_fp8(y, c.x, PackedMatrix(), device.stream), Contains("was not packed"));
   PackedMatrix forward_only;
-  pack_matrix_fp8(forward_only, c.weight, PackFor::kForward, cpu.stream);
-  CHECK_THROWS_WITH(linear_backward_input_fp8(cpu.empty(Shape{4, 256}, DType::kBF16), c.d_y, forward_only,
-                                              Write::kOverwrites, cpu.stream),
+  pack_matrix_fp8(forward_only, c.weight, PackFor::kForward, device.stream);
+  CHECK_THROWS_WITH(linear_backward_input_fp8(device.empty(Shape{4, 256}, DType::kBF16), c.d_y, forward_only,
+                                              Write::kOverwrites, device.stream),
                     Contains("packed for forward only"));
-  const QuantizedColumns other = empty_quantized_columns({0, 1, 4}, 256, cpu.stream);
-  CHECK_THROWS_WITH(linear_backward_weight_fp8(cpu.empty(Shape{32, 256}, DType::kF32), c.d_y_columns, other,
-                                               Write::kOverwrites, cpu.stream),
+  const QuantizedColumns other = empty_quantized_columns({0, 1, 4}, 256, device.stream);
+  CHECK_THROWS_WITH(linear_backward_weight_fp8(device.empty(Shape{32, 256}, DType::kF32), c.d_y_columns, other,
+                                               Write::kOverwrites, device.stream),
                     Contains("tiled in different segments"));
-  CHECK_THROWS_WITH(linear_backward_weight_fp8(cpu.empty(Shape{32, 256}, DType::kBF16), c.d_y_columns, c.x_columns,
-                                               Write::kOverwrites, cpu.stream),
+  CHECK_THROWS_WITH(linear_backward_weight_fp8(device.empty(Shape{32, 256}, DType::kBF16), c.d_y_columns, c.x_columns,
+                                               Write::kOverwrites, device.stream),
                     Contains("found bf16, expected f32"));
 }
 

@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "kernels/elementwise.h"
 #include "tests/kernels/op_test.h"
 
 namespace shoal {
@@ -44,11 +45,11 @@ std::vector<double> sum(std::vector<double> a, const std::vector<double>& b) {
 }
 
 struct Layer {
-  Layer(TestDevice& cpu, Sizes s, DType dtype)
-      : x(cpu.tensor(normals(s.rows * s.in, "x"), Shape{s.rows, s.in}, dtype)),
-        w(cpu.tensor(normals(s.out * s.in, "w"), Shape{s.out, s.in}, dtype)),
-        d_y(cpu.tensor(normals(s.rows * s.out, "d_y"), Shape{s.rows, s.out}, dtype)) {
-    pack_matrix(packed, w, PackFor::kForwardAndBackward, cpu.stream);
+  Layer(TestDevice& device, Sizes s, DType dtype)
+      : x(device.tensor(normals(s.rows * s.in, "x"), Shape{s.rows, s.in}, dtype)),
+        w(device.tensor(normals(s.out * s.in, "w"), Shape{s.out, s.in}, dtype)),
+        d_y(device.tensor(normals(s.rows * s.out, "d_y"), Shape{s.rows, s.out}, dtype)) {
+    pack_matrix(packed, w, PackFor::kForwardAndBackward, device.stream);
   }
   Tensor x, w, d_y;
   PackedMatrix packed;
@@ -56,64 +57,66 @@ struct Layer {
 
 const std::vector<Sizes> kSizes{{1, 1, 1}, {3, 5, 7}, {37, 129, 65}, {100, 300, 257}, {65, 17, 1000}, {5, 600, 16}};
 
-TEST_CASE("the three products agree with plain loops in double") {
-  TestDevice cpu;
+TEST_CASE("the three products agree with plain loops in double", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const Sizes s = GENERATE(from_range(kSizes));
   CAPTURE(name_of(dtype), s.rows, s.in, s.out);
-  const Layer layer(cpu, s, dtype);
+  const Layer layer(device, s, dtype);
   const std::vector<double> x = values_of(layer.x), w = values_of(layer.w), d_y = values_of(layer.d_y);
   const DType sums = arithmetic_dtype(dtype);
 
   const auto y_reference = product(x, s.in, 1, w, 1, s.in, s.rows, s.out, s.in);
   for (const DType y_dtype : {dtype, sums}) {
-    Tensor y = cpu.empty(Shape{s.rows, s.out}, y_dtype);
-    linear_forward(y, layer.x, layer.packed, cpu.stream);
+    Tensor y = device.empty(Shape{s.rows, s.out}, y_dtype);
+    linear_forward(y, layer.x, layer.packed, device.stream);
     CHECK(relative_error(values_of(y), y_reference) < product_bound(y_dtype, s.in));
   }
 
   const auto d_x_reference = product(d_y, s.out, 1, w, s.in, 1, s.rows, s.in, s.out);
-  Tensor d_x = cpu.empty(layer.x.shape(), dtype);
-  linear_backward_input(d_x, layer.d_y, layer.packed, Write::kOverwrites, cpu.stream);
+  Tensor d_x = device.empty(layer.x.shape(), dtype);
+  linear_backward_input(d_x, layer.d_y, layer.packed, Write::kOverwrites, device.stream);
   CHECK(relative_error(values_of(d_x), d_x_reference) < product_bound(dtype, s.out));
-  linear_backward_input(d_x, layer.d_y, layer.packed, Write::kAccumulates, cpu.stream);
+  linear_backward_input(d_x, layer.d_y, layer.packed, Write::kAccumulates, device.stream);
   CHECK(relative_error(values_of(d_x), sum(d_x_reference, d_x_reference)) < product_bound(dtype, s.out));
 
   const auto d_w_reference = product(d_y, 1, s.out, x, s.in, 1, s.out, s.in, s.rows);
-  Tensor d_w = cpu.empty(layer.w.shape(), sums);
-  linear_backward_weight(d_w, layer.d_y, layer.x, Write::kOverwrites, cpu.stream);
+  Tensor d_w = device.empty(layer.w.shape(), sums);
+  linear_backward_weight(d_w, layer.d_y, layer.x, Write::kOverwrites, device.stream);
   CHECK(relative_error(values_of(d_w), d_w_reference) < product_bound(sums, s.rows));
 }
 
-TEST_CASE("accumulating a weight gradient is the product plus an addition, bitwise") {
-  TestDevice cpu;
+TEST_CASE("accumulating a weight gradient is the product plus an addition, bitwise", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const Sizes s = GENERATE(Sizes{5, 7, 3}, Sizes{300, 70, 65}, Sizes{512, 64, 256}, Sizes{1000, 33, 17});
   CAPTURE(name_of(dtype), s.rows, s.in, s.out);
-  const Layer layer(cpu, s, dtype);
+  const Layer layer(device, s, dtype);
   const DType sums = arithmetic_dtype(dtype);
-  Tensor alone = cpu.empty(layer.w.shape(), sums);
-  linear_backward_weight(alone, layer.d_y, layer.x, Write::kOverwrites, cpu.stream);
-  Tensor added = cpu.tensor(normals(s.out * s.in, "before"), layer.w.shape(), sums);
-  Tensor expected = cpu.empty(layer.w.shape(), sums);
+  Tensor alone = device.empty(layer.w.shape(), sums);
+  linear_backward_weight(alone, layer.d_y, layer.x, Write::kOverwrites, device.stream);
+  Tensor added = device.tensor(normals(s.out * s.in, "before"), layer.w.shape(), sums);
+  Tensor expected = device.empty(layer.w.shape(), sums);
   dispatch_floating(sums, [&]<class T>(T) {
-    for (int64_t i = 0; i < added.numel(); ++i)
-      expected.data<T>()[i] = store<T>(load(added.data<T>()[i]) + load(alone.data<T>()[i]));
+    std::vector<T> values = added.to_vector<T>();
+    const std::vector<T> product = alone.to_vector<T>();
+    for (size_t i = 0; i < values.size(); ++i) values[i] = store<T>(load(values[i]) + load(product[i]));
+    expected.copy_from(values);
   });
-  linear_backward_weight(added, layer.d_y, layer.x, Write::kAccumulates, cpu.stream);
+  linear_backward_weight(added, layer.d_y, layer.x, Write::kAccumulates, device.stream);
   CHECK(same_bits(added, expected));
 }
 
-TEST_CASE("a row of y does not depend on its company or on the threads") {
-  TestDevice cpu;
+TEST_CASE("a row of y does not depend on its company or on the threads", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF32, DType::kBF16);
   const Sizes s = GENERATE(Sizes{521, 256, 64}, Sizes{521, 50, 33}, Sizes{521, 777, 257}, Sizes{521, 64, 1536});
   CAPTURE(name_of(dtype), s.in, s.out);
-  const Layer layer(cpu, s, dtype);
+  const Layer layer(device, s, dtype);
   const auto compute = [&](int64_t begin, int64_t rows, int threads) {
     const ThreadCount count(threads);
-    Tensor y = cpu.empty(Shape{rows, s.out}, dtype);
-    linear_forward(y, layer.x.rows(begin, rows), layer.packed, cpu.stream);
+    Tensor y = device.empty(Shape{rows, s.out}, dtype);
+    linear_forward(y, layer.x.rows(begin, rows), layer.packed, device.stream);
     return y;
   };
   const Tensor all = compute(0, s.rows, 1);
@@ -128,21 +131,17 @@ TEST_CASE("a row of y does not depend on its company or on the threads") {
   }
 }
 
-TEST_CASE("products read and write rows that are strided") {
-  TestDevice cpu;
+TEST_CASE("products read and write rows that are strided", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   CAPTURE(name_of(dtype));
   const Sizes s{37, 35, 50};
-  const Layer layer(cpu, s, dtype);
+  const Layer layer(device, s, dtype);
   const auto strided = [&](const Tensor& dense) {
-    Tensor wide = cpu.tensor(std::vector<double>(static_cast<size_t>(dense.size(0) * 101), 7.0),
-                             Shape{dense.size(0), 101}, dense.dtype());
+    Tensor wide = device.tensor(std::vector<double>(static_cast<size_t>(dense.size(0) * 101), 7.0),
+                                Shape{dense.size(0), 101}, dense.dtype());
     Tensor view = wide.columns(11, dense.size(1));
-    dispatch_floating(dense.dtype(), [&]<class T>(T) {
-      for (int64_t row = 0; row < dense.size(0); ++row) {
-        std::copy_n(dense.data<T>() + row * dense.size(1), dense.size(1), view.data<T>() + row * 101);
-      }
-    });
+    cast(view, dense, device.stream);
     return std::pair(wide, view);
   };
   // What lies beside the view stays as it was.
@@ -155,69 +154,71 @@ TEST_CASE("products read and write rows that are strided") {
     }
     return true;
   };
-  Tensor y = cpu.empty(Shape{s.rows, s.out}, dtype), d_x = cpu.empty(layer.x.shape(), dtype);
-  Tensor d_w = cpu.empty(layer.w.shape(), arithmetic_dtype(dtype));
-  linear_forward(y, layer.x, layer.packed, cpu.stream);
-  linear_backward_input(d_x, layer.d_y, layer.packed, Write::kOverwrites, cpu.stream);
-  linear_backward_weight(d_w, layer.d_y, layer.x, Write::kOverwrites, cpu.stream);
+  Tensor y = device.empty(Shape{s.rows, s.out}, dtype), d_x = device.empty(layer.x.shape(), dtype);
+  Tensor d_w = device.empty(layer.w.shape(), arithmetic_dtype(dtype));
+  linear_forward(y, layer.x, layer.packed, device.stream);
+  linear_backward_input(d_x, layer.d_y, layer.packed, Write::kOverwrites, device.stream);
+  linear_backward_weight(d_w, layer.d_y, layer.x, Write::kOverwrites, device.stream);
 
   const auto [x_wide, x] = strided(layer.x);
   const auto [d_y_wide, d_y] = strided(layer.d_y);
-  const auto [y_wide, y_view] = strided(cpu.zeros(y.shape(), dtype));
-  linear_forward(y_view, x, layer.packed, cpu.stream);
+  const auto [y_wide, y_view] = strided(device.zeros(y.shape(), dtype));
+  linear_forward(y_view, x, layer.packed, device.stream);
   CHECK(values_of(y_view) == values_of(y));
   CHECK(untouched(y_wide, s.out));
-  const auto [d_x_wide, d_x_view] = strided(cpu.zeros(d_x.shape(), dtype));
-  linear_backward_input(d_x_view, d_y, layer.packed, Write::kOverwrites, cpu.stream);
+  const auto [d_x_wide, d_x_view] = strided(device.zeros(d_x.shape(), dtype));
+  linear_backward_input(d_x_view, d_y, layer.packed, Write::kOverwrites, device.stream);
   CHECK(values_of(d_x_view) == values_of(d_x));
   CHECK(untouched(d_x_wide, s.in));
-  const auto [d_w_wide, d_w_view] = strided(cpu.zeros(d_w.shape(), d_w.dtype()));
-  linear_backward_weight(d_w_view, d_y, x, Write::kOverwrites, cpu.stream);
+  const auto [d_w_wide, d_w_view] = strided(device.zeros(d_w.shape(), d_w.dtype()));
+  linear_backward_weight(d_w_view, d_y, x, Write::kOverwrites, device.stream);
   CHECK(values_of(d_w_view) == values_of(d_w));
   CHECK(untouched(d_w_wide, s.in));
 }
 
-TEST_CASE("empty products: no rows do nothing, an empty sum is zero") {
-  TestDevice cpu;
+TEST_CASE("empty products: no rows do nothing, an empty sum is zero", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const DType sums = arithmetic_dtype(dtype);
-  const Layer no_rows(cpu, {0, 5, 3}, dtype);
-  Tensor y = cpu.empty(Shape{0, 3}, dtype), d_x = cpu.empty(Shape{0, 5}, dtype);
-  linear_forward(y, no_rows.x, no_rows.packed, cpu.stream);
-  linear_backward_input(d_x, no_rows.d_y, no_rows.packed, Write::kOverwrites, cpu.stream);
+  const Layer no_rows(device, {0, 5, 3}, dtype);
+  Tensor y = device.empty(Shape{0, 3}, dtype), d_x = device.empty(Shape{0, 5}, dtype);
+  linear_forward(y, no_rows.x, no_rows.packed, device.stream);
+  linear_backward_input(d_x, no_rows.d_y, no_rows.packed, Write::kOverwrites, device.stream);
   const std::vector<double> before = normals(15, "before");
-  Tensor d_w = cpu.tensor(before, Shape{3, 5}, sums);
+  Tensor d_w = device.tensor(before, Shape{3, 5}, sums);
   const std::vector<double> rounded = values_of(d_w);
-  linear_backward_weight(d_w, no_rows.d_y, no_rows.x, Write::kAccumulates, cpu.stream);
+  linear_backward_weight(d_w, no_rows.d_y, no_rows.x, Write::kAccumulates, device.stream);
   CHECK(values_of(d_w) == rounded);
-  linear_backward_weight(d_w, no_rows.d_y, no_rows.x, Write::kOverwrites, cpu.stream);
+  linear_backward_weight(d_w, no_rows.d_y, no_rows.x, Write::kOverwrites, device.stream);
   CHECK(values_of(d_w) == std::vector<double>(15, 0.0));
 
-  const Layer no_input(cpu, {4, 0, 3}, dtype);
-  Tensor z = cpu.tensor(normals(12, "z"), Shape{4, 3}, dtype);
-  linear_forward(z, no_input.x, no_input.packed, cpu.stream);
+  const Layer no_input(device, {4, 0, 3}, dtype);
+  Tensor z = device.tensor(normals(12, "z"), Shape{4, 3}, dtype);
+  linear_forward(z, no_input.x, no_input.packed, device.stream);
   CHECK(values_of(z) == std::vector<double>(12, 0.0));
 
-  const Layer no_output(cpu, {4, 3, 0}, dtype);
-  Tensor d_z = cpu.tensor(normals(12, "z"), Shape{4, 3}, dtype);
-  linear_backward_input(d_z, no_output.d_y, no_output.packed, Write::kOverwrites, cpu.stream);
+  const Layer no_output(device, {4, 3, 0}, dtype);
+  Tensor d_z = device.tensor(normals(12, "z"), Shape{4, 3}, dtype);
+  linear_backward_input(d_z, no_output.d_y, no_output.packed, Write::kOverwrites, device.stream);
   CHECK(values_of(d_z) == std::vector<double>(12, 0.0));
 }
 
-TEST_CASE("packing again reuses the memory and takes the new values") {
-  TestDevice cpu;
+TEST_CASE("packing again reuses the memory and takes the new values", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
-  Layer layer(cpu, {6, 40, 24}, dtype);
-  const int64_t bytes = cpu.allocator.use().total_now_bytes;
-  Tensor y = cpu.empty(Shape{6, 24}, dtype);
-  linear_forward(y, layer.x, layer.packed, cpu.stream);
+  Layer layer(device, {6, 40, 24}, dtype);
+  const int64_t bytes = device.allocator.use().total_now_bytes;
+  Tensor y = device.empty(Shape{6, 24}, dtype);
+  linear_forward(y, layer.x, layer.packed, device.stream);
   std::vector<double> twice = values_of(y), w = values_of(layer.w);
   for (double& value : w) value *= 2;
   for (double& value : twice) value *= 2;
   const int64_t created = gemm_primitives_created();
-  pack_matrix(layer.packed, cpu.tensor(w, layer.w.shape(), dtype), PackFor::kForwardAndBackward, cpu.stream);
-  CHECK(cpu.allocator.use().total_now_bytes == bytes + y.bytes() + (64 - y.bytes() % 64) % 64);
-  linear_forward(y, layer.x, layer.packed, cpu.stream);
+  pack_matrix(layer.packed, device.tensor(w, layer.w.shape(), dtype), PackFor::kForwardAndBackward, device.stream);
+  // A GPU keeps the weight itself.
+  CHECK((device.stream.device() == DeviceKind::kCuda ||
+         device.allocator.use().total_now_bytes == bytes + y.bytes() + (64 - y.bytes() % 64) % 64));
+  linear_forward(y, layer.x, layer.packed, device.stream);
   CHECK(values_of(y) == twice);
   CHECK(gemm_primitives_created() == created);
 }
@@ -236,7 +237,7 @@ std::pair<MemoryUse, double> one_layer(TestDevice& device, DType dtype) {
 
 TEST_CASE("the simulated device counts what the CPU does") {
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
-  TestDevice cpu, simulated(DeviceKind::kSimulated);
+  TestDevice cpu(DeviceKind::kCpu), simulated(DeviceKind::kSimulated);
   const auto [cpu_use, cpu_flops] = one_layer(cpu, dtype);
   const auto [simulated_use, simulated_flops] = one_layer(simulated, dtype);
   CHECK(cpu_use.peak_bytes == simulated_use.peak_bytes);

@@ -60,38 +60,38 @@ struct Reference {
 
 double bound(DType dtype) { return dtype == DType::kF64 ? 1e-13 : dtype == DType::kF32 ? 1e-5 : 1e-2; }
 
-TEST_CASE("experts agree with plain loops in double") {
-  TestDevice cpu;
+TEST_CASE("experts agree with plain loops in double", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const Write mode = GENERATE(Write::kOverwrites, Write::kAccumulates);
   const Offsets offsets = GENERATE(from_range(kRuns));
   CAPTURE(name_of(dtype), mode == Write::kAccumulates, offsets);
-  Experts experts(cpu, offsets, 50, 35, dtype);
+  Experts experts(device, offsets, 50, 35, dtype);
   std::vector<double> before = values_of(experts.d_w);
   if (mode == Write::kOverwrites) std::fill(before.begin(), before.end(), 0.0);
   const Reference reference(experts, before);
-  experts.run(mode, cpu.stream);
+  experts.run(mode, device.stream);
   CHECK(relative_error(values_of(experts.y), reference.y) < bound(dtype));
   CHECK(relative_error(values_of(experts.d_x), reference.d_x) < bound(dtype));
   CHECK(relative_error(values_of(experts.d_w), reference.d_w) < bound(arithmetic_dtype(dtype)));
 }
 
-TEST_CASE("an expert's rows are those of a linear layer, bitwise, whatever the other experts get") {
-  TestDevice cpu;
+TEST_CASE("an expert's rows are those of a linear layer, bitwise, whatever the other experts get", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF32, DType::kBF16);
-  Experts experts(cpu, {0, 1, 1, 34, 97, 130, 131, 200}, 70, 96, dtype);
+  Experts experts(device, {0, 1, 1, 34, 97, 130, 131, 200}, 70, 96, dtype);
   for (const int threads : {1, 2}) {
     const ThreadCount count(threads);
-    experts.run(Write::kOverwrites, cpu.stream);
+    experts.run(Write::kOverwrites, device.stream);
     for (size_t e = 0; e + 1 < experts.offsets.size(); ++e) {
       const int64_t begin = experts.offsets[e], rows = experts.offsets[e + 1] - begin;
       CAPTURE(threads, e);
-      Tensor y = cpu.empty(Shape{rows, 96}, dtype), d_x = cpu.empty(Shape{rows, 70}, dtype);
-      Tensor d_w = cpu.empty(Shape{96, 70}, arithmetic_dtype(dtype));
-      linear_forward(y, experts.x.rows(begin, rows), experts.packed[e], cpu.stream);
-      linear_backward_input(d_x, experts.d_y.rows(begin, rows), experts.packed[e], Write::kOverwrites, cpu.stream);
+      Tensor y = device.empty(Shape{rows, 96}, dtype), d_x = device.empty(Shape{rows, 70}, dtype);
+      Tensor d_w = device.empty(Shape{96, 70}, arithmetic_dtype(dtype));
+      linear_forward(y, experts.x.rows(begin, rows), experts.packed[e], device.stream);
+      linear_backward_input(d_x, experts.d_y.rows(begin, rows), experts.packed[e], Write::kOverwrites, device.stream);
       linear_backward_weight(d_w, experts.d_y.rows(begin, rows), experts.x.rows(begin, rows), Write::kOverwrites,
-                             cpu.stream);
+                             device.stream);
       CHECK(same_bits(y, experts.y.rows(begin, rows)));
       CHECK(same_bits(d_x, experts.d_x.rows(begin, rows)));
       CHECK(same_bits(d_w, experts.d_w[static_cast<int64_t>(e)]));
@@ -101,7 +101,7 @@ TEST_CASE("an expert's rows are those of a linear layer, bitwise, whatever the o
 
 TEST_CASE("the simulated device counts what the CPU does for experts") {
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
-  TestDevice cpu, simulated(DeviceKind::kSimulated);
+  TestDevice cpu(DeviceKind::kCpu), simulated(DeviceKind::kSimulated);
   for (TestDevice* device : {&cpu, &simulated}) {
     Experts experts(*device, {0, 0, 5, 69, 100}, 48, 64, dtype);
     experts.run(Write::kAccumulates, device->stream);
@@ -113,22 +113,23 @@ TEST_CASE("the simulated device counts what the CPU does for experts") {
   CHECK(simulated.stream.work().at("grouped_gemm.backward_weight").calls == 1);
 }
 
-TEST_CASE("experts that do not fit are refused with the sizes") {
-  TestDevice cpu;
-  Experts e(cpu, {0, 3, 7}, 6, 8, DType::kF32);
+TEST_CASE("experts that do not fit are refused with the sizes", "[cuda]") {
+  TestDevice device;
+  Experts e(device, {0, 3, 7}, 6, 8, DType::kF32);
   const Offsets short_run{0, 3, 6}, backwards{0, 8, 7}, three{0, 1, 2, 7};
-  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, short_run, e.packed, cpu.stream),
+  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, short_run, e.packed, device.stream),
                     Contains("expert offsets run from 0 to 6, expected 0 to 7 rows"));
-  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, backwards, e.packed, cpu.stream),
+  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, backwards, e.packed, device.stream),
                     Contains("expert 1 begins at row 8 and ends at row 7"));
-  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, three, e.packed, cpu.stream), Contains("2 weights for 4 offsets"));
-  CHECK_THROWS_WITH(grouped_linear_backward_input(e.d_x, e.x, e.offsets, e.packed, cpu.stream),
+  CHECK_THROWS_WITH(grouped_linear_forward(e.y, e.x, three, e.packed, device.stream),
+                    Contains("2 weights for 4 offsets"));
+  CHECK_THROWS_WITH(grouped_linear_backward_input(e.d_x, e.x, e.offsets, e.packed, device.stream),
                     Contains("d_y is [7, 6], expected [7, 8]"));
-  CHECK_THROWS_WITH(grouped_linear_backward_weight(e.d_w, e.d_y, e.x, three, Write::kOverwrites, cpu.stream),
+  CHECK_THROWS_WITH(grouped_linear_backward_weight(e.d_w, e.d_y, e.x, three, Write::kOverwrites, device.stream),
                     Contains("d_w is [2, 8, 6] for 4 offsets"));
   std::vector<PackedMatrix> forward_only;
-  pack_experts(forward_only, e.w, PackFor::kForward, cpu.stream);
-  CHECK_THROWS_WITH(grouped_linear_backward_input(e.d_x, e.d_y, e.offsets, forward_only, cpu.stream),
+  pack_experts(forward_only, e.w, PackFor::kForward, device.stream);
+  CHECK_THROWS_WITH(grouped_linear_backward_input(e.d_x, e.d_y, e.offsets, forward_only, device.stream),
                     Contains("packed for forward only"));
 }
 

@@ -3,18 +3,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <vector>
 
 #include "core/base/openmp.h"
 #include "core/base/random.h"
 #include "core/base/stream.h"
+#include "tests/device_under_test.h"
 
 namespace shoal {
 
 struct TestDevice {
-  explicit TestDevice(DeviceKind kind = DeviceKind::kCpu) : allocator(kind), stream(allocator) {}
+  explicit TestDevice(DeviceKind kind = device_under_test()) : allocator(kind), stream(allocator) {}
 
   Tensor empty(Shape shape, DType dtype) { return Tensor::empty(shape, dtype, allocator, MemoryKind::kActivations); }
   Tensor zeros(Shape shape, DType dtype) { return Tensor::zeros(shape, dtype, allocator, MemoryKind::kActivations); }
@@ -51,13 +51,8 @@ inline std::vector<double> normals(int64_t count, std::string_view name, double 
 inline std::vector<double> values_of(const Tensor& tensor) {
   std::vector<double> values;
   if (tensor.numel() == 0) return values;
-  const int64_t rows = tensor.size(0), width = tensor.shape().row_numel();
   dispatch_floating(tensor.dtype(), [&]<class T>(T) {
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t i = 0; i < width; ++i) {
-        values.push_back(static_cast<double>(load(tensor.data<T>()[row * tensor.row_stride() + i])));
-      }
-    }
+    for (const T value : tensor.to_vector<T>()) values.push_back(static_cast<double>(load(value)));
   });
   return values;
 }
@@ -109,10 +104,9 @@ inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return sum;
 }
 
-// Dense tensors, bit by bit.
+// Bit by bit, whatever their strides.
 inline bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() && a.contiguous() && b.contiguous() &&
-         (a.numel() == 0 || std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0);
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && a.to_bytes() == b.to_bytes();
 }
 
 // Computes with another number of threads for as long as it lives.

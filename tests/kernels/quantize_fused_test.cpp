@@ -19,22 +19,22 @@ std::vector<double> uneven_rows(int64_t rows, int64_t width, double spread) {
   return values;
 }
 
-TEST_CASE("quantize: re-tiled rows are exact while normal at the new scale; below, 2^-10 of it at most") {
-  TestDevice cpu;
+TEST_CASE("quantize: re-tiled rows are exact while normal at the new scale; below, 2^-10 of it at most", "[cuda]") {
+  TestDevice device;
   const int64_t rows = GENERATE(1, 129, 300), width = GENERATE(7, 128, 300);
   const double spread = GENERATE(0.5, 8.0);
   CAPTURE(rows, width, spread);
   const std::vector<int64_t> offsets{0, rows / 3, rows / 3, rows};
-  const Tensor x = cpu.tensor(uneven_rows(rows, width, spread), Shape{rows, width}, DType::kF32);
+  const Tensor x = device.tensor(uneven_rows(rows, width, spread), Shape{rows, width}, DType::kF32);
   QuantizeOptions options{.scale = TileScale::kPowerOfTwo};
-  const QuantizedRows q = empty_quantized_rows(rows, width, cpu.stream);
-  quantize_rows(q, x, options, cpu.stream);
-  const Tensor read = cpu.empty(x.shape(), DType::kF32);
-  dequantize_rows(read, q, cpu.stream);
+  const QuantizedRows q = empty_quantized_rows(rows, width, device.stream);
+  quantize_rows(q, x, options, device.stream);
+  const Tensor read = device.empty(x.shape(), DType::kF32);
+  dequantize_rows(read, q, device.stream);
 
-  const QuantizedColumns columns = empty_quantized_columns(offsets, width, cpu.stream);
-  options.counts = empty_quantize_counts(cpu.stream);
-  requantize_columns(columns, q, options, cpu.stream);
+  const QuantizedColumns columns = empty_quantized_columns(offsets, width, device.stream);
+  options.counts = empty_quantize_counts(device.stream);
+  requantize_columns(columns, q, options, device.stream);
   const std::vector<double> values = values_of(read);
   const QuantizedModel model = quantize_model(values, width, column_tiles(offsets), options);
   CHECK(agrees(columns, model));
@@ -65,16 +65,16 @@ TEST_CASE("quantize: re-tiled rows are exact while normal at the new scale; belo
   }
 }
 
-TEST_CASE("quantize: a re-tiled NaN spreads to the columns it stood for, and no further") {
-  TestDevice cpu;
+TEST_CASE("quantize: a re-tiled NaN spreads to the columns it stood for, and no further", "[cuda]") {
+  TestDevice device;
   constexpr int64_t kRows = 130, kWidth = 140;
   std::vector<double> values = uneven_rows(kRows, kWidth, 1);
   values[3] = kNaN;
-  const Tensor x = cpu.tensor(values, Shape{kRows, kWidth}, DType::kBF16);
-  const QuantizedRows q = empty_quantized_rows(kRows, kWidth, cpu.stream);
-  quantize_rows(q, x, {}, cpu.stream);
-  const QuantizedColumns columns = empty_quantized_columns({0, kRows}, kWidth, cpu.stream);
-  requantize_columns(columns, q, {}, cpu.stream);
+  const Tensor x = device.tensor(values, Shape{kRows, kWidth}, DType::kBF16);
+  const QuantizedRows q = empty_quantized_rows(kRows, kWidth, device.stream);
+  quantize_rows(q, x, {}, device.stream);
+  const QuantizedColumns columns = empty_quantized_columns({0, kRows}, kWidth, device.stream);
+  requantize_columns(columns, q, {}, device.stream);
   const std::vector<float> scales = columns.scales.to_vector<float>();
   for (size_t i = 0; i < scales.size(); ++i) {
     CAPTURE(i);
@@ -82,42 +82,41 @@ TEST_CASE("quantize: a re-tiled NaN spreads to the columns it stood for, and no 
   }
 }
 
-TEST_CASE("quantize: behind swiglu, bit by bit what swiglu stored and then quantised would be") {
-  TestDevice cpu;
+TEST_CASE("quantize: behind swiglu, bit by bit what swiglu stored and then quantised would be", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF32, DType::kBF16);
   const TileScale scale = GENERATE(TileScale::kExact, TileScale::kPowerOfTwo);
   const bool weighted = GENERATE(false, true);
   const int64_t rows = GENERATE(1, 37, 300), ffn = GENERATE(1, 9, 131, 300);
   CAPTURE(name_of(dtype), scale == TileScale::kExact, weighted, rows, ffn);
-  const Tensor gate_up = cpu.tensor(normals(rows * 2 * ffn, "gate_up", 4), Shape{rows, 2 * ffn}, dtype);
-  const Tensor weights = weighted ? cpu.tensor(normals(rows, "weights"), Shape{rows}, DType::kF32) : Tensor();
-  const Tensor stored = cpu.empty(Shape{rows, ffn}, dtype);
+  const Tensor gate_up = device.tensor(normals(rows * 2 * ffn, "gate_up", 4), Shape{rows, 2 * ffn}, dtype);
+  const Tensor weights = weighted ? device.tensor(normals(rows, "weights"), Shape{rows}, DType::kF32) : Tensor();
+  const Tensor stored = device.empty(Shape{rows, ffn}, dtype);
   if (weighted) {
-    swiglu_weighted_forward(stored, gate_up, weights, cpu.stream);
+    swiglu_weighted_forward(stored, gate_up, weights, device.stream);
   } else {
-    swiglu_forward(stored, gate_up, cpu.stream);
+    swiglu_forward(stored, gate_up, device.stream);
   }
-  const QuantizeOptions expected_options{.scale = scale, .counts = empty_quantize_counts(cpu.stream)};
-  const QuantizeOptions options{.scale = scale, .counts = empty_quantize_counts(cpu.stream)};
+  const QuantizeOptions expected_options{.scale = scale, .counts = empty_quantize_counts(device.stream)};
+  const QuantizeOptions options{.scale = scale, .counts = empty_quantize_counts(device.stream)};
 
-  const QuantizedRows expected_rows = empty_quantized_rows(rows, ffn, cpu.stream);
-  const QuantizedRows by_rows = empty_quantized_rows(rows, ffn, cpu.stream);
-  quantize_rows(expected_rows, stored, expected_options, cpu.stream);
-  swiglu_quantize_rows(by_rows, gate_up, weights, options, cpu.stream);
+  const QuantizedRows expected_rows = empty_quantized_rows(rows, ffn, device.stream);
+  const QuantizedRows by_rows = empty_quantized_rows(rows, ffn, device.stream);
+  quantize_rows(expected_rows, stored, expected_options, device.stream);
+  swiglu_quantize_rows(by_rows, gate_up, weights, options, device.stream);
   CHECK(same(by_rows, expected_rows));
 
   const std::vector<int64_t> offsets{0, rows / 2, rows / 2, rows};
-  const QuantizedColumns expected_columns = empty_quantized_columns(offsets, ffn, cpu.stream);
-  const QuantizedColumns by_columns = empty_quantized_columns(offsets, ffn, cpu.stream);
-  quantize_columns(expected_columns, stored, expected_options, cpu.stream);
-  swiglu_quantize_columns(by_columns, gate_up, weights, options, cpu.stream);
+  const QuantizedColumns expected_columns = empty_quantized_columns(offsets, ffn, device.stream);
+  const QuantizedColumns by_columns = empty_quantized_columns(offsets, ffn, device.stream);
+  quantize_columns(expected_columns, stored, expected_options, device.stream);
+  swiglu_quantize_columns(by_columns, gate_up, weights, options, device.stream);
   CHECK(same(by_columns, expected_columns));
   CHECK(same_bits(options.counts, expected_options.counts));
 }
 
-// Everything there is, once; all results as bytes.
-std::vector<std::vector<uint8_t>> all_results(TestDevice& cpu, const Tensor& x, const Tensor& gate_up,
-                                              const Tensor& index) {
+// Everything there is but what goes through an exponential, once; all results as bytes.
+std::vector<std::vector<uint8_t>> results_without_swiglu(TestDevice& device, const Tensor& x, const Tensor& index) {
   const int64_t rows = x.size(0), width = x.size(1);
   const std::vector<int64_t> offsets{0, 150, rows};
   std::vector<std::vector<uint8_t>> results;
@@ -125,78 +124,168 @@ std::vector<std::vector<uint8_t>> all_results(TestDevice& cpu, const Tensor& x, 
     results.push_back(bytes_of(q.codes));
     results.push_back(bytes_of(q.scales));
   };
-  const QuantizeOptions options{.counts = empty_quantize_counts(cpu.stream)};
-  const QuantizedRows q = empty_quantized_rows(rows, width, cpu.stream);
-  const QuantizedColumns columns = empty_quantized_columns(offsets, width, cpu.stream);
-  const QuantizedBlocks blocks = empty_quantized_blocks(rows, width, cpu.stream);
-  quantize_rows(q, x, options, cpu.stream);
+  const QuantizeOptions options{.counts = empty_quantize_counts(device.stream)};
+  const QuantizedRows q = empty_quantized_rows(rows, width, device.stream);
+  const QuantizedColumns columns = empty_quantized_columns(offsets, width, device.stream);
+  const QuantizedBlocks blocks = empty_quantized_blocks(rows, width, device.stream);
+  quantize_rows(q, x, options, device.stream);
   keep(q);
-  quantize_columns(columns, x, options, cpu.stream);
+  quantize_columns(columns, x, options, device.stream);
   keep(columns);
-  quantize_rows_and_columns(q, columns, x, options, cpu.stream);
+  quantize_rows_and_columns(q, columns, x, options, device.stream);
   keep(q);
   keep(columns);
-  requantize_columns(columns, q, options, cpu.stream);
+  requantize_columns(columns, q, options, device.stream);
   keep(columns);
-  quantize_gathered_rows(q, x, index, options, cpu.stream);
+  quantize_gathered_rows(q, x, index, options, device.stream);
   keep(q);
-  quantize_blocks(blocks, x, cpu.stream);
+  quantize_blocks(blocks, x, device.stream);
   keep(blocks);
-  swiglu_quantize_rows(q, gate_up, {}, options, cpu.stream);
-  keep(q);
-  swiglu_quantize_columns(columns, gate_up, {}, options, cpu.stream);
-  keep(columns);
-  const QuantizedRows moved = empty_quantized_rows(rows, width, cpu.stream);
-  gather_quantized_rows(moved, q, index, cpu.stream);
+  const QuantizedRows moved = empty_quantized_rows(rows, width, device.stream);
+  gather_quantized_rows(moved, q, index, device.stream);
   keep(moved);
-  const Tensor back = cpu.empty(x.shape(), x.dtype());
-  dequantize_rows(back, q, cpu.stream);
+  const Tensor back = device.empty(x.shape(), x.dtype());
+  dequantize_rows(back, q, device.stream);
   results.push_back(bytes_of(back));
   results.push_back(bytes_of(options.counts));
   return results;
 }
 
-TEST_CASE("quantize: one thread and several, the same bits") {
-  TestDevice cpu;
-  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
-  constexpr int64_t kRows = 300, kWidth = 280;
-  const Tensor x = cpu.tensor(uneven_rows(kRows, kWidth, 3), Shape{kRows, kWidth}, dtype);
-  const Tensor gate_up = cpu.tensor(normals(kRows * 2 * kWidth, "gate_up", 4), Shape{kRows, 2 * kWidth}, dtype);
-  std::vector<int32_t> index;
-  for (int32_t i = 0; i < kRows; ++i) index.push_back(i * 7 % kRows);
-  const Tensor rows = cpu.indices(index, Shape{kRows});
-  std::vector<std::vector<std::vector<uint8_t>>> results;
-  for (const int threads : {1, 2, 3}) {
-    const ThreadCount now(threads);
-    results.push_back(all_results(cpu, x, gate_up, rows));
-  }
-  CHECK(results[1] == results[0]);
-  CHECK(results[2] == results[0]);
+std::vector<std::vector<uint8_t>> results_behind_swiglu(TestDevice& device, const Tensor& gate_up) {
+  const int64_t rows = gate_up.size(0), ffn = gate_up.size(1) / 2;
+  const QuantizeOptions options{.counts = empty_quantize_counts(device.stream)};
+  const QuantizedRows q = empty_quantized_rows(rows, ffn, device.stream);
+  const QuantizedColumns columns = empty_quantized_columns({0, rows / 2, rows}, ffn, device.stream);
+  swiglu_quantize_rows(q, gate_up, {}, options, device.stream);
+  swiglu_quantize_columns(columns, gate_up, {}, options, device.stream);
+  return {bytes_of(q.codes), bytes_of(q.scales), bytes_of(columns.codes), bytes_of(columns.scales),
+          bytes_of(options.counts)};
 }
 
-TEST_CASE("quantize: no rows, no columns, no segments") {
-  TestDevice cpu;
+TEST_CASE("quantize: one thread and several, the same bits", "[cuda]") {
+  TestDevice device;
+  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
+  constexpr int64_t kRows = 300, kWidth = 280;
+  const Tensor x = device.tensor(uneven_rows(kRows, kWidth, 3), Shape{kRows, kWidth}, dtype);
+  const Tensor gate_up = device.tensor(normals(kRows * 2 * kWidth, "gate_up", 4), Shape{kRows, 2 * kWidth}, dtype);
+  std::vector<int32_t> index;
+  for (int32_t i = 0; i < kRows; ++i) index.push_back(i * 7 % kRows);
+  const Tensor rows = device.indices(index, Shape{kRows});
+  std::vector<std::vector<std::vector<uint8_t>>> results, behind_swiglu;
+  for (const int threads : {1, 2, 3}) {
+    const ThreadCount now(threads);
+    results.push_back(results_without_swiglu(device, x, rows));
+    behind_swiglu.push_back(results_behind_swiglu(device, gate_up));
+  }
+  for (const size_t i : {1, 2}) {
+    CHECK(results[i] == results[0]);
+    CHECK(behind_swiglu[i] == behind_swiglu[0]);
+  }
+}
+
+TEST_CASE("quantize: every device has the CPU's codes, scales and counts, bit by bit", "[cuda]") {
+  TestDevice device, cpu(DeviceKind::kCpu);
+  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
+  const int64_t rows = GENERATE(151, 300), width = GENERATE(1, 130, 280);
+  CAPTURE(name_of(dtype), rows, width);
+  const std::vector<double> values = uneven_rows(rows, width, 3);
+  std::vector<int32_t> index;
+  for (int32_t i = 0; i < rows; ++i) index.push_back(i * 7 % static_cast<int32_t>(rows));
+  const auto on = [&](TestDevice& where) {
+    return results_without_swiglu(where, where.tensor(values, Shape{rows, width}, dtype),
+                                  where.indices(index, Shape{rows}));
+  };
+  CHECK(on(device) == on(cpu));
+}
+
+TEST_CASE("quantize: tiles that are not finite are the same on every device, too", "[cuda]") {
+  TestDevice device, cpu(DeviceKind::kCpu);
+  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
+  const TileScale scale = GENERATE(TileScale::kExact, TileScale::kPowerOfTwo);
+  constexpr int64_t kRows = 140, kWidth = 270;
+  std::vector<double> values = uneven_rows(kRows, kWidth, 3);
+  values[7] = kNaN;
+  values[139 * kWidth + 269] = std::numeric_limits<double>::infinity();
+  const auto on = [&](TestDevice& where) {
+    const QuantizeOptions options{.scale = scale, .counts = empty_quantize_counts(where.stream)};
+    const Tensor x = where.tensor(values, Shape{kRows, kWidth}, dtype);
+    const QuantizedRows q = empty_quantized_rows(kRows, kWidth, where.stream);
+    const QuantizedColumns columns = empty_quantized_columns({0, 3, kRows}, kWidth, where.stream);
+    const QuantizedBlocks blocks = empty_quantized_blocks(kRows, kWidth, where.stream);
+    quantize_rows_and_columns(q, columns, x, options, where.stream);
+    quantize_blocks(blocks, x, where.stream);
+    std::vector<std::vector<uint8_t>> results;
+    for (const Tensor& tensor : {q.codes, q.scales, columns.codes, columns.scales, blocks.codes, blocks.scales}) {
+      results.push_back(bytes_of(tensor));
+    }
+    requantize_columns(columns, q, options, where.stream);
+    results.push_back(bytes_of(columns.codes));
+    results.push_back(bytes_of(columns.scales));
+    results.push_back(bytes_of(options.counts));
+    return results;
+  };
+  CHECK(on(device) == on(cpu));
+}
+
+TEST_CASE("quantize: behind swiglu, devices differ by an exponential's last bits", "[cuda]") {
+  TestDevice device, cpu(DeviceKind::kCpu);
+  const DType dtype = GENERATE(DType::kF32, DType::kBF16);
+  constexpr int64_t kRows = 150, kFfn = 140;
+  const std::vector<double> gate_up = normals(kRows * 2 * kFfn, "gate_up", 4);
+  const auto on = [&](TestDevice& where) {
+    return results_behind_swiglu(where, where.tensor(gate_up, Shape{kRows, 2 * kFfn}, dtype));
+  };
+  const std::vector<std::vector<uint8_t>> found = on(device), expected = on(cpu);
+  for (const size_t codes : {0, 2}) {
+    size_t differ = 0;
+    int furthest = 0;
+    for (size_t i = 0; i < found[codes].size(); ++i) {
+      differ += found[codes][i] != expected[codes][i];
+      furthest = std::max(furthest, std::abs(int{found[codes][i]} - int{expected[codes][i]}));
+    }
+    CHECK(differ <= found[codes].size() / 100);
+    CHECK(furthest <= 1);
+  }
+}
+
+TEST_CASE("quantize: more segments than a kernel's parameters hold", "[cuda]") {
+  TestDevice device;
+  std::vector<int64_t> offsets{0};
+  for (int64_t segment = 0; segment < 300; ++segment) offsets.push_back(offsets.back() + segment % 3);
+  const int64_t rows = offsets.back();
+  constexpr int64_t kWidth = 9;
+  const Tensor x = device.tensor(uneven_rows(rows, kWidth, 3), Shape{rows, kWidth}, DType::kF32);
+  const QuantizeOptions options{.counts = empty_quantize_counts(device.stream)};
+  const QuantizedColumns columns = empty_quantized_columns(offsets, kWidth, device.stream);
+  quantize_columns(columns, x, options, device.stream);
+  const QuantizedModel model = quantize_model(values_of(x), kWidth, column_tiles(offsets), options);
+  CHECK(agrees(columns, model));
+  CHECK(values_of(options.counts) == model.counts);
+}
+
+TEST_CASE("quantize: no rows, no columns, no segments", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF32, DType::kBF16);
   const Shape shape = GENERATE(Shape{0, 5}, Shape{0, 0}, Shape{4, 0});
   const int64_t rows = shape[0], width = shape[1];
-  const Tensor x = cpu.empty(shape, dtype), gate_up = cpu.empty(Shape{rows, 2 * width}, dtype);
-  const Tensor none = cpu.empty(Shape{0}, DType::kI32);
-  const QuantizeOptions options{.counts = empty_quantize_counts(cpu.stream)};
-  const QuantizedRows q = empty_quantized_rows(rows, width, cpu.stream);
-  const QuantizedRows q0 = empty_quantized_rows(0, width, cpu.stream);
-  const QuantizedColumns columns = empty_quantized_columns({0, 0, rows}, width, cpu.stream);
-  quantize_rows(q, x, options, cpu.stream);
-  quantize_columns(columns, x, options, cpu.stream);
-  quantize_rows_and_columns(q, columns, x, options, cpu.stream);
-  quantize_gathered_rows(q0, x, none, options, cpu.stream);
-  quantize_blocks(empty_quantized_blocks(rows, width, cpu.stream), x, cpu.stream);
-  requantize_columns(columns, q, options, cpu.stream);
-  dequantize_rows(x, q, cpu.stream);
-  gather_quantized_rows(q0, q, none, cpu.stream);
-  swiglu_quantize_rows(q, gate_up, cpu.empty(Shape{rows}, DType::kF32), options, cpu.stream);
-  swiglu_quantize_columns(columns, gate_up, {}, options, cpu.stream);
-  if (rows == 0) quantize_columns(empty_quantized_columns({0}, width, cpu.stream), x, options, cpu.stream);
-  CHECK(same_bits(options.counts, empty_quantize_counts(cpu.stream)));
+  const Tensor x = device.empty(shape, dtype), gate_up = device.empty(Shape{rows, 2 * width}, dtype);
+  const Tensor none = device.empty(Shape{0}, DType::kI32);
+  const QuantizeOptions options{.counts = empty_quantize_counts(device.stream)};
+  const QuantizedRows q = empty_quantized_rows(rows, width, device.stream);
+  const QuantizedRows q0 = empty_quantized_rows(0, width, device.stream);
+  const QuantizedColumns columns = empty_quantized_columns({0, 0, rows}, width, device.stream);
+  quantize_rows(q, x, options, device.stream);
+  quantize_columns(columns, x, options, device.stream);
+  quantize_rows_and_columns(q, columns, x, options, device.stream);
+  quantize_gathered_rows(q0, x, none, options, device.stream);
+  quantize_blocks(empty_quantized_blocks(rows, width, device.stream), x, device.stream);
+  requantize_columns(columns, q, options, device.stream);
+  dequantize_rows(x, q, device.stream);
+  gather_quantized_rows(q0, q, none, device.stream);
+  swiglu_quantize_rows(q, gate_up, device.empty(Shape{rows}, DType::kF32), options, device.stream);
+  swiglu_quantize_columns(columns, gate_up, {}, options, device.stream);
+  if (rows == 0) quantize_columns(empty_quantized_columns({0}, width, device.stream), x, options, device.stream);
+  CHECK(same_bits(options.counts, empty_quantize_counts(device.stream)));
 }
 
 TEST_CASE("quantize: a simulated device only keeps the accounts") {
@@ -231,28 +320,29 @@ TEST_CASE("quantize: a simulated device only keeps the accounts") {
   CHECK(stream.work().at("quantize.swiglu_rows").bytes == 5 * values + 300 * 2 * 4 + 300 * 4);
 }
 
-TEST_CASE("quantize: refuses what does not fit") {
-  TestDevice cpu;
-  Stream& stream = cpu.stream;
-  const Tensor x = cpu.zeros(Shape{5, 200}, DType::kF32);
+TEST_CASE("quantize: refuses what does not fit", "[cuda]") {
+  TestDevice device;
+  Stream& stream = device.stream;
+  const Tensor x = device.zeros(Shape{5, 200}, DType::kF32);
   const QuantizedRows q = empty_quantized_rows(5, 200, stream);
   const QuantizedColumns columns = empty_quantized_columns({0, 2, 5}, 200, stream);
   CHECK_THROWS_WITH(quantize_rows(empty_quantized_rows(4, 200, stream), x, {}, stream),
                     Contains("[4, 200] vs [5, 200]"));
-  CHECK_THROWS_WITH(quantize_rows({q.codes, cpu.zeros(Shape{5, 1}, DType::kF32)}, x, {}, stream),
+  CHECK_THROWS_WITH(quantize_rows({q.codes, device.zeros(Shape{5, 1}, DType::kF32)}, x, {}, stream),
                     Contains("[5, 1] vs [5, 2]"));
-  CHECK_THROWS_WITH(quantize_rows({q.codes, cpu.zeros(Shape{5, 2}, DType::kBF16)}, x, {}, stream),
+  CHECK_THROWS_WITH(quantize_rows({q.codes, device.zeros(Shape{5, 2}, DType::kBF16)}, x, {}, stream),
                     Contains("found bf16, expected f32"));
-  CHECK_THROWS_WITH(quantize_rows({cpu.zeros(Shape{5, 200}, DType::kU8), q.scales}, x, {}, stream),
+  CHECK_THROWS_WITH(quantize_rows({device.zeros(Shape{5, 200}, DType::kU8), q.scales}, x, {}, stream),
                     Contains("found u8, expected e4m3"));
   CHECK_THROWS_WITH(quantize_rows({}, x, {}, stream), Contains("codes and scales are needed"));
-  CHECK_THROWS_WITH(quantize_rows(q, cpu.zeros(Shape{5, 200}, DType::kF64), {}, stream),
+  CHECK_THROWS_WITH(quantize_rows(q, device.zeros(Shape{5, 200}, DType::kF64), {}, stream),
                     Contains("found f64, expected f32 or bf16"));
-  CHECK_THROWS_WITH(quantize_rows(q, cpu.zeros(Shape{1000}, DType::kF32), {}, stream),
+  CHECK_THROWS_WITH(quantize_rows(q, device.zeros(Shape{1000}, DType::kF32), {}, stream),
                     Contains("x is [1000], expected [rows, width]"));
   CHECK_THROWS_WITH(quantize_rows(q, x, {.min_amax = 0}, stream), Contains("min_amax is 0, expected a number from"));
-  CHECK_THROWS_WITH(quantize_rows(q, x, {.counts = cpu.zeros(Shape{5}, DType::kF64)}, stream), Contains("[5] vs [6]"));
-  CHECK_THROWS_WITH(quantize_rows(q, x, {.counts = cpu.zeros(Shape{6}, DType::kF32)}, stream),
+  CHECK_THROWS_WITH(quantize_rows(q, x, {.counts = device.zeros(Shape{5}, DType::kF64)}, stream),
+                    Contains("[5] vs [6]"));
+  CHECK_THROWS_WITH(quantize_rows(q, x, {.counts = device.zeros(Shape{6}, DType::kF32)}, stream),
                     Contains("found f32, expected f64"));
   TestDevice simulated(DeviceKind::kSimulated);
   CHECK_THROWS_WITH(quantize_rows(q, simulated.empty(Shape{5, 200}, DType::kF32), {}, stream),
@@ -267,28 +357,42 @@ TEST_CASE("quantize: refuses what does not fit") {
   wrong.first_tile = {0, 1, 1};
   CHECK_THROWS_WITH(quantize_columns(wrong, x, {}, stream), Contains("first_tile does not follow from the offsets"));
   wrong = columns;
-  wrong.scales = cpu.zeros(Shape{1, 200}, DType::kF32);
+  wrong.scales = device.zeros(Shape{1, 200}, DType::kF32);
   CHECK_THROWS_WITH(quantize_columns(wrong, x, {}, stream), Contains("[1, 200] vs [2, 200]"));
   CHECK_THROWS_WITH(quantize_rows_and_columns({}, columns, x, {}, stream), Contains("codes and scales are needed"));
   CHECK_THROWS_WITH(quantize_rows_and_columns(q, wrong, x, {}, stream), Contains("[1, 200] vs [2, 200]"));
   CHECK_THROWS_WITH(quantize_blocks(empty_quantized_blocks(200, 5, stream), x, stream),
                     Contains("[200, 5] vs [5, 200]"));
 
-  CHECK_THROWS_WITH(quantize_gathered_rows(q, x, cpu.indices({0, 1, 2, 3, 5}, Shape{5}), {}, stream),
-                    Contains("index[4] is 5, x has 5 rows"));
-  CHECK_THROWS_WITH(gather_quantized_rows(q, q, cpu.indices({0, -1, 2, 3, 4}, Shape{5}), stream),
-                    Contains("index[1] is -1, x has 5 rows"));
-  CHECK_THROWS_WITH(gather_quantized_rows(q, q, cpu.indices({0, 1}, Shape{2}), stream),
+  const Tensor beyond = device.indices({0, 1, 2, 3, 5}, Shape{5}), below = device.indices({0, -1, 2, 3, 4}, Shape{5});
+  if (device.stream.device() == DeviceKind::kCpu) {
+    CHECK_THROWS_WITH(quantize_gathered_rows(q, x, beyond, {}, stream), Contains("index[4] is 5, x has 5 rows"));
+    CHECK_THROWS_WITH(gather_quantized_rows(q, q, below, stream), Contains("index[1] is -1, x has 5 rows"));
+  } else {
+    // The host does not wait for a GPU: the row is NaN.
+    const auto is_nan = [&] {
+      std::vector<bool> result;
+      for (const double scale : values_of(q.scales.columns(0, 1))) result.push_back(std::isnan(scale));
+      return result;
+    };
+    const QuantizedRows zeros = empty_quantized_rows(5, 200, stream);
+    quantize_rows(zeros, x, {}, stream);
+    quantize_gathered_rows(q, x, beyond, {}, stream);
+    CHECK(is_nan() == std::vector<bool>{false, false, false, false, true});
+    gather_quantized_rows(q, zeros, below, stream);
+    CHECK(is_nan() == std::vector<bool>{false, true, false, false, false});
+  }
+  CHECK_THROWS_WITH(gather_quantized_rows(q, q, device.indices({0, 1}, Shape{2}), stream),
                     Contains("[5, 200] vs [2, 200]"));
   CHECK_THROWS_WITH(requantize_columns(columns, {}, {}, stream), Contains("x is not quantised rows"));
-  CHECK_THROWS_WITH(dequantize_rows(cpu.zeros(Shape{5, 100}, DType::kF32), q, stream),
+  CHECK_THROWS_WITH(dequantize_rows(device.zeros(Shape{5, 100}, DType::kF32), q, stream),
                     Contains("[5, 200] vs [5, 100]"));
-  CHECK_THROWS_WITH(swiglu_quantize_rows(q, cpu.zeros(Shape{5, 399}, DType::kF32), {}, {}, stream),
+  CHECK_THROWS_WITH(swiglu_quantize_rows(q, device.zeros(Shape{5, 399}, DType::kF32), {}, {}, stream),
                     Contains("gate_up is [5, 399], expected [rows, 2 * ffn]"));
-  CHECK_THROWS_WITH(
-      swiglu_quantize_rows(q, cpu.zeros(Shape{5, 400}, DType::kF32), cpu.zeros(Shape{4}, DType::kF32), {}, stream),
-      Contains("[4] vs [5]"));
-  CHECK_THROWS_WITH(swiglu_quantize_columns(columns, cpu.zeros(Shape{4, 400}, DType::kF32), {}, {}, stream),
+  CHECK_THROWS_WITH(swiglu_quantize_rows(q, device.zeros(Shape{5, 400}, DType::kF32),
+                                         device.zeros(Shape{4}, DType::kF32), {}, stream),
+                    Contains("[4] vs [5]"));
+  CHECK_THROWS_WITH(swiglu_quantize_columns(columns, device.zeros(Shape{4, 400}, DType::kF32), {}, {}, stream),
                     Contains("the segments end at row 5 of 4"));
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -134,11 +135,7 @@ inline QuantizedModel blocks_model(const std::vector<double>& x, int64_t rows, i
 inline std::vector<uint8_t> bytes_of(const Tensor& tensor) {
   std::vector<uint8_t> bytes;
   if (tensor.numel() == 0) return bytes;
-  const int64_t size = size_of(tensor.dtype()), row_bytes = tensor.shape().row_numel() * size;
-  for (int64_t row = 0; row < tensor.size(0); ++row) {
-    const auto* first = reinterpret_cast<const uint8_t*>(tensor.raw()) + row * tensor.row_stride() * size;
-    bytes.insert(bytes.end(), first, first + row_bytes);
-  }
+  for (const std::byte byte : tensor.to_bytes()) bytes.push_back(std::to_integer<uint8_t>(byte));
   return bytes;
 }
 

@@ -64,8 +64,8 @@ std::vector<double> reference(std::vector<double> x, const std::vector<int32_t>&
   return x;
 }
 
-TEST_CASE("rope rotates pairs as complex numbers, and backward turns them back") {
-  TestDevice cpu;
+TEST_CASE("rope rotates pairs as complex numbers, and backward turns them back", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const RopeLayout layout = GENERATE(RopeLayout::kInterleaved, RopeLayout::kHalfSplit);
   const RopeShape shape = GENERATE(RopeShape{.heads = 3, .head_dim = 21, .begin = 5, .dim = 14},
@@ -76,16 +76,16 @@ TEST_CASE("rope rotates pairs as complex numbers, and backward turns them back")
   const std::vector<int32_t> positions = {0, 1, 2, 3, 99, 0, 1, 57};
   const int64_t rows = static_cast<int64_t>(positions.size()), width = s.heads * s.head_dim;
   const std::vector<double> frequencies = rope_frequencies(s.dim, 10000, nullptr);
-  Tensor table = rope_table(100, frequencies, 1.0, arithmetic_dtype(dtype), cpu.allocator);
+  Tensor table = rope_table(100, frequencies, 1.0, arithmetic_dtype(dtype), device.allocator);
   // Rows strided: a column range of a wider matrix, whose other columns must stay as they are.
-  Tensor wide = cpu.tensor(normals(rows * (width + 9), "x"), Shape{rows, width + 9}, dtype);
+  Tensor wide = device.tensor(normals(rows * (width + 9), "x"), Shape{rows, width + 9}, dtype);
   const std::vector<double> left = values_of(wide.columns(0, 4)), right = values_of(wide.columns(4 + width, 5));
   Tensor x = wide.columns(4, width);
   const std::vector<double> before = values_of(x);
-  rope_forward(x, cpu.indices(positions, Shape{rows}), table, s, cpu.stream);
+  rope_forward(x, device.indices(positions, Shape{rows}), table, s, device.stream);
   CHECK(relative_error(values_of(x), reference(before, positions, frequencies, s, 1)) < forward_bound(dtype));
   const std::vector<double> rotated = values_of(x);
-  rope_backward(x, cpu.indices(positions, Shape{rows}), table, s, cpu.stream);
+  rope_backward(x, device.indices(positions, Shape{rows}), table, s, device.stream);
   CHECK(relative_error(values_of(x), reference(rotated, positions, frequencies, s, -1)) < forward_bound(dtype));
   CHECK(values_of(wide.columns(0, 4)) == left);
   CHECK(values_of(wide.columns(4 + width, 5)) == right);
@@ -93,40 +93,68 @@ TEST_CASE("rope rotates pairs as complex numbers, and backward turns them back")
   for (int64_t i = 0; i < s.begin; ++i) CHECK(rotated[static_cast<size_t>(i)] == before[static_cast<size_t>(i)]);
 }
 
-TEST_CASE("rope's gradient agrees with central differences") {
-  TestDevice cpu;
+TEST_CASE("rope turns dense rows as strided ones, bit by bit", "[cuda]") {
+  TestDevice device;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
+  const RopeLayout layout = GENERATE(RopeLayout::kInterleaved, RopeLayout::kHalfSplit);
+  const int64_t dim = GENERATE(32, 40, 48);  // of pairs that end within a run of eight, and that fill it
+  const RopeShape s{.heads = 5, .head_dim = 80, .begin = 16, .dim = dim, .layout = layout};
+  CAPTURE(name_of(dtype), dim);
+  const std::vector<int32_t> positions = {3, 0, 99};
+  Tensor table = rope_table(100, rope_frequencies(dim, 10000, nullptr), 1, arithmetic_dtype(dtype), device.allocator);
+  Tensor dense = device.tensor(normals(3 * 400, "x"), Shape{3, 400}, dtype);
+  std::vector<double> wide_values = normals(3 * 401, "wide");
+  const std::vector<double> values = values_of(dense);
+  for (size_t i = 0; i < values.size(); ++i) wide_values[i / 400 * 401 + i % 400 + 1] = values[i];
+  const Tensor strided = device.tensor(wide_values, Shape{3, 401}, dtype).columns(1, 400);
+  for (const Tensor& x : {dense, strided}) {
+    rope_forward(x, device.indices(positions, Shape{3}), table, s, device.stream);
+  }
+  CHECK(values_of(dense) != values);
+  CHECK(same_bits(dense, strided));
+}
+
+TEST_CASE("rope's gradient agrees with central differences", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32);
   const RopeLayout layout = GENERATE(RopeLayout::kInterleaved, RopeLayout::kHalfSplit);
   const RopeShape s{.heads = 2, .head_dim = 10, .begin = 2, .dim = 6, .layout = layout};
   const Shape shape{3, 20};
-  Tensor positions = cpu.indices({4, 0, 17}, Shape{3});
+  Tensor positions = device.indices({4, 0, 17}, Shape{3});
   // An amplitude other than one scales the gradient as well.
-  Tensor table = rope_table(20, rope_frequencies(6, 100, nullptr), 1.25, dtype, cpu.allocator);
-  Tensor d_out = cpu.tensor(normals(60, "d_out"), shape, dtype);
+  Tensor table = rope_table(20, rope_frequencies(6, 100, nullptr), 1.25, dtype, device.allocator);
+  Tensor d_out = device.tensor(normals(60, "d_out"), shape, dtype);
   const auto loss = [&](const std::vector<double>& values) {
-    Tensor x = cpu.tensor(values, shape, dtype);
-    rope_forward(x, positions, table, s, cpu.stream);
+    Tensor x = device.tensor(values, shape, dtype);
+    rope_forward(x, positions, table, s, device.stream);
     return dot(values_of(x), values_of(d_out));
   };
   const auto d_x = numerical_gradient(loss, normals(60, "x"), gradient_step(dtype));
-  Tensor gradient = cpu.tensor(values_of(d_out), shape, dtype);
-  rope_backward(gradient, positions, table, s, cpu.stream);
+  Tensor gradient = device.tensor(values_of(d_out), shape, dtype);
+  rope_backward(gradient, positions, table, s, device.stream);
   CHECK(relative_error(values_of(gradient), d_x) < gradient_bound(dtype));
 }
 
-TEST_CASE("rope accepts no rows and names the row whose position is outside the table") {
-  TestDevice cpu;
+TEST_CASE("rope accepts no rows and refuses columns outside of a head", "[cuda]") {
+  TestDevice device;
+  const RopeShape s{.heads = 1, .head_dim = 4, .begin = 0, .dim = 4};
+  Tensor table = rope_table(8, rope_frequencies(4, 10000, nullptr), 1, DType::kF32, device.allocator);
+  rope_forward(device.empty(Shape{0, 4}, DType::kF32), device.indices({}, Shape{0}), table, s, device.stream);
+  Tensor x = device.zeros(Shape{3, 4}, DType::kF32);
+  CHECK_THROWS_WITH(rope_forward(x, device.indices({0, 0, 0}, Shape{3}), table,
+                                 RopeShape{.head_dim = 4, .begin = 2, .dim = 4}, device.stream),
+                    Contains("columns [2, 6) of a head of 4"));
+}
+
+TEST_CASE("a CPU names the row whose position is outside the rotary table") {
+  TestDevice cpu(DeviceKind::kCpu);
   const RopeShape s{.heads = 1, .head_dim = 4, .begin = 0, .dim = 4};
   Tensor table = rope_table(8, rope_frequencies(4, 10000, nullptr), 1, DType::kF32, cpu.allocator);
-  rope_forward(cpu.empty(Shape{0, 4}, DType::kF32), cpu.indices({}, Shape{0}), table, s, cpu.stream);
   Tensor x = cpu.zeros(Shape{3, 4}, DType::kF32);
   CHECK_THROWS_WITH(rope_forward(x, cpu.indices({0, 7, 8}, Shape{3}), table, s, cpu.stream),
                     Contains("row 2 is at position 8, but the rotary table covers positions 0 to 7"));
   CHECK_THROWS_WITH(rope_forward(x, cpu.indices({-1, 0, 0}, Shape{3}), table, s, cpu.stream),
                     Contains("row 0 is at position -1"));
-  CHECK_THROWS_WITH(rope_forward(x, cpu.indices({0, 0, 0}, Shape{3}), table,
-                                 RopeShape{.head_dim = 4, .begin = 2, .dim = 4}, cpu.stream),
-                    Contains("columns [2, 6) of a head of 4"));
 }
 
 TEST_CASE("rope touches nothing on a simulated device") {

@@ -35,95 +35,96 @@ Reference reference(const std::vector<double>& gate_up, const std::vector<double
   return r;
 }
 
-TEST_CASE("swiglu agrees with plain loops in double") {
-  TestDevice cpu;
+TEST_CASE("swiglu agrees with plain loops in double", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   const bool weighted = GENERATE(false, true);
   const int64_t rows = GENERATE(1, 37), ffn = GENERATE(1, 9, 131);
   CAPTURE(name_of(dtype), weighted, rows, ffn);
   const DType sums = arithmetic_dtype(dtype);
-  Tensor gate_up = cpu.tensor(normals(rows * 2 * ffn, "gate_up", 4), Shape{rows, 2 * ffn}, dtype);
-  Tensor d_out = cpu.tensor(normals(rows * ffn, "d_out"), Shape{rows, ffn}, dtype);
-  Tensor weights = cpu.tensor(normals(rows, "weights"), Shape{rows}, sums);
+  Tensor gate_up = device.tensor(normals(rows * 2 * ffn, "gate_up", 4), Shape{rows, 2 * ffn}, dtype);
+  Tensor d_out = device.tensor(normals(rows * ffn, "d_out"), Shape{rows, ffn}, dtype);
+  Tensor weights = device.tensor(normals(rows, "weights"), Shape{rows}, sums);
   const Reference r = reference(values_of(gate_up), weighted ? values_of(weights) : std::vector<double>(),
                                 values_of(d_out), static_cast<size_t>(rows), static_cast<size_t>(ffn));
-  Tensor out = cpu.empty(d_out.shape(), dtype), d_gate_up = cpu.empty(gate_up.shape(), dtype);
-  Tensor d_weights = cpu.empty(Shape{rows}, sums);
+  Tensor out = device.empty(d_out.shape(), dtype), d_gate_up = device.empty(gate_up.shape(), dtype);
+  Tensor d_weights = device.empty(Shape{rows}, sums);
   if (weighted) {
-    swiglu_weighted_forward(out, gate_up, weights, cpu.stream);
-    swiglu_weighted_backward(d_gate_up, d_weights, d_out, gate_up, weights, cpu.stream);
+    swiglu_weighted_forward(out, gate_up, weights, device.stream);
+    swiglu_weighted_backward(d_gate_up, d_weights, d_out, gate_up, weights, device.stream);
     CHECK(relative_error(values_of(d_weights), r.d_weights) < 4 * forward_bound(sums));
   } else {
-    swiglu_forward(out, gate_up, cpu.stream);
-    swiglu_backward(d_gate_up, d_out, gate_up, cpu.stream);
+    swiglu_forward(out, gate_up, device.stream);
+    swiglu_backward(d_gate_up, d_out, gate_up, device.stream);
   }
   CHECK(relative_error(values_of(out), r.out) < forward_bound(dtype));
   CHECK(relative_error(values_of(d_gate_up), r.d_gate_up) < forward_bound(dtype));
 
   // In place of gate_up, and on one thread: the same bits.
-  Tensor again = cpu.tensor(values_of(gate_up), gate_up.shape(), dtype);
+  Tensor again = device.tensor(values_of(gate_up), gate_up.shape(), dtype);
   const ThreadCount one(1);
   if (weighted) {
-    swiglu_weighted_backward(again, d_weights, d_out, again, weights, cpu.stream);
+    swiglu_weighted_backward(again, d_weights, d_out, again, weights, device.stream);
   } else {
-    swiglu_backward(again, d_out, again, cpu.stream);
+    swiglu_backward(again, d_out, again, device.stream);
   }
   CHECK(same_bits(again, d_gate_up));
 }
 
-TEST_CASE("swiglu's gradients agree with central differences") {
-  TestDevice cpu;
+TEST_CASE("swiglu's gradients agree with central differences", "[cuda]") {
+  TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32);
   constexpr int64_t kRows = 3, kFfn = 5;
   const std::vector<double> gate_up = normals(kRows * 2 * kFfn, "gate_up"), weights = normals(kRows, "weights");
-  Tensor d_out = cpu.tensor(normals(kRows * kFfn, "d_out"), Shape{kRows, kFfn}, dtype);
-  Tensor out = cpu.empty(d_out.shape(), dtype);
+  Tensor d_out = device.tensor(normals(kRows * kFfn, "d_out"), Shape{kRows, kFfn}, dtype);
+  Tensor out = device.empty(d_out.shape(), dtype);
   const auto loss = [&](const std::vector<double>& x, const std::vector<double>& w) {
-    swiglu_weighted_forward(out, cpu.tensor(x, Shape{kRows, 2 * kFfn}, dtype), cpu.tensor(w, Shape{kRows}, dtype),
-                            cpu.stream);
+    swiglu_weighted_forward(out, device.tensor(x, Shape{kRows, 2 * kFfn}, dtype), device.tensor(w, Shape{kRows}, dtype),
+                            device.stream);
     return dot(values_of(out), values_of(d_out));
   };
   const double step = gradient_step(dtype);
   const auto d_x = numerical_gradient([&](const std::vector<double>& v) { return loss(v, weights); }, gate_up, step);
   const auto d_w = numerical_gradient([&](const std::vector<double>& v) { return loss(gate_up, v); }, weights, step);
-  Tensor d_gate_up = cpu.tensor(gate_up, Shape{kRows, 2 * kFfn}, dtype), d_weights = cpu.empty(Shape{kRows}, dtype);
-  swiglu_weighted_backward(d_gate_up, d_weights, d_out, d_gate_up, cpu.tensor(weights, Shape{kRows}, dtype),
-                           cpu.stream);
+  Tensor d_gate_up = device.tensor(gate_up, Shape{kRows, 2 * kFfn}, dtype),
+         d_weights = device.empty(Shape{kRows}, dtype);
+  swiglu_weighted_backward(d_gate_up, d_weights, d_out, d_gate_up, device.tensor(weights, Shape{kRows}, dtype),
+                           device.stream);
   CHECK(relative_error(values_of(d_gate_up), d_x) < gradient_bound(dtype));
   CHECK(relative_error(values_of(d_weights), d_w) < gradient_bound(dtype));
 }
 
-TEST_CASE("swiglu stays finite where the gate is far out") {
-  TestDevice cpu;
-  Tensor gate_up = cpu.tensor({-200, -90, 90, 200, 1, 1, 1, 1}, Shape{1, 8}, DType::kF32);
-  Tensor out = cpu.empty(Shape{1, 4}, DType::kF32), d_out = cpu.tensor({1, 1, 1, 1}, Shape{1, 4}, DType::kF32);
-  swiglu_forward(out, gate_up, cpu.stream);
+TEST_CASE("swiglu stays finite where the gate is far out", "[cuda]") {
+  TestDevice device;
+  Tensor gate_up = device.tensor({-200, -90, 90, 200, 1, 1, 1, 1}, Shape{1, 8}, DType::kF32);
+  Tensor out = device.empty(Shape{1, 4}, DType::kF32), d_out = device.tensor({1, 1, 1, 1}, Shape{1, 4}, DType::kF32);
+  swiglu_forward(out, gate_up, device.stream);
   const std::vector<double> values = values_of(out);
   CHECK(std::abs(values[0]) < 1e-30);
   CHECK(std::abs(values[1]) < 1e-30);
   CHECK(values[2] == 90);
   CHECK(values[3] == 200);
-  swiglu_backward(gate_up, d_out, gate_up, cpu.stream);
+  swiglu_backward(gate_up, d_out, gate_up, device.stream);
   for (const double value : values_of(gate_up)) CHECK(std::isfinite(value));
 }
 
-TEST_CASE("swiglu accepts no rows and refuses what does not fit") {
-  TestDevice cpu;
-  Tensor none = cpu.empty(Shape{0, 8}, DType::kBF16), out = cpu.empty(Shape{0, 4}, DType::kBF16);
-  Tensor weights = cpu.empty(Shape{0}, DType::kF32);
-  swiglu_weighted_forward(out, none, weights, cpu.stream);
-  swiglu_weighted_backward(none, weights, out, none, weights, cpu.stream);
+TEST_CASE("swiglu accepts no rows and refuses what does not fit", "[cuda]") {
+  TestDevice device;
+  Tensor none = device.empty(Shape{0, 8}, DType::kBF16), out = device.empty(Shape{0, 4}, DType::kBF16);
+  Tensor weights = device.empty(Shape{0}, DType::kF32);
+  swiglu_weighted_forward(out, none, weights, device.stream);
+  swiglu_weighted_backward(none, weights, out, none, weights, device.stream);
 
-  Tensor gate_up = cpu.zeros(Shape{2, 8}, DType::kF32);
-  CHECK_THROWS_WITH(swiglu_forward(cpu.zeros(Shape{2, 3}, DType::kF32), gate_up, cpu.stream),
+  Tensor gate_up = device.zeros(Shape{2, 8}, DType::kF32);
+  CHECK_THROWS_WITH(swiglu_forward(device.zeros(Shape{2, 3}, DType::kF32), gate_up, device.stream),
                     Contains("[2, 3] vs [2, 4]"));
-  CHECK_THROWS_WITH(swiglu_forward(cpu.zeros(Shape{2, 4}, DType::kBF16), gate_up, cpu.stream),
+  CHECK_THROWS_WITH(swiglu_forward(device.zeros(Shape{2, 4}, DType::kBF16), gate_up, device.stream),
                     Contains("found bf16, expected f32"));
   CHECK_THROWS_WITH(
-      swiglu_forward(cpu.zeros(Shape{2, 4}, DType::kF32).columns(0, 2), gate_up.columns(0, 4), cpu.stream),
+      swiglu_forward(device.zeros(Shape{2, 4}, DType::kF32).columns(0, 2), gate_up.columns(0, 4), device.stream),
       Contains("expected dense rows"));
-  CHECK_THROWS_WITH(swiglu_weighted_forward(cpu.zeros(Shape{2, 4}, DType::kF32), gate_up,
-                                            cpu.zeros(Shape{3}, DType::kF32), cpu.stream),
+  CHECK_THROWS_WITH(swiglu_weighted_forward(device.zeros(Shape{2, 4}, DType::kF32), gate_up,
+                                            device.zeros(Shape{3}, DType::kF32), device.stream),
                     Contains("[3] vs [2]"));
 }
 

@@ -21,6 +21,7 @@ struct Layout {
   int expert_tensor = 1;
   int ranks_per_node = 0;
   ParallelConfig::Dispatch dispatch = ParallelConfig::DIRECT;
+  DeviceKind device = DeviceKind::kCpu;
 
   std::string title() const {
     return fmt::format("{} ranks: tensor {}, expert {}, expert_tensor {}, {} node(s), {}", ranks, tensor, expert,
@@ -43,15 +44,18 @@ struct Trace {
 inline std::map<std::string, Values> gather_gradients(ModelRuntime& runtime) {
   std::map<std::string, Values> gradients;
   const ProcessMesh& mesh = runtime.mesh();
+  Allocator host(DeviceKind::kCpu);
   for (const Bucket& bucket : runtime.buckets().buckets()) {
-    const Tensor flat = runtime.stream().workspace({bucket.padded}, bucket.grads.dtype());
-    wait(bucket.group->all_gather(flat, bucket.grad_shard()));
+    const Tensor summed = runtime.stream().workspace({bucket.padded}, bucket.grads.dtype());
+    wait(bucket.group->all_gather(summed, bucket.grad_shard()));
+    const Tensor flat = Tensor::empty(summed.shape(), summed.dtype(), host, MemoryKind::kWorkspace);
+    copy_elements(flat, summed);
     for (const BucketEntry& entry : bucket.entries) {
       const ParameterSpec& spec = entry.parameter->spec();
       Tensor whole = flat.rows(entry.offset, spec.shape.numel()).reshape(spec.shape);
       if (!spec.sharding.whole()) {
         Communicator& group = spec.group == ParameterGroup::kExpert ? mesh.expert_copy() : mesh.tensor();
-        whole = gather_shards(whole, spec.sharding, group, runtime.allocator());
+        whole = gather_shards(whole, spec.sharding, group, host);
       }
       if (!whole.defined()) continue;  // the group's first rank has it
       gradients[spec.name] = whole.reshape({whole.numel()}).to_vector<float>();
@@ -106,7 +110,7 @@ inline Trace train(Config config, const Layout& layout, int steps, const std::st
       trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());
     }
   };
-  run_thread_ranks(layout.ranks, {.ranks_per_node = layout.ranks_per_node}, body);
+  run_thread_ranks(layout.ranks, {.ranks_per_node = layout.ranks_per_node, .device = layout.device}, body);
   return trace;
 }
 

@@ -1,0 +1,34 @@
+// core/base/no_cuda_backend.cpp: the CUDA backend of a build that has none.
+#include "core/base/check.h"
+#include "core/base/cuda_backend.h"
+
+namespace shoal {
+
+namespace {
+
+[[noreturn]] void not_built() {
+  fail("this program was built without CUDA; build it with scripts/build.sh --cuda, or set run.device to CPU");
+}
+
+}  // namespace
+
+bool cuda_is_built() { return false; }
+int cuda_device_count() { return 0; }
+void use_cuda_device(int) { not_built(); }
+CudaDevice describe_cuda_device(int) { not_built(); }
+CudaQueue create_cuda_queue() { not_built(); }
+void destroy_cuda_queue(CudaQueue) {}
+void wait_for_cuda_queue(CudaQueue) { not_built(); }
+void* allocate_cuda(int64_t, CudaQueue) { not_built(); }
+void free_cuda(void*, CudaQueue) noexcept {}
+void copy_rows_cuda(const RowsOfBytes&, CudaQueue, CopyWait) { not_built(); }
+void zero_rows_cuda(void*, int64_t, int64_t, int64_t, CudaQueue) { not_built(); }
+CudaEvent create_cuda_event() { not_built(); }
+void destroy_cuda_event(CudaEvent) noexcept {}
+void record_cuda_event(CudaEvent, CudaQueue) { not_built(); }
+void make_queue_wait(CudaQueue, CudaEvent) { not_built(); }
+bool cuda_event_done(CudaEvent) { not_built(); }
+void wait_for_cuda_event(CudaEvent) { not_built(); }
+double cuda_seconds_between(CudaEvent, CudaEvent) { not_built(); }
+
+}  // namespace shoal

@@ -1,0 +1,27 @@
+// core/train/device_setup.cpp: GPUs dealt to the ranks of a machine.
+#include "core/train/device_setup.h"
+
+#include <fmt/format.h>
+
+#include "core/base/cuda_backend.h"
+
+namespace shoal {
+
+DeviceKind set_up_device(RunConfig::Device wanted, int local_rank) {
+  const int count = cuda_device_count();
+  if (wanted == RunConfig::CPU || (wanted == RunConfig::DEVICE_AUTO && count == 0)) return DeviceKind::kCpu;
+  use_cuda_device(count > 0 ? local_rank % count : 0);
+  return DeviceKind::kCuda;
+}
+
+std::string sharing_warning(DeviceKind device, int local_size) {
+  const int count = cuda_device_count();
+  if (device != DeviceKind::kCuda || local_size <= count) return {};
+  return fmt::format(
+      "{} ranks share {} GPU{}: they take turns, and their messages go by way of host memory; start at most {} rank{} "
+      "a "
+      "machine for speed",
+      local_size, count, count == 1 ? "" : "s", count, count == 1 ? "" : "s");
+}
+
+}  // namespace shoal

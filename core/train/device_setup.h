@@ -1,0 +1,16 @@
+// core/train/device_setup.h: which device this rank computes on.
+#pragma once
+
+#include "core/base/device.h"
+#include "core/config/config.pb.h"
+
+namespace shoal {
+
+// DEVICE_AUTO: a GPU where this program was built with CUDA and one is there. The ranks of a machine take its GPUs in
+// turn; this thread's device is set. Throws a sentence when CUDA is wanted and cannot be had.
+DeviceKind set_up_device(RunConfig::Device wanted, int local_rank);
+
+// When ranks share GPUs: what to say; else empty.
+std::string sharing_warning(DeviceKind device, int local_size);
+
+}  // namespace shoal

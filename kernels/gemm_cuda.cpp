@@ -1,0 +1,73 @@
+// kernels/gemm_cuda.cpp: a linear layer's products, handed to CUDA kernels one call after the other.
+#include "kernels/gemm_cuda.h"
+
+#include "kernels/gemm_plain_cuda.h"
+#include "kernels/quantize.h"
+
+namespace shoal {
+
+namespace {
+
+// [rows, tiles] of 1 × 128, or [blocks, blocks].
+ScaleView across(const Tensor& scales, int64_t rows_per_scale) {
+  return {scales.data<float>(), rows_per_scale, scales.row_stride(), 1};
+}
+// [tiles, columns] of 128 × 1, or blocks read the other way.
+ScaleView down(const Tensor& scales, int64_t columns_per_scale) {
+  return {scales.data<float>(), columns_per_scale, 1, scales.row_stride()};
+}
+
+// The weight as it was given, [out, in].
+TensorView stored_weight(const PackedMatrix::Impl& weight) {
+  TensorView view = weight.forward.view();
+  if (weight.dtype != DType::kE4M3) return view;
+  return {.data = view.data, .rows = weight.out, .width = weight.in, .row_stride = weight.in, .dtype = weight.dtype};
+}
+
+PlainProduct plain_product(const GemmCall& call) {
+  PlainProduct product{.kind = call.kind, .mode = call.mode, .c = call.c.view(), .a = call.a.view(), .b = {}};
+  product.b = call.weight != nullptr ? stored_weight(*call.weight) : call.b.view();
+  if (call.a.dtype() != DType::kE4M3) return product;
+  switch (call.kind) {
+    case GemmKind::kForward:
+      product.a_scales = across(call.a_scales, 1);
+      product.b_scales = across(call.weight->scales, kTile);
+      break;
+    case GemmKind::kBackwardInput:
+      product.a_scales = across(call.a_scales, 1);
+      product.b_scales = down(call.weight->scales, kTile);
+      break;
+    case GemmKind::kBackwardWeight:
+      product.a_scales = down(call.a_scales, 1);
+      product.b_scales = down(call.b_scales, 1);
+      break;
+  }
+  return product;
+}
+
+}  // namespace
+
+void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueue queue) {
+  if (packed.dtype != DType::kE4M3) {
+    packed.forward = weight;
+    return;
+  }
+  copy_rows_cuda({.to = packed.forward.raw(),
+                  .to_pitch = packed.in,
+                  .from = weight.raw(),
+                  .from_pitch = weight.row_stride(),
+                  .width_bytes = packed.in,
+                  .rows = packed.out},
+                 queue, CopyWait::kReturnsAtOnce);
+}
+
+void gemm_cuda(const char* op, std::span<const GemmCall> calls, CudaQueue queue) {
+  for (const GemmCall& call : calls) {
+    if (call.accumulator != Accumulator::kF32) {
+      fail("{}: a GPU adds FP8 products up in its own way; 14 bits are emulated on a CPU only", op);
+    }
+    gemm_plain_cuda(op, plain_product(call), queue);
+  }
+}
+
+}  // namespace shoal
