@@ -242,7 +242,7 @@ void print_rest(const Json& report) {
   fmt::print("\nGPU\n");
   const Json& gpu = report["gpu"];
   for (const Json& model : gpu["gpus"]) print_line("NVIDIA", model);
-  print_line("CUDA", !gpu["cuda_in_this_build"].get<bool>() ? "not in this build"
+  print_line("CUDA", !gpu["cuda_in_this_build"].get<bool>() ? "CUDA support is not in this build"
                      : gpu["cuda_devices"].empty()          ? "in this build; no device to use"
                                                             : "in this build");
   for (const Json& device : gpu["cuda_devices"]) {
