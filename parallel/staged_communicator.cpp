@@ -1,6 +1,8 @@
 // parallel/staged_communicator.cpp: down, across, up.
 #include "parallel/staged_communicator.h"
 
+#include <exception>
+
 namespace shoal {
 
 namespace {
@@ -13,19 +15,32 @@ class StagedOperation final : public Operation {
 
   bool done() override {
     if (!across_->done()) return false;
-    wait();
+    finish();
     return true;
   }
   void wait() override {
-    across_->wait();
-    if (!device_.defined()) return;
-    copy_elements(device_, host_);
-    device_ = host_ = Tensor();
+    finish();
+    if (error_) std::rethrow_exception(error_);
   }
 
  private:
+  // An error is kept for whoever waits.
+  void finish() {
+    if (finished_) return;
+    finished_ = true;
+    try {
+      across_->wait();
+      copy_elements(device_, host_);
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    device_ = host_ = Tensor();
+  }
+
   OperationPtr across_;
   Tensor device_, host_;
+  std::exception_ptr error_;
+  bool finished_ = false;
 };
 
 bool is_staged(const Tensor& x) { return x.device() == DeviceKind::kCuda; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/build.sh: configures with CMake and builds with Ninja.
 #
-# usage: scripts/build.sh [--cuda | --emulated-cuda] [--debug | --sanitize | --tsan] [--target NAME]...
+# usage: scripts/build.sh [--debug | --sanitize | --tsan | --cuda | --emulated-cuda] [--target NAME]...
 #
 #   (nothing)       Release, in build/
 #   --debug         no optimisation, in build-debug/
@@ -17,6 +17,10 @@ options=(-DCMAKE_BUILD_TYPE=Release -DSHOAL_SANITIZE=)
 cuda=(-DSHOAL_CUDA=OFF)
 targets=()
 while [ $# -gt 0 ]; do
+  case "$1" in
+    --target | -h | --help) ;;
+    *) [ "$folder" = build ] || die "$1: only one of --debug, --sanitize, --tsan, --cuda and --emulated-cuda" ;;
+  esac
   case "$1" in
     --cuda) folder=build-cuda cuda=(-DSHOAL_CUDA=ON) ;;
     --emulated-cuda) folder=build-emulated cuda=(-DSHOAL_CUDA=OFF -DSHOAL_CUDA_EMULATED=ON) ;;

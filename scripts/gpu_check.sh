@@ -35,10 +35,10 @@ lines=()
 check() {
   local name=$1 start=$SECONDS verdict
   shift
-  if "$@" >"$logs/log" 2>&1; then
-    verdict="passed: $(grep -oE "[0-9]+ assertions in [0-9]+ test cases?" "$logs/log" | tail -1)"
+  if timeout 600 "$@" >"$logs/log" 2>&1; then
+    verdict="passed: $(grep -oE "[0-9]+ assertions in [0-9]+ test cases?" "$logs/log" | tail -1 || echo "**no test ran**")"
   else
-    verdict="**failed**: $(grep -m1 -E "FAILED|failed|rror" "$logs/log" | tr '|' '/' | cut -c1-160)"
+    verdict="**failed**: $(grep -m1 -E "FAILED|failed|rror" "$logs/log" | tr '|' '/' | cut -c1-160 || true)"
     failures=$((failures + 1))
     cp "$logs/log" "$logs/$name.failed"
   fi
@@ -49,6 +49,7 @@ check() {
 check base "$folder/base_tests" "[cuda]"
 # A tag a test file, by Catch2's -#: [#rms_norm_test].
 mapfile -t files < <("$folder/kernels_tests" -# --list-tags "[cuda]" | grep -oE "\[#[a-z0-9_]+\]" | sort -u)
+[ ${#files[@]} -gt 0 ] || die "$folder/kernels_tests names no CUDA tests"
 for file in "${files[@]}"; do
   name=${file#\[#}
   check "${name%_test\]}" "$folder/kernels_tests" -# "${file}[cuda]"

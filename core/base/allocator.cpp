@@ -103,8 +103,7 @@ struct Allocator::Pool {
     }
     fail(
         "out of memory: {:.1f} MiB for {} refused by the {}; in use: {}; lower train.microbatch or the model's size, "
-        "or "
-        "start more ranks on more machines",
+        "or start more ranks on more machines",
         static_cast<double>(bytes) / (1 << 20), name_of(kind), device == DeviceKind::kCuda ? "GPU" : "machine", report);
   }
 };
@@ -117,7 +116,8 @@ CudaQueue Allocator::queue() const { return pool_->queue; }
 std::shared_ptr<std::byte> Allocator::allocate(int64_t bytes, MemoryKind kind) {
   SHOAL_CHECK(bytes >= 0, "{} bytes", bytes);
   const int64_t counted = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  const int64_t block_bytes = size_class(bytes);
+  // The driver's pool has classes of its own.
+  const int64_t block_bytes = device_ == DeviceKind::kCuda ? std::max(counted, kAlignment) : size_class(bytes);
   void* block = nullptr;
   {
     const std::lock_guard lock(pool_->mutex);

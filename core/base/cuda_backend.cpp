@@ -3,6 +3,7 @@
 
 #include "core/base/check.h"
 #include "core/base/cuda_check.h"
+#include "core/base/cuda_probe.h"
 
 namespace shoal {
 
@@ -45,17 +46,29 @@ void use_cuda_device(int index) {
   }
   const int count = cuda_device_count();
   if (index < 0 || index >= count) {
-    fail("there is no CUDA device {}: this machine shows {} (CUDA_VISIBLE_DEVICES hides some?)", index, count);
+    fail("there is no CUDA device {}: this machine shows {} (does CUDA_VISIBLE_DEVICES hide some?)", index, count);
   }
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
-  const CudaDevice device = describe_cuda_device(index);
-  if (device.major * 10 + device.minor < SHOAL_CUDA_MIN_ARCHITECTURE) {
+  const cudaError_t runs = try_kernel();
+  if (runs == cudaErrorNoKernelImageForDevice || runs == cudaErrorInvalidDeviceFunction) {
+    cudaGetLastError();
+    const CudaDevice device = describe_cuda_device(index);
     fail(
-        "CUDA device {} ({}) has compute capability {}.{}, and this program was built for {} and newer; build it with "
-        "SHOAL_CUDA_ARCHITECTURES={}{}",
-        index, device.name, device.major, device.minor, SHOAL_CUDA_MIN_ARCHITECTURE, device.major, device.minor);
+        "CUDA device {} ({}) has compute capability {}.{}, and this program was built for {}; build it with "
+        "-DSHOAL_CUDA_ARCHITECTURES={}{}",
+        index, device.name, device.major, device.minor, SHOAL_CUDA_ARCHITECTURES, device.major, device.minor);
   }
+  check_cuda(runs, "the first kernel");
   keep_freed_memory(index);
+}
+
+std::string why_no_cuda() {
+  try {
+    use_cuda_device(0);
+    return {};
+  } catch (const Error& error) {
+    return error.what();
+  }
 }
 
 CudaDevice describe_cuda_device(int index) {
@@ -77,7 +90,8 @@ CudaQueue create_cuda_queue() {
   return queue;
 }
 
-void destroy_cuda_queue(CudaQueue queue) { check_cuda(cudaStreamDestroy(queue), "cudaStreamDestroy"); }
+// Like blocks: after a failure of the device this is on the way out, and the error that matters is being thrown.
+void destroy_cuda_queue(CudaQueue queue) noexcept { cudaStreamDestroy(queue); }
 
 void wait_for_cuda_queue(CudaQueue queue) { check_cuda(cudaStreamSynchronize(queue), "cudaStreamSynchronize"); }
 

@@ -25,6 +25,8 @@ int cuda_device_count();
 // Of this thread: device `index` of this machine. Throws a sentence that says what to do: no such device, a driver
 // older than the runtime, an architecture that the kernels were not built for.
 void use_cuda_device(int index);
+// The sentence use_cuda_device would throw for device 0; empty where it would not.
+std::string why_no_cuda();
 
 struct CudaDevice {
   std::string name;  // "NVIDIA H200"
@@ -37,7 +39,7 @@ CudaDevice describe_cuda_device(int index);
 
 // A stream of this thread's device. Work of one queue runs in order; queues run side by side, and after an event.
 CudaQueue create_cuda_queue();
-void destroy_cuda_queue(CudaQueue queue);
+void destroy_cuda_queue(CudaQueue queue) noexcept;
 void wait_for_cuda_queue(CudaQueue queue);  // blocks the caller
 
 // Memory from the device's pool, in the order of `queue`: a block that is freed may be given out again to what is

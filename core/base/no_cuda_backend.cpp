@@ -6,18 +6,20 @@ namespace shoal {
 
 namespace {
 
-[[noreturn]] void not_built() {
-  fail("this program was built without CUDA; build it with scripts/build.sh --cuda, or set run.device to CPU");
-}
+constexpr const char* kNotBuilt =
+    "this program was built without CUDA; build it with scripts/build.sh --cuda, or set run.device to CPU";
+
+[[noreturn]] void not_built() { fail("{}", kNotBuilt); }
 
 }  // namespace
 
 bool cuda_is_built() { return false; }
 int cuda_device_count() { return 0; }
 void use_cuda_device(int) { not_built(); }
+std::string why_no_cuda() { return kNotBuilt; }
 CudaDevice describe_cuda_device(int) { not_built(); }
 CudaQueue create_cuda_queue() { not_built(); }
-void destroy_cuda_queue(CudaQueue) {}
+void destroy_cuda_queue(CudaQueue) noexcept {}
 void wait_for_cuda_queue(CudaQueue) { not_built(); }
 void* allocate_cuda(int64_t, CudaQueue) { not_built(); }
 void free_cuda(void*, CudaQueue) noexcept {}

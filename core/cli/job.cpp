@@ -33,6 +33,9 @@ Job::Job(MpiSession& session, const ParallelConfig& parallel, const RunConfig& r
   threads_ = set_up_threads(*world_, run.threads());
   mesh_ = std::make_unique<ProcessMesh>(mesh_sizes(parallel), *world_);
   if (!speaks()) return;
+  const bool has_gpu = run.device() == RunConfig::DEVICE_AUTO && !find_nvidia().gpus.empty();
+  const std::string unused = unused_gpu_warning(run.device(), allocator_->device(), has_gpu);
+  if (!unused.empty()) spdlog::warn("{}", unused);
   const std::string shared = sharing_warning(allocator_->device(), session.local_size());
   if (!shared.empty()) spdlog::warn("{}", shared);
   if (!MpiSession::launched() || run.threads() > 0) return;

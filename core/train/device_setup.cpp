@@ -8,19 +8,24 @@
 namespace shoal {
 
 DeviceKind set_up_device(RunConfig::Device wanted, int local_rank) {
+  if (wanted == RunConfig::CPU) return DeviceKind::kCpu;
   const int count = cuda_device_count();
-  if (wanted == RunConfig::CPU || (wanted == RunConfig::DEVICE_AUTO && count == 0)) return DeviceKind::kCpu;
+  if (wanted == RunConfig::DEVICE_AUTO && !why_no_cuda().empty()) return DeviceKind::kCpu;
   use_cuda_device(count > 0 ? local_rank % count : 0);
   return DeviceKind::kCuda;
+}
+
+std::string unused_gpu_warning(RunConfig::Device wanted, DeviceKind device, bool has_gpu) {
+  if (wanted != RunConfig::DEVICE_AUTO || device == DeviceKind::kCuda || !has_gpu) return {};
+  return "computing on the CPU, though a GPU is here: " + why_no_cuda();
 }
 
 std::string sharing_warning(DeviceKind device, int local_size) {
   const int count = cuda_device_count();
   if (device != DeviceKind::kCuda || local_size <= count) return {};
   return fmt::format(
-      "{} ranks share {} GPU{}: they take turns, and their messages go by way of host memory; start at most {} rank{} "
-      "a "
-      "machine for speed",
+      "{} ranks share {} GPU{}: they take turns, and their messages go by way of host memory; start at most {} "
+      "rank{} a machine for speed",
       local_size, count, count == 1 ? "" : "s", count, count == 1 ? "" : "s");
 }
 

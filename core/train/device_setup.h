@@ -6,9 +6,13 @@
 
 namespace shoal {
 
-// DEVICE_AUTO: a GPU where this program was built with CUDA and one is there. The ranks of a machine take its GPUs in
-// turn; this thread's device is set. Throws a sentence when CUDA is wanted and cannot be had.
+// DEVICE_AUTO: a GPU where this program was built with CUDA and one is there that it can use, else the CPU. The ranks
+// of a machine take its GPUs in turn; this thread's device is set. Throws a sentence when CUDA is wanted and cannot be
+// had.
 DeviceKind set_up_device(RunConfig::Device wanted, int local_rank);
+
+// When DEVICE_AUTO leaves a GPU idle: why; else empty. `has_gpu`: is one in this machine?
+std::string unused_gpu_warning(RunConfig::Device wanted, DeviceKind device, bool has_gpu);
 
 // When ranks share GPUs: what to say; else empty.
 std::string sharing_warning(DeviceKind device, int local_size);

@@ -110,10 +110,14 @@ Task<void> await_all_weights(ParameterStore& store, Lane& lane) {
 // On a GPU files are read and written by way of host memory.
 Allocator& ModelRuntime::host() { return allocator_.device() == DeviceKind::kCuda ? host_allocator_ : allocator_; }
 
-Tensor ModelRuntime::on_host(const Tensor& x) {
+Tensor ModelRuntime::host_like(const Tensor& x) {
   if (x.device() != DeviceKind::kCuda) return x;
-  const Tensor copy = Tensor::empty(x.shape(), x.dtype(), host_allocator_, MemoryKind::kWorkspace);
-  copy_elements(copy, x);
+  return Tensor::empty(x.shape(), x.dtype(), host_allocator_, MemoryKind::kWorkspace);
+}
+
+Tensor ModelRuntime::on_host(const Tensor& x) {
+  const Tensor copy = host_like(x);
+  if (x.device() == DeviceKind::kCuda) copy_elements(copy, x);
   return copy;
 }
 
@@ -122,7 +126,7 @@ void ModelRuntime::load(const FinalModel& final_model) {
   std::set<std::string> expected;
   for (Parameter& parameter : store_.parameters()) {
     const ParameterSpec& spec = parameter.spec();
-    const Tensor weight = on_host(parameter.weight());
+    const Tensor weight = host_like(parameter.weight());
     if (spec.sharding.whole()) {
       file.read(spec.name, weight);
     } else {
@@ -136,7 +140,7 @@ void ModelRuntime::load(const FinalModel& final_model) {
   }
   for (Router* router : model_->routers()) {
     if (!router->has_bias()) continue;
-    const Tensor bias = on_host(router->bias());
+    const Tensor bias = host_like(router->bias());
     file.read(bias_name(*router), bias);
     if (bias.device() != allocator_.device()) copy_elements(router->bias(), bias);
     expected.insert(bias_name(*router));

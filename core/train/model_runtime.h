@@ -63,12 +63,13 @@ class ModelRuntime {
   void check_replicas(int64_t step);
 
  private:
+  Allocator& host();                  // memory that files are read into and written from
+  Tensor host_like(const Tensor& x);  // x itself where it is there, else empty
+  Tensor on_host(const Tensor& x);    // with its elements
+
   ModelConfig config_;
   RuntimeOptions options_;
   const ProcessMesh& mesh_;
-  Allocator& host();
-  Tensor on_host(const Tensor& x);  // x itself where it is there
-
   Allocator& allocator_;
   Allocator host_allocator_{DeviceKind::kCpu};  // used when allocator_ is a GPU's
   Stream stream_;

@@ -195,6 +195,7 @@ void Trainer::train_one_step(int64_t step) {
                                                     config_.model().mtp().depth(), runtime_.stream())};
   for (const Batch& batch : *batches) input.scored_tokens += batch.num_scored();
   const StepOutcome outcome = step_.run(std::move(input));
+  runtime_.stream().wait();  // a GPU may still be at the update
   const double step_s = now_s() - begin;
   training_s_ += step_s;
   const StepMetrics metrics = metrics_of(step, outcome, step_s);
