@@ -40,11 +40,12 @@ inline double vector_exp(double x) { return std::exp(x); }
   const bool subnormal = x < 0x1p-126f;
   const float normal = subnormal ? x * 0x1p32f : x;
   // x = m * 2^n with m in [sqrt(1/2), sqrt(2)): subtracting sqrt(1/2) leaves n in the exponent's bits.
-  constexpr int32_t kRootHalf = 0x3F3504F3;
-  const int32_t bits = std::bit_cast<int32_t>(normal);
-  const int32_t exponent = (bits - kRootHalf) >> 23;
+  // Unsigned, as the bits of negative numbers wrap around.
+  constexpr uint32_t kRootHalf = 0x3F3504F3u;
+  const uint32_t bits = std::bit_cast<uint32_t>(normal);
+  const int32_t exponent = static_cast<int32_t>(bits - kRootHalf) >> 23;
   const float n = static_cast<float>(subnormal ? exponent - 32 : exponent);
-  const float r = std::bit_cast<float>(bits - exponent * (1 << 23)) - 1.0f;
+  const float r = std::bit_cast<float>(bits - (static_cast<uint32_t>(exponent) << 23)) - 1.0f;
   // log(1 + r) = r - r² / 2 + r³ q(r), q as in Cephes' logf.
   float q = 7.0376836292e-2f;
   q = q * r - 1.1514610310e-1f;
