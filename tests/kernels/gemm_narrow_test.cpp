@@ -116,13 +116,14 @@ TEST_CASE("FP8 products in 14 bits are narrow sums a tile, scaled and added") {
 
 TEST_CASE("FP8 products in 14 bits are the definition's, bitwise, where 14 bits hold every sum") {
   TestDevice cpu;
-  // Codes of ±448 = ±7 · 2^6: a tile's sum is at most 128 · 49 · 2^12, and 128 · 49 < 2^13.
-  const auto signs = [](int64_t count, const char* name) {
+  // Codes of ±448 = ±7 · 2^6: a tile's sum is at most 128 · 49 · 2^12, and 128 · 49 < 2^13. Scales are powers of two,
+  // so that it does not matter whether a compiler fuses their product with the sum.
+  const auto signs = [](int64_t count, const char* name, double size) {
     std::vector<double> values = normals(count, name);
-    for (double& value : values) value = value < 0 ? -1 : 1;
+    for (double& value : values) value = value < 0 ? -size : size;
     return values;
   };
-  const Layer layer(cpu, signs(kRows * kIn, "x"), signs(kRows * kOut, "d_y"), signs(kOut * kIn, "w"));
+  const Layer layer(cpu, signs(kRows * kIn, "x", 56), signs(kRows * kOut, "d_y", 7), signs(kOut * kIn, "w", 896));
   const Products narrow = multiply(cpu, layer, Accumulator::kNarrowPromoted);
   const Products wide = multiply(cpu, layer, Accumulator::kF32);
   CHECK(same_bits(narrow.y, wide.y));
