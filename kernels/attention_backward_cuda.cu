@@ -17,8 +17,8 @@ constexpr const char* kOp = "attention.backward";
 template <class T>
 struct Backward {
   using A = Arithmetic<T>;
-  HeadRows<T> d_q, d_k, d_v, d_out, q, k, v, out;
-  HeadRows<A> log_sum_exp, out_dots;
+  RowsOf<T> d_q, d_k, d_v, d_out, q, k, v, out;
+  RowsOf<A> log_sum_exp, out_dots;
   const AttentionTile* tiles = nullptr;
   int64_t heads = 0, group = 0;  // group: query heads of a kv head
   int64_t tokens = 0;
@@ -194,16 +194,16 @@ template <class T>
 Backward<T> backward_operands(const AttentionOnCuda& o) {
   using A = Arithmetic<T>;
   const AttentionShape& s = o.shape;
-  return {.d_q = head_rows_of<T>(o.d_q),
-          .d_k = head_rows_of<T>(o.d_k),
-          .d_v = head_rows_of<T>(o.d_v),
-          .d_out = head_rows_of<T>(o.d_out),
-          .q = head_rows_of<T>(o.q),
-          .k = head_rows_of<T>(o.k),
-          .v = head_rows_of<T>(o.v),
-          .out = head_rows_of<T>(o.out),
-          .log_sum_exp = head_rows_of<A>(o.log_sum_exp),
-          .out_dots = head_rows_of<A>(o.out_dots),
+  return {.d_q = rows_of<T>(o.d_q),
+          .d_k = rows_of<T>(o.d_k),
+          .d_v = rows_of<T>(o.d_v),
+          .d_out = rows_of<T>(o.d_out),
+          .q = rows_of<T>(o.q),
+          .k = rows_of<T>(o.k),
+          .v = rows_of<T>(o.v),
+          .out = rows_of<T>(o.out),
+          .log_sum_exp = rows_of<A>(o.log_sum_exp),
+          .out_dots = rows_of<A>(o.out_dots),
           .tiles = static_cast<const AttentionTile*>(o.tiles),
           .heads = s.heads,
           .group = s.heads / s.kv_heads,

@@ -36,18 +36,6 @@ __device__ __forceinline__ Pack<A, count> pack_at(const A* from) {
   return *reinterpret_cast<const Pack<A, count>*>(from);
 }
 
-template <class T>
-struct HeadRows {
-  T* data = nullptr;
-  int64_t stride = 0;
-
-  __device__ T* at(int64_t row, int64_t column) const { return data + row * stride + column; }
-};
-template <class T>
-HeadRows<T> head_rows_of(const TensorView& x) {
-  return {x.as<T>(), x.row_stride};
-}
-
 // Rows in shared memory: whole runs, and a pack more, so that equal columns of neighbouring rows lie in other banks.
 __host__ __device__ constexpr int run_columns(int width) { return (width + kRunLength - 1) / kRunLength * kRunLength; }
 template <class A>

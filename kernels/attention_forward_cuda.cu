@@ -13,8 +13,8 @@ constexpr const char* kOp = "attention.forward";
 template <class T>
 struct Forward {
   using A = Arithmetic<T>;
-  HeadRows<T> out, q, k, v;
-  HeadRows<A> log_sum_exp;
+  RowsOf<T> out, q, k, v;
+  RowsOf<A> log_sum_exp;
   const AttentionTile* tiles = nullptr;
   int64_t heads = 0, group = 0;  // group: query heads of a kv head
   int qk_dim = 0, v_dim = 0;
@@ -134,11 +134,11 @@ void attention_forward_cuda(const AttentionOnCuda& o, const std::vector<Attentio
     using A = Arithmetic<T>;
     constexpr int rows = Rows::value;
     const int qk_dim = static_cast<int>(s.qk_dim), v_dim = static_cast<int>(s.v_dim);
-    const Forward<T> operands{.out = head_rows_of<T>(o.out),
-                              .q = head_rows_of<T>(o.q),
-                              .k = head_rows_of<T>(o.k),
-                              .v = head_rows_of<T>(o.v),
-                              .log_sum_exp = head_rows_of<A>(o.log_sum_exp),
+    const Forward<T> operands{.out = rows_of<T>(o.out),
+                              .q = rows_of<T>(o.q),
+                              .k = rows_of<T>(o.k),
+                              .v = rows_of<T>(o.v),
+                              .log_sum_exp = rows_of<A>(o.log_sum_exp),
                               .tiles = static_cast<const AttentionTile*>(o.tiles),
                               .heads = s.heads,
                               .group = s.heads / s.kv_heads,

@@ -16,13 +16,6 @@ constexpr A kLowestOf = static_cast<A>(-3.4028234663852886e38);  // not -Inf: -I
 template <>
 constexpr double kLowestOf<double> = kLowest;
 
-template <class F>
-__device__ __forceinline__ void for_each_run(int64_t width, F&& f) {
-  for (int64_t column = int64_t{threadIdx.x} * kRunLength; column < width; column += blockDim.x * kRunLength) {
-    f(column, width - column);
-  }
-}
-
 // Σ exp(logit - max) is `sum`.
 template <class A>
 struct RowSum {

@@ -22,6 +22,19 @@ struct alignas(sizeof(T) * kRunLength < 16 ? sizeof(T) * kRunLength : 16) Run {
   __device__ const T& operator[](int i) const { return values[i]; }
 };
 
+// A matrix by rows, which may be strided.
+template <class T>
+struct RowsOf {
+  T* data = nullptr;
+  int64_t stride = 0;
+
+  __device__ T* at(int64_t row, int64_t column) const { return data + row * stride + column; }
+};
+template <class T>
+RowsOf<T> rows_of(const TensorView& x) {
+  return {x.as<T>(), x.row_stride};
+}
+
 // May rows be read and written in accesses of 16 bytes? An operand that was left out may; a vector is one row.
 inline bool is_aligned(const TensorView& x) {
   const auto address = reinterpret_cast<uintptr_t>(x.data);
@@ -70,6 +83,14 @@ __device__ __forceinline__ void store_run(T* to, const Run<T>& from, int64_t cou
   }
 }
 
+// Calls f(first column, how many) for the calling thread's runs of a row that the block's threads share.
+template <class F>
+__device__ __forceinline__ void for_each_run(int64_t width, F&& f) {
+  for (int64_t column = int64_t{threadIdx.x} * kRunLength; column < width; column += blockDim.x * kRunLength) {
+    f(column, width - column);
+  }
+}
+
 struct Add {
   template <class T>
   __device__ T operator()(T a, T b) const {
@@ -80,6 +101,12 @@ struct Max {
   template <class T>
   __device__ T operator()(T a, T b) const {
     return a > b ? a : b;
+  }
+};
+struct Min {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a < b ? a : b;
   }
 };
 

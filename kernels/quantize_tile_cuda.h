@@ -29,18 +29,6 @@ inline Grid quantize_grid(int64_t items, int threads) {
   return {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads))};
 }
 
-template <class T>
-struct RowsOf {
-  T* data = nullptr;
-  int64_t stride = 0;
-
-  __device__ T* at(int64_t row, int64_t column) const { return data + row * stride + column; }
-};
-template <class T>
-RowsOf<T> rows_of(const TensorView& x) {
-  return {x.as<T>(), x.row_stride};
-}
-
 struct QuantizedTarget {
   RowsOf<float8_e4m3> codes;
   RowsOf<float> scales;
@@ -180,10 +168,6 @@ struct ThreadCounts {
   }
 };
 static_assert(sizeof(ThreadCounts) == kNumPartialCounts * 4);
-
-struct Min {
-  __device__ float operator()(float a, float b) const { return a < b ? a : b; }
-};
 
 // All threads of the block call it, once, at the end. A block's share of 2^31 * kMostQuantizeBlocks values fits.
 __device__ __forceinline__ void store_block_counts(ThreadCounts* partial, const ThreadCounts& mine) {

@@ -7,26 +7,6 @@ namespace shoal {
 
 namespace {
 
-template <class T>
-struct Row {
-  T* data = nullptr;
-  int64_t stride = 0;
-
-  __device__ T* operator[](int64_t row) const { return data + row * stride; }
-};
-template <class T>
-Row<T> row_of(const TensorView& x) {
-  return {x.as<T>(), x.row_stride};
-}
-
-// Calls f(first column, how many) for this thread's runs of a row.
-template <class F>
-__device__ __forceinline__ void for_each_run(int64_t width, F&& f) {
-  for (int64_t column = int64_t{threadIdx.x} * kRunLength; column < width; column += blockDim.x * kRunLength) {
-    f(column, width - column);
-  }
-}
-
 // Of the whole row, on every thread of the block.
 template <bool kAligned, class T>
 __device__ Arithmetic<T> sum_of_squares(const T* x, int64_t width) {
@@ -58,42 +38,42 @@ __device__ Arithmetic<T> weighted_dot(const T* d_out, const T* x, const W* weigh
 }
 
 template <bool kAligned, class T>
-__global__ void sums_rows(Arithmetic<T>* sums, Row<T> x, int64_t width) {
+__global__ void sums_rows(Arithmetic<T>* sums, RowsOf<T> x, int64_t width) {
   const int64_t row = blockIdx.x;
-  const Arithmetic<T> sum = sum_of_squares<kAligned>(x[row], width);
+  const Arithmetic<T> sum = sum_of_squares<kAligned>(x.at(row, 0), width);
   if (threadIdx.x == 0) sums[row] = sum;
 }
 
 template <bool kAligned, class T, class W>
-__global__ void dots_rows(Arithmetic<T>* dots, Row<T> d_out, Row<T> x, const W* weight, int64_t width) {
+__global__ void dots_rows(Arithmetic<T>* dots, RowsOf<T> d_out, RowsOf<T> x, const W* weight, int64_t width) {
   const int64_t row = blockIdx.x;
-  const Arithmetic<T> dot = weighted_dot<kAligned>(d_out[row], x[row], weight, width);
+  const Arithmetic<T> dot = weighted_dot<kAligned>(d_out.at(row, 0), x.at(row, 0), weight, width);
   if (threadIdx.x == 0) dots[row] = dot;
 }
 
 template <bool kAligned, class T, class W>
-__global__ void forward_rows(Row<T> out, Arithmetic<T>* inv_rms, Row<T> x, const W* weight, const Arithmetic<T>* sums,
-                             int64_t width, Arithmetic<T> full_width, Arithmetic<T> eps) {
+__global__ void forward_rows(RowsOf<T> out, Arithmetic<T>* inv_rms, RowsOf<T> x, const W* weight,
+                             const Arithmetic<T>* sums, int64_t width, Arithmetic<T> full_width, Arithmetic<T> eps) {
   using A = Arithmetic<T>;
   const int64_t row = blockIdx.x;
-  const A sum = sums != nullptr ? sums[row] : sum_of_squares<kAligned>(x[row], width);
+  const A sum = sums != nullptr ? sums[row] : sum_of_squares<kAligned>(x.at(row, 0), width);
   const A inv = A{1} / sqrt(sum / full_width + eps);
   if (threadIdx.x == 0) inv_rms[row] = inv;
   for_each_run(width, [&](int64_t column, int64_t count) {
     Run<T> values;
     Run<W> w;
-    load_run<kAligned>(values, x[row] + column, count);
+    load_run<kAligned>(values, x.at(row, column), count);
     load_run<kAligned>(w, weight + column, count);
 #pragma unroll
     for (int i = 0; i < kRunLength; ++i) values[i] = store<T>(load(values[i]) * inv * static_cast<A>(load(w[i])));
-    store_run<kAligned>(out[row] + column, values, count);
+    store_run<kAligned>(out.at(row, column), values, count);
   });
 }
 
 template <class T, class W>
 struct Backward {
   using A = Arithmetic<T>;
-  Row<T> d_x, d_out, x;
+  RowsOf<T> d_x, d_out, x;
   const W* weight = nullptr;
   const A* inv_rms = nullptr;
   const A* dots = nullptr;
@@ -113,7 +93,8 @@ __global__ void backward_rows(Backward<T, W> o) {
   const int64_t rows = o.rows - first < kRmsNormRowBlock ? o.rows - first : kRmsNormRowBlock;
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t row = first + i;
-    const A dot = o.dots != nullptr ? o.dots[row] : weighted_dot<kAligned>(o.d_out[row], o.x[row], o.weight, o.width);
+    const A dot =
+        o.dots != nullptr ? o.dots[row] : weighted_dot<kAligned>(o.d_out.at(row, 0), o.x.at(row, 0), o.weight, o.width);
     if (threadIdx.x == 0) {
       const A inv = o.inv_rms[row];
       inverses[i] = inv;
@@ -128,9 +109,9 @@ __global__ void backward_rows(Backward<T, W> o) {
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t row = first + i;
       Run<T> d = {}, value = {}, before = {};
-      load_run<kAligned>(d, o.d_out[row] + column, count);
-      load_run<kAligned>(value, o.x[row] + column, count);
-      if constexpr (mode == Write::kAccumulates) load_run<kAligned>(before, o.d_x[row] + column, count);
+      load_run<kAligned>(d, o.d_out.at(row, column), count);
+      load_run<kAligned>(value, o.x.at(row, column), count);
+      if constexpr (mode == Write::kAccumulates) load_run<kAligned>(before, o.d_x.at(row, column), count);
 #pragma unroll
       for (int k = 0; k < kRunLength; ++k) {
         d_w[k] += load(d[k]) * (load(value[k]) * inverses[i]);
@@ -138,7 +119,7 @@ __global__ void backward_rows(Backward<T, W> o) {
         if constexpr (mode == Write::kAccumulates) result += load(before[k]);
         before[k] = store<T>(result);
       }
-      store_run<kAligned>(o.d_x[row] + column, before, count);
+      store_run<kAligned>(o.d_x.at(row, column), before, count);
     }
     store_run<false>(o.partial + int64_t{blockIdx.x} * o.width + column, d_w, count);
   });
@@ -175,7 +156,7 @@ Grid grid_of(int64_t blocks, int64_t width) {
 void row_sums_of_squares_cuda(const TensorView& sums, const TensorView& x, CudaQueue queue) {
   dispatch_floating(x.dtype, [&]<class T>(T) {
     launch_kernel("rms_norm.sums", is_aligned(x) ? sums_rows<true, T> : sums_rows<false, T>, grid_of(x.rows, x.width),
-                  queue, sums.as<Arithmetic<T>>(), row_of<T>(x), x.width);
+                  queue, sums.as<Arithmetic<T>>(), rows_of<T>(x), x.width);
   });
 }
 
@@ -184,7 +165,7 @@ void rms_norm_backward_dots_cuda(const TensorView& dots, const TensorView& d_out
   dispatch_types(x, weight, [&]<class T, class W>(T, W) {
     const auto kernel = all_aligned(d_out, x, weight) ? dots_rows<true, T, W> : dots_rows<false, T, W>;
     launch_kernel("rms_norm.backward_dots", kernel, grid_of(x.rows, x.width), queue, dots.as<Arithmetic<T>>(),
-                  row_of<T>(d_out), row_of<T>(x), weight.as<W>(), x.width);
+                  rows_of<T>(d_out), rows_of<T>(x), weight.as<W>(), x.width);
   });
 }
 
@@ -194,8 +175,9 @@ void rms_norm_forward_cuda(const TensorView& out, const TensorView& inv_rms, con
   dispatch_types(x, weight, [&]<class T, class W>(T, W) {
     using A = Arithmetic<T>;
     const auto kernel = all_aligned(out, x, weight) ? forward_rows<true, T, W> : forward_rows<false, T, W>;
-    launch_kernel("rms_norm.forward", kernel, grid_of(x.rows, x.width), queue, row_of<T>(out), inv_rms.as<A>(),
-                  row_of<T>(x), weight.as<W>(), sums.as<A>(), x.width, static_cast<A>(full_width), static_cast<A>(eps));
+    launch_kernel("rms_norm.forward", kernel, grid_of(x.rows, x.width), queue, rows_of<T>(out), inv_rms.as<A>(),
+                  rows_of<T>(x), weight.as<W>(), sums.as<A>(), x.width, static_cast<A>(full_width),
+                  static_cast<A>(eps));
   });
 }
 
@@ -203,9 +185,9 @@ void rms_norm_backward_cuda(const RmsNormBackward& o, CudaQueue queue) {
   if (o.x.rows == 0) return;
   dispatch_types(o.x, o.weight, [&]<class T, class W>(T, W) {
     using A = Arithmetic<T>;
-    const Backward<T, W> operands{.d_x = row_of<T>(o.d_x),
-                                  .d_out = row_of<T>(o.d_out),
-                                  .x = row_of<T>(o.x),
+    const Backward<T, W> operands{.d_x = rows_of<T>(o.d_x),
+                                  .d_out = rows_of<T>(o.d_out),
+                                  .x = rows_of<T>(o.x),
                                   .weight = o.weight.as<W>(),
                                   .inv_rms = o.inv_rms.as<A>(),
                                   .dots = o.dots.as<A>(),

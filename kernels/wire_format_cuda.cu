@@ -21,9 +21,6 @@ __device__ uint32_t tile_reduce(uint32_t value, Combine combine) {
   }
   return value;
 }
-struct Min {
-  __device__ uint32_t operator()(uint32_t a, uint32_t b) const { return a < b ? a : b; }
-};
 
 // The largest magnitude's bits: those of infinity or more where a value is not finite.
 __device__ uint32_t largest_magnitude(const Run<float>& x) {

@@ -62,9 +62,9 @@ void use_cuda_device(int index) {
   keep_freed_memory(index);
 }
 
-std::string why_no_cuda() {
+std::string why_no_cuda(int index) {
   try {
-    use_cuda_device(0);
+    use_cuda_device(index);
     return {};
   } catch (const Error& error) {
     return error.what();

@@ -25,8 +25,8 @@ int cuda_device_count();
 // Of this thread: device `index` of this machine. Throws a sentence that says what to do: no such device, a driver
 // older than the runtime, an architecture that the kernels were not built for.
 void use_cuda_device(int index);
-// The sentence use_cuda_device would throw for device 0; empty where it would not.
-std::string why_no_cuda();
+// Tries to use it; the sentence of what stands against it, or empty.
+std::string why_no_cuda(int index);
 
 struct CudaDevice {
   std::string name;  // "NVIDIA H200"

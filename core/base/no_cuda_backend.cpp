@@ -16,7 +16,7 @@ constexpr const char* kNotBuilt =
 bool cuda_is_built() { return false; }
 int cuda_device_count() { return 0; }
 void use_cuda_device(int) { not_built(); }
-std::string why_no_cuda() { return kNotBuilt; }
+std::string why_no_cuda(int) { return kNotBuilt; }
 CudaDevice describe_cuda_device(int) { not_built(); }
 CudaQueue create_cuda_queue() { not_built(); }
 void destroy_cuda_queue(CudaQueue) noexcept {}

@@ -10,14 +10,15 @@ namespace shoal {
 DeviceKind set_up_device(RunConfig::Device wanted, int local_rank) {
   if (wanted == RunConfig::CPU) return DeviceKind::kCpu;
   const int count = cuda_device_count();
-  if (wanted == RunConfig::DEVICE_AUTO && !why_no_cuda().empty()) return DeviceKind::kCpu;
-  use_cuda_device(count > 0 ? local_rank % count : 0);
+  const int index = count > 0 ? local_rank % count : 0;  // touching another rank's GPU would take memory there
+  if (wanted == RunConfig::DEVICE_AUTO) return why_no_cuda(index).empty() ? DeviceKind::kCuda : DeviceKind::kCpu;
+  use_cuda_device(index);
   return DeviceKind::kCuda;
 }
 
 std::string unused_gpu_warning(RunConfig::Device wanted, DeviceKind device, bool has_gpu) {
   if (wanted != RunConfig::DEVICE_AUTO || device == DeviceKind::kCuda || !has_gpu) return {};
-  return "computing on the CPU, though a GPU is here: " + why_no_cuda();
+  return "computing on the CPU, though a GPU is here: " + why_no_cuda(0);
 }
 
 std::string sharing_warning(DeviceKind device, int local_size) {
