@@ -1,28 +1,30 @@
 #!/usr/bin/env bash
 # scripts/build.sh: configures with CMake and builds with Ninja.
 #
-# usage: scripts/build.sh [--debug | --sanitize | --tsan | --cuda | --emulated-cuda] [--target NAME]...
+# usage: scripts/build.sh [--debug | --sanitize | --tsan | --cuda | --bundle | --emulated-cuda] [--target NAME]...
 #
 #   (nothing)       Release, in build/
 #   --debug         no optimisation, in build-debug/
 #   --sanitize      AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan/
 #   --tsan          ThreadSanitizer, in build-tsan/: no OpenMP, our own matrix products
 #   --cuda           with the CUDA backend, in build-cuda/ (wants nvcc, no GPU); without it, no CUDA is built here
+#   --bundle         as --cuda, but for any x86-64-v3 CPU, in build-bundle/: what scripts/bundle.sh packs
 #   --emulated-cuda  the CUDA kernels compiled for the CPU, in build-emulated/: for their tests on any machine
 #   --target NAME   only this target (shoal, kernels_tests, ...); may be repeated
 source "$(dirname "$0")/lib.sh"
 
 folder=build
 options=(-DCMAKE_BUILD_TYPE=Release -DSHOAL_SANITIZE=)
-cuda=(-DSHOAL_CUDA=OFF)
+cuda=(-DSHOAL_CUDA=OFF -DSHOAL_CPU=native)
 targets=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --target | -h | --help) ;;
-    *) [ "$folder" = build ] || die "$1: only one of --debug, --sanitize, --tsan, --cuda and --emulated-cuda" ;;
+    *) [ "$folder" = build ] || die "$1: only one of --debug, --sanitize, --tsan, --cuda, --bundle and --emulated-cuda" ;;
   esac
   case "$1" in
     --cuda) folder=build-cuda cuda=(-DSHOAL_CUDA=ON) ;;
+    --bundle) folder=build-bundle cuda=(-DSHOAL_CUDA=ON -DSHOAL_CPU=x86-64-v3) ;;
     --emulated-cuda) folder=build-emulated cuda=(-DSHOAL_CUDA=OFF -DSHOAL_CUDA_EMULATED=ON) ;;
     --debug) folder=build-debug options=(-DCMAKE_BUILD_TYPE=Debug -DSHOAL_SANITIZE=) ;;
     --sanitize) folder=build-asan options=(-DCMAKE_BUILD_TYPE=Debug "-DSHOAL_SANITIZE=address,undefined") ;;
@@ -39,5 +41,5 @@ export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=${CCACHE_NOHASHDI
 
 command -v cmake >/dev/null || die "cmake is not here; run scripts/setup.sh"
 # Configuring is quick, and a half-configured folder from an interrupted run must not be trusted.
-cmake -S . -B "$folder" -G Ninja "${options[@]}" "${cuda[@]}" --log-level=WARNING >/dev/null
+cmake -S . -B "$folder" -G Ninja "${options[@]}" "${cuda[@]}" --log-level=NOTICE >/dev/null
 cmake --build "$folder" --parallel "$(num_jobs)" "${targets[@]}"

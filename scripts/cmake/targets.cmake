@@ -7,7 +7,7 @@ set(shoal_cxx_options
   -Wall -Wextra -Werror -Wno-restrict  # gcc 12 warns falsely about "a" + string
   -fno-math-errno -fno-trapping-math
   $<$<CONFIG:Release>:-O3>
-  $<$<BOOL:${SHOAL_NATIVE}>:-march=native>)
+  $<$<BOOL:${SHOAL_CPU}>:-march=${SHOAL_CPU}>)
 target_compile_options(shoal_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${shoal_cxx_options}>")
 target_compile_definitions(shoal_flags INTERFACE OMPI_SKIP_MPICXX=1)
 target_link_libraries(shoal_flags INTERFACE Threads::Threads)

@@ -1,0 +1,64 @@
+// kernels/cuda_libraries.cpp: what the build found and the environment allows.
+#include "kernels/cuda_libraries.h"
+
+#include <array>
+#include <cstdlib>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include <spdlog/spdlog.h>
+
+#include "core/base/check.h"
+
+namespace shoal {
+
+namespace {
+
+struct Library {
+  std::string_view name;
+  bool built;
+};
+constexpr std::array<Library, 3> kLibraries{
+    {{"cublas", SHOAL_HAS_CUBLAS}, {"cutlass", SHOAL_HAS_CUTLASS}, {"cudnn", SHOAL_HAS_CUDNN}}};
+
+std::array<bool, kLibraries.size()> allowed_by(const char* list) {
+  std::array<bool, kLibraries.size()> allowed{};
+  if (list == nullptr) {
+    for (size_t i = 0; i < allowed.size(); ++i) allowed[i] = kLibraries[i].built;
+    return allowed;
+  }
+  std::string_view rest = list;
+  while (!rest.empty()) {
+    const size_t comma = rest.find(',');
+    const std::string_view name = rest.substr(0, comma);
+    rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
+    if (name.empty() || name == "none") continue;
+    size_t i = 0;
+    while (i < kLibraries.size() && kLibraries[i].name != name) ++i;
+    SHOAL_CHECK(i < kLibraries.size(), "SHOAL_CUDA_LIBRARIES names '{}'; expected none, or some of cublas,cutlass,cudnn",
+                name);
+    allowed[i] = kLibraries[i].built;
+  }
+  return allowed;
+}
+
+}  // namespace
+
+bool may_call(CudaLibrary library) {
+  static const auto allowed = allowed_by(std::getenv("SHOAL_CUDA_LIBRARIES"));
+  return allowed[static_cast<size_t>(library)];
+}
+
+void warn_library_refused(CudaLibrary library, const char* op, const char* reason) {
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  const std::string_view name = kLibraries[static_cast<size_t>(library)].name;
+  const std::lock_guard lock(mutex);
+  if (said.insert(std::string(name) + op + reason).second) {
+    spdlog::warn("{}: {} refused ({}); own kernels run in its place, slower", op, name, reason);
+  }
+}
+
+}  // namespace shoal
