@@ -1,6 +1,8 @@
 // kernels/cuda_libraries.cpp: what the build found and the environment allows.
 #include "kernels/cuda_libraries.h"
 
+#include <spdlog/spdlog.h>
+
 #include <array>
 #include <cstdlib>
 #include <mutex>
@@ -8,9 +10,14 @@
 #include <string>
 #include <string_view>
 
-#include <spdlog/spdlog.h>
-
 #include "core/base/check.h"
+
+// A build without CUDA has none.
+#ifndef SHOAL_HAS_CUDA
+#define SHOAL_HAS_CUBLAS 0
+#define SHOAL_HAS_CUTLASS 0
+#define SHOAL_HAS_CUDNN 0
+#endif
 
 namespace shoal {
 
@@ -37,8 +44,8 @@ std::array<bool, kLibraries.size()> allowed_by(const char* list) {
     if (name.empty() || name == "none") continue;
     size_t i = 0;
     while (i < kLibraries.size() && kLibraries[i].name != name) ++i;
-    SHOAL_CHECK(i < kLibraries.size(), "SHOAL_CUDA_LIBRARIES names '{}'; expected none, or some of cublas,cutlass,cudnn",
-                name);
+    SHOAL_CHECK(i < kLibraries.size(),
+                "SHOAL_CUDA_LIBRARIES names '{}'; expected none, or some of cublas,cutlass,cudnn", name);
     allowed[i] = kLibraries[i].built;
   }
   return allowed;

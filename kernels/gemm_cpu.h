@@ -23,6 +23,7 @@ struct PackedMatrix::Impl {
   PackFor use = PackFor::kForward;
   Tensor forward, backward;  // [bytes] u8 in the backend's layout; on a GPU see gemm_cuda.h
   Tensor scales;             // e4m3: [num_tiles(out), num_tiles(in)] f32
+  Tensor backward_scales;    // on a GPU: the same transposed
   DeviceKind device = DeviceKind::kCpu;
 };
 

@@ -1,8 +1,12 @@
-// kernels/gemm_cuda.cpp: a linear layer's products, handed to CUDA kernels one call after the other.
+// kernels/gemm_cuda.cpp: a linear layer's products, handed to cuBLASLt or to own kernels one call after the other.
 #include "kernels/gemm_cuda.h"
 
+#include <algorithm>
+
+#include "kernels/gemm_cublas.h"
 #include "kernels/gemm_plain_cuda.h"
 #include "kernels/quantize.h"
+#include "kernels/transpose_cuda.h"
 
 namespace shoal {
 
@@ -45,6 +49,17 @@ PlainProduct plain_product(const GemmCall& call) {
   return product;
 }
 
+// The product's rows from `first` on.
+GemmCall rows_from(const GemmCall& call, int64_t first) {
+  if (first == 0) return call;
+  GemmCall rest = call;
+  const int64_t count = call.c.size(0) - first;
+  rest.c = call.c.rows(first, count);
+  rest.a = call.a.rows(first, count);
+  if (call.a_scales.defined()) rest.a_scales = call.a_scales.rows(first, count);
+  return rest;
+}
+
 }  // namespace
 
 void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueue queue) {
@@ -52,6 +67,7 @@ void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueu
     packed.forward = weight;
     return;
   }
+  if (weight.numel() == 0) return;
   copy_rows_cuda({.to = packed.forward.raw(),
                   .to_pitch = packed.in,
                   .from = weight.raw(),
@@ -59,14 +75,26 @@ void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueu
                   .width_bytes = packed.in,
                   .rows = packed.out},
                  queue, CopyWait::kReturnsAtOnce);
+  // Transposed runs are written whole: a matrix whose rows are no multiple of 16 has only the plain product's layout.
+  if (!packed.backward.defined() || packed.out % 16 != 0) return;
+  transpose_codes_cuda(packed.backward.raw(), packed.out, weight.view(), queue);
+  transpose_scales_cuda(packed.backward_scales.data<float>(), packed.backward_scales.row_stride(), packed.scales.view(),
+                        queue);
 }
 
-void gemm_cuda(const char* op, std::span<const GemmCall> calls, CudaQueue queue) {
+int64_t gemm_cuda_scratch_bytes(std::span<const GemmCall> calls) {
+  int64_t bytes = 0;
+  for (const GemmCall& call : calls) bytes = std::max(bytes, gemm_cublas_scratch_bytes(call));
+  return bytes;
+}
+
+void gemm_cuda(const char* op, std::span<const GemmCall> calls, std::byte* scratch, CudaQueue queue) {
   for (const GemmCall& call : calls) {
     if (call.accumulator != Accumulator::kF32) {
       fail("{}: a GPU adds FP8 products up in its own way; 14 bits are emulated on a CPU only", op);
     }
-    gemm_plain_cuda(op, plain_product(call), queue);
+    const int64_t done = gemm_cublas(op, call, scratch, queue);
+    if (done < call.c.size(0)) gemm_plain_cuda(op, plain_product(rows_from(call, done)), queue);
   }
 }
 

@@ -4,14 +4,26 @@
 #include <span>
 
 #include "kernels/gemm_cpu.h"
+#include "kernels/operands.h"
 
 namespace shoal {
 
 // A matrix is packed by reference, `forward` is the weight itself: its numbers must stay until the next packing. FP8
-// codes are copied, [out, in].
+// codes are copied: `forward` [out, in], and for backward `backward` [in, out], rows dense.
 void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueue queue);
 
-// Throws for the narrow accumulators: the emulation is the CPU's.
-void gemm_cuda(const char* op, std::span<const GemmCall> calls, CudaQueue queue);
+// Throws for the narrow accumulators: the emulation is the CPU's. `scratch`: of gemm_cuda_scratch_bytes.
+void gemm_cuda(const char* op, std::span<const GemmCall> calls, std::byte* scratch, CudaQueue queue);
+// One call runs after the other.
+int64_t gemm_cuda_scratch_bytes(std::span<const GemmCall> calls);
+
+// What the calls need on the stream's device; `cpu_bytes` where that is a CPU, or simulated.
+inline Tensor gemm_scratch(std::span<const GemmCall> calls, int64_t cpu_bytes, Stream& stream) {
+#ifdef SHOAL_HAS_CUDA
+  if (stream.device() == DeviceKind::kCuda) return stream.workspace({gemm_cuda_scratch_bytes(calls)}, DType::kU8);
+#endif
+  static_cast<void>(calls);
+  return cpu_scratch(stream, cpu_bytes);
+}
 
 }  // namespace shoal

@@ -69,14 +69,14 @@ void launch(Launch all, int64_t rows, double bytes, Stream& stream) {
                   .executed_flops = flops,
                   .bytes = bytes,
                   .precision = DType::kE4M3};
-  const Tensor scratch = cpu_scratch(stream, gemm_scratch_bytes(all.calls));
+  const Tensor scratch = gemm_scratch(all.calls, gemm_scratch_bytes(all.calls), stream);
   const auto cpu = [&] {
     for (const Tensor& empty : all.zeros) zero_rows_cpu(empty);
     gemm_cpu(all.calls, scratch.raw());
   };
   launch(stream, work, cpu, [&](CudaQueue queue) {
     for (const Tensor& empty : all.zeros) fill_zero_cuda(empty.view(), queue);
-    gemm_cuda(all.op, all.calls, queue);
+    gemm_cuda(all.op, all.calls, scratch.raw(), queue);
   });
 }
 

@@ -59,14 +59,14 @@ void launch(const Group& group, const Tensor& c, const Tensor& a, const Tensor& 
     if (offsets[e] == offsets[e + 1]) zeros.push_back(c[static_cast<int64_t>(e)]);
   }
   if (!backward_weight && no_terms) zeros.push_back(c);
-  const Tensor scratch = cpu_scratch(stream, grouped_scratch_bytes(calls));
+  const Tensor scratch = gemm_scratch(calls, grouped_scratch_bytes(calls), stream);
   const auto cpu = [&] {
     for (const Tensor& empty : zeros) zero_rows_cpu(empty);
     grouped_gemm_cpu(calls, scratch.raw());
   };
   launch(stream, work, cpu, [&](CudaQueue queue) {
     for (const Tensor& empty : zeros) fill_zero_cuda(empty.view(), queue);
-    gemm_cuda(group.op, calls, queue);
+    gemm_cuda(group.op, calls, scratch.raw(), queue);
   });
 }
 

@@ -122,30 +122,37 @@ std::vector<double> backward_weight_of(const Case& c) {
       [&](int64_t t, int64_t j) { return x.value(t, j); });
 }
 
+// Bit by bit where the sums are the house's own; a library's may run in another order.
+bool agree(const Tensor& a, const Tensor& b) {
+  if (!products_by_library(DType::kE4M3)) return same_bits(a, b);
+  return relative_error(values_of(a), values_of(b)) < (a.dtype() == DType::kBF16 ? 1e-2 : kTensorCoreFp8Bound);
+}
+
 TEST_CASE("FP8 products agree with their definition in double, and with bf16 to the format's error", "[cuda]") {
   TestDevice device;
   struct Sizes {
     int64_t rows, in, out;
   };
+  const double exact = products_by_library(DType::kE4M3) ? kTensorCoreFp8Bound : 1e-6;
   for (const Sizes& s : {Sizes{1, 1, 1}, Sizes{5, 127, 3}, Sizes{37, 128, 128}, Sizes{130, 129, 300},
-                         Sizes{3, 300, 257}, Sizes{160, 512, 272}}) {
+                         Sizes{3, 300, 257}, Sizes{160, 512, 272}, Sizes{140, 208, 400}}) {
     const DType dtype = s.rows == 130 ? DType::kF32 : DType::kBF16;
     CAPTURE(s.rows, s.in, s.out, name_of(dtype));
     const Case c(device, s.rows, s.in, s.out, dtype);
     const Tensor y = device.empty(Shape{s.rows, s.out}, DType::kF32);
     linear_forward_fp8(y, c.x, c.packed, device.stream);
-    CHECK(relative_error(values_of(y), forward_of(c)) < 1e-6);
+    CHECK(relative_error(values_of(y), forward_of(c)) < exact);
     const Tensor d_x = device.empty(Shape{s.rows, s.in}, DType::kF32);
     linear_backward_input_fp8(d_x, c.d_y, c.packed, Write::kOverwrites, device.stream);
-    CHECK(relative_error(values_of(d_x), backward_input_of(c)) < 1e-6);
+    CHECK(relative_error(values_of(d_x), backward_input_of(c)) < exact);
     const Tensor d_w = device.empty(Shape{s.out, s.in}, DType::kF32);
     linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, device.stream);
-    CHECK(relative_error(values_of(d_w), backward_weight_of(c)) < 1e-6);
+    CHECK(relative_error(values_of(d_w), backward_weight_of(c)) < exact);
 
     // Rounded once to bf16.
     const Tensor narrow = device.empty(Shape{s.rows, s.out}, DType::kBF16);
     linear_forward_fp8(narrow, c.x, c.packed, device.stream);
-    CHECK(same_bits(narrow, device.tensor(values_of(y), y.shape(), DType::kBF16)));
+    CHECK(agree(narrow, device.tensor(values_of(y), y.shape(), DType::kBF16)));
 
     PackedMatrix plain;
     pack_matrix(plain, c.weight, PackFor::kForwardAndBackward, device.stream);
@@ -181,8 +188,8 @@ TEST_CASE("a row of an FP8 product does not depend on its company or on threads"
                  d_part = device.empty(Shape{count, 384}, DType::kBF16);
     linear_forward_fp8(part, some, c.packed, device.stream);
     linear_backward_input_fp8(d_part, some_d, c.packed, Write::kOverwrites, device.stream);
-    CHECK(same_bits(part, y.rows(begin, count)));
-    CHECK(same_bits(d_part, d_x.rows(begin, count)));
+    CHECK(agree(part, y.rows(begin, count)));
+    CHECK(agree(d_part, d_x.rows(begin, count)));
   }
 
   const ThreadCount one(1);
@@ -208,7 +215,7 @@ TEST_CASE("accumulating an FP8 product is the product and an addition, bitwise",
   std::vector<float> expected = start.to_vector<float>();
   const std::vector<float> product = d_w.to_vector<float>();
   for (size_t i = 0; i < expected.size(); ++i) expected[i] += product[i];
-  CHECK(sum.to_vector<float>() == expected);
+  CHECK(agree(sum, device.tensor({expected.begin(), expected.end()}, sum.shape(), DType::kF32)));
 }
 
 TEST_CASE("grouped FP8 products are each expert's own, and an expert without rows has a zero gradient", "[cuda]") {
@@ -260,9 +267,9 @@ TEST_CASE("grouped FP8 products are each expert's own, and an expert without row
     linear_backward_input_fp8(d_own, {d_rows.codes.rows(begin, count), d_rows.scales.rows(begin, count)},
                               packed[static_cast<size_t>(e)], Write::kOverwrites, device.stream);
     linear_backward_weight_fp8(d_w_own, own_d, own_x, Write::kOverwrites, device.stream);
-    CHECK(same_bits(y.rows(begin, count), own));
-    CHECK(same_bits(d_x.rows(begin, count), d_own));
-    CHECK(same_bits(d_w[e], d_w_own));
+    CHECK(agree(y.rows(begin, count), own));
+    CHECK(agree(d_x.rows(begin, count), d_own));
+    CHECK(agree(d_w[e], d_w_own));
   }
 }
 

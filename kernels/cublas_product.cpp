@@ -1,0 +1,180 @@
+// kernels/cublas_product.cpp: descriptors and the choice of a kernel are made once a shape, and kept.
+//
+// cuBLASLt thinks in columns: c by rows is its transpose by columns, so the library computes cᵀ = bᵀ · aᵀ, with our b
+// as its A.
+#include "kernels/cublas_product.h"
+
+#include <cublasLt.h>
+
+#include <bit>
+#include <unordered_map>
+#include <utility>
+
+#include "core/base/check.h"
+#include "kernels/cuda_libraries.h"
+
+namespace shoal {
+
+namespace {
+
+void check_cublas(cublasStatus_t status, const char* op, const CublasShape& s) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  fail("{}: cuBLASLt failed on a {} product of {} x {} x {}: {}", op, name_of(s.dtype), s.m, s.n, s.k,
+       cublasLtGetStatusString(status));
+}
+
+// One of the library's descriptors, destroyed with its owner.
+template <class Handle, cublasStatus_t (*destroy)(Handle)>
+class Owned {
+ public:
+  Owned() = default;
+  Owned(Owned&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Owned& operator=(Owned&& other) noexcept {
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Owned() {
+    if (handle_ != nullptr) destroy(handle_);
+  }
+  Handle* fill() { return &handle_; }
+  Handle get() const { return handle_; }
+
+ private:
+  Handle handle_ = nullptr;
+};
+using Library = Owned<cublasLtHandle_t, cublasLtDestroy>;
+using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+struct Plan {
+  Operation operation;
+  Layout a, b, c;  // of our a and b
+  bool possible = false;
+  cublasLtMatmulAlgo_t algorithm{};
+};
+
+struct HashOfShape {
+  size_t operator()(const CublasShape& s) const {
+    size_t hash = 0;
+    for (const int64_t part : {static_cast<int64_t>(s.dtype), static_cast<int64_t>(s.c_dtype), int64_t{s.a_transposed},
+                               int64_t{s.b_transposed}, int64_t{s.accumulates}, s.m, s.n, s.k, s.a_stride, s.b_stride,
+                               s.c_stride, int64_t{s.a_alignment}, int64_t{s.b_alignment}, int64_t{s.c_alignment}}) {
+      hash = std::rotl(hash, 7) * 0x9E3779B97F4A7C15u + static_cast<size_t>(part);
+    }
+    return hash;
+  }
+};
+
+cudaDataType_t type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return CUDA_R_32F;
+    case DType::kBF16: return CUDA_R_16BF;
+    case DType::kE4M3: return CUDA_R_8F_E4M3;
+    default: fail("cuBLASLt is not asked for products in {}", name_of(dtype));
+  }
+}
+
+cublasLtMatmulMatrixScale_t mode_of(CublasScales scales) {
+  switch (scales) {
+    case CublasScales::kNone: break;
+    case CublasScales::kRows: return CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
+    case CublasScales::kBlocks: return CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F;
+  }
+  return CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
+}
+
+class Plans {
+ public:
+  Plan& plan_for(const char* op, const CublasShape& shape) {
+    // Runs of rows that experts get by chance never end to be new.
+    constexpr size_t kMostPlans = 8192;
+    if (library_.get() == nullptr) check_cublas(cublasLtCreate(library_.fill()), op, shape);
+    if (const auto found = plans_.find(shape); found != plans_.end()) return found->second;
+    if (plans_.size() >= kMostPlans) plans_.clear();
+    Plan& plan = plans_[shape];
+    make(plan, op, shape);
+    return plan;
+  }
+  cublasLtHandle_t library() const { return library_.get(); }
+
+ private:
+  void make(Plan& plan, const char* op, const CublasShape& s) {
+    const auto check = [&](cublasStatus_t status) { check_cublas(status, op, s); };
+    check(cublasLtMatmulDescCreate(plan.operation.fill(), CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
+      check(cublasLtMatmulDescSetAttribute(plan.operation.get(), attribute, &value, sizeof(value)));
+    };
+    set(CUBLASLT_MATMUL_DESC_TRANSA, s.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, s.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    if (s.dtype == DType::kE4M3) {
+      set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, mode_of(s.b_scales));
+      set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, mode_of(s.a_scales));
+    }
+    const auto layout = [&](Layout& of, DType dtype, int64_t rows, int64_t width, int64_t stride) {
+      check(cublasLtMatrixLayoutCreate(of.fill(), type_of(dtype), static_cast<uint64_t>(width),
+                                       static_cast<uint64_t>(rows), stride));
+    };
+    layout(plan.a, s.dtype, s.a_transposed ? s.k : s.m, s.a_transposed ? s.m : s.k, s.a_stride);
+    layout(plan.b, s.dtype, s.b_transposed ? s.n : s.k, s.b_transposed ? s.k : s.n, s.b_stride);
+    layout(plan.c, s.c_dtype, s.m, s.n, s.c_stride);
+    choose(plan, op, s);
+  }
+
+  void choose(Plan& plan, const char* op, const CublasShape& s) {
+    const auto check = [&](cublasStatus_t status) { check_cublas(status, op, s); };
+    Preference preference;
+    check(cublasLtMatmulPreferenceCreate(preference.fill()));
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+      check(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)));
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kCublasWorkspaceBytes));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(s.b_alignment));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(s.a_alignment));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(s.c_alignment));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(s.c_alignment));
+    // Parts of a long sum may be added up in the workspace, in an order of their own; nothing is added in place.
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    cublasLtMatmulHeuristicResult_t result{};
+    int found = 0;
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(library_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
+                                       plan.c.get(), preference.get(), 1, &result, &found);
+    plan.possible = status == CUBLAS_STATUS_SUCCESS && found > 0 && result.state == CUBLAS_STATUS_SUCCESS;
+    if (!plan.possible) warn_library_refused(CudaLibrary::kCublas, op, cublasLtGetStatusString(status));
+    plan.algorithm = result.algo;
+  }
+
+  Library library_;
+  std::unordered_map<CublasShape, Plan, HashOfShape> plans_;
+};
+
+}  // namespace
+
+bool multiply_by_cublas(const char* op, const CublasShape& shape, const CublasOperands& operands, void* workspace,
+                        CudaQueue queue) {
+  // A rank computes on one thread: its plans need no lock.
+  thread_local Plans plans;
+  Plan& plan = plans.plan_for(op, shape);
+  if (!plan.possible) return false;
+  if (shape.dtype == DType::kE4M3) {
+    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const float* scales) {
+      check_cublas(cublasLtMatmulDescSetAttribute(plan.operation.get(), attribute, &scales, sizeof(scales)), op, shape);
+    };
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, operands.b_scales);
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.a_scales);
+  }
+  const float alpha = 1, beta = shape.accumulates ? 1 : 0;
+  check_cublas(cublasLtMatmul(plans.library(), plan.operation.get(), &alpha, operands.b, plan.b.get(), operands.a,
+                              plan.a.get(), &beta, operands.c, plan.c.get(), operands.c, plan.c.get(), &plan.algorithm,
+                              workspace, static_cast<size_t>(kCublasWorkspaceBytes), queue),
+               op, shape);
+  return true;
+}
+
+}  // namespace shoal
+#else
+namespace shoal {
+bool multiply_by_cublas(const char*, const CublasShape&, const CublasOperands&, void*, CudaQueue) { return false; }
+}  // namespace shoal
+#endif
