@@ -4,6 +4,7 @@
 // as its A.
 #include "kernels/cublas_product.h"
 
+#if SHOAL_HAS_CUBLAS
 #include <cublasLt.h>
 
 #include <bit>

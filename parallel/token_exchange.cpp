@@ -7,6 +7,7 @@
 #include "kernels/operands.h"
 #include "kernels/pack_quantized.h"
 #include "kernels/permute_rows.h"
+#include "kernels/sort_by_expert.h"
 
 namespace shoal {
 
@@ -106,6 +107,29 @@ void check_choices(const Tensor& experts, const Tensor& weights, int64_t num_exp
   SHOAL_CHECK(experts.numel() <= INT32_MAX, "{} routed rows exceed 32 bits", experts.numel());
 }
 
+// Every expert lives here: the device sorts, and the host learns how many rows each got.
+RoutePlan plan_at_home(const Tensor& experts, const Tensor& weights, int64_t num_experts,
+                       const std::function<std::vector<int32_t>()>& simulated, Stream& stream) {
+  ExpertOrder order = empty_expert_order(experts.size(0), experts.size(1), num_experts, weights.dtype(), stream);
+  sort_by_expert(order, experts, weights, stream);
+  RoutePlan plan;
+  plan.tokens = plan.rows_received = experts.size(0);
+  plan.topk = experts.size(1);
+  plan.rows_routed = experts.numel();
+  plan.expert_counts = read_to_host<int64_t>(order.counts, stream, [&] {
+    std::vector<int64_t> counts(static_cast<size_t>(num_experts));
+    for (const int32_t e : simulated()) ++counts[static_cast<size_t>(e)];
+    return counts;
+  });
+  plan.offsets.assign(1, 0);
+  std::partial_sum(plan.expert_counts.begin(), plan.expert_counts.end(), std::back_inserter(plan.offsets));
+  plan.source_row = std::move(order.source_row);
+  plan.first = std::move(order.first);
+  plan.sorted_rows = std::move(order.sorted_rows);
+  plan.row_weights = std::move(order.row_weights);
+  return plan;
+}
+
 }  // namespace
 
 Task<RoutePlan> TokenExchange::plan(Tensor experts, Tensor weights, std::function<std::vector<int32_t>()> simulated,
@@ -113,6 +137,7 @@ Task<RoutePlan> TokenExchange::plan(Tensor experts, Tensor weights, std::functio
   Stream& stream = lane.compute();
   check_on(stream, experts, weights);
   check_choices(experts, weights, num_experts_);
+  if (hops_.empty()) co_return plan_at_home(experts, weights, num_experts_, simulated, stream);
   RouteChoices choices = own_choices(experts, weights, num_experts_, home_rank_, simulated, stream);
   RoutePlan plan;
   plan.tokens = experts.size(0);

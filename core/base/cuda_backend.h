@@ -58,6 +58,8 @@ struct RowsOfBytes {
 };
 enum class CopyWait { kReturnsAtOnce, kWaits };
 void copy_rows_cuda(const RowsOfBytes& rows, CudaQueue queue, CopyWait wait);
+// Host memory to the device, in queue order, without waiting for the queue; `from` is the caller's again at once.
+void upload_to_cuda(void* to, const void* from, int64_t bytes, CudaQueue queue);
 // Zeros in `rows` rows of `width_bytes`, `pitch` bytes apart.
 void zero_rows_cuda(void* to, int64_t pitch, int64_t width_bytes, int64_t rows, CudaQueue queue);
 

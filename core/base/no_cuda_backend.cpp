@@ -24,6 +24,7 @@ void wait_for_cuda_queue(CudaQueue) { not_built(); }
 void* allocate_cuda(int64_t, CudaQueue) { not_built(); }
 void free_cuda(void*, CudaQueue) noexcept {}
 void copy_rows_cuda(const RowsOfBytes&, CudaQueue, CopyWait) { not_built(); }
+void upload_to_cuda(void*, const void*, int64_t, CudaQueue) { not_built(); }
 void zero_rows_cuda(void*, int64_t, int64_t, int64_t, CudaQueue) { not_built(); }
 CudaEvent create_cuda_event() { not_built(); }
 void destroy_cuda_event(CudaEvent) noexcept {}

@@ -57,7 +57,7 @@ void Tensor::copy_to_host(void* to) const {
 
 void Tensor::copy_from_host(const void* from) const {
   if (device_ == DeviceKind::kCuda) {
-    return copy_rows_cuda({raw(), bytes(), from, bytes(), bytes(), 1}, queue_, CopyWait::kWaits);
+    return upload_to_cuda(raw(), from, bytes(), queue_);
   }
   if (device_ == DeviceKind::kCpu && numel() > 0) std::memcpy(raw(), from, static_cast<size_t>(bytes()));
 }
