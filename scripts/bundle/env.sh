@@ -1,0 +1,43 @@
+# env.sh: what the programs of this folder need in the environment. Sourced: by bin/*, by scripts/gpu_check.sh, or by you
+# (`. ./env.sh` in bash).
+#
+# The bundle's libraries come first, the caller's LD_LIBRARY_PATH next, then where python3 has NVIDIA's wheels and where
+# CUDA is usually installed: cuBLASLt, cuDNN and NCCL are not in the bundle.
+if [ -n "${BASH_VERSION:-}" ]; then
+  shoal_bundle=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+else
+  shoal_bundle=${shoal_bundle:?env.sh wants bash}  # bin/* say where they are
+fi
+
+# Once a job: ranks inherit it.
+if [ "${SHOAL_BUNDLE:-}" != "$shoal_bundle" ]; then
+  export SHOAL_BUNDLE="$shoal_bundle"
+  export SHOAL_CALLER_LIBRARY_PATH="${LD_LIBRARY_PATH:-}"
+  shoal_cuda_folders=$(python3 -c '
+import glob
+try:
+    import nvidia
+    print(":".join(folder for path in nvidia.__path__ for folder in sorted(glob.glob(path + "/*/lib"))))
+except ImportError:
+    pass' 2>/dev/null || true)
+  for shoal_folder in /usr/local/cuda/lib64 /usr/local/cuda-13*/lib64; do
+    [ -d "$shoal_folder" ] && shoal_cuda_folders=$shoal_cuda_folders:$shoal_folder
+  done
+  # Empty parts would mean the current folder.
+  LD_LIBRARY_PATH=$(printf '%s' "$SHOAL_BUNDLE/lib:${LD_LIBRARY_PATH:-}:$shoal_cuda_folders" | sed 's/::*/:/g; s/:$//')
+  export LD_LIBRARY_PATH
+  export PATH="$SHOAL_BUNDLE/bin:$PATH"
+
+  # Open MPI's folders, which it knows by where it was built.
+  export OPAL_PREFIX="$SHOAL_BUNDLE/openmpi"
+  export OPAL_BINDIR="$OPAL_PREFIX/bin" OPAL_LIBDIR="$SHOAL_BUNDLE/lib" OPAL_PKGLIBDIR="$OPAL_PREFIX/plugins"
+  export OPAL_PKGDATADIR="$OPAL_PREFIX/help" OPAL_SYSCONFDIR="$OPAL_PREFIX/etc"
+  # Every part of PMIx that one machine needs is inside its library.
+  export PMIX_INSTALL_PREFIX="$OPAL_PREFIX" PMIX_PREFIX="$OPAL_PREFIX"
+  # Containers often forbid reading another process's memory, which Open MPI finds out too late.
+  export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
+  if [ "$(id -u)" -eq 0 ]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  fi
+  unset shoal_cuda_folders shoal_folder
+fi
