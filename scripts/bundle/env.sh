@@ -34,8 +34,12 @@ except ImportError:
   export OPAL_PKGDATADIR="$OPAL_PREFIX/help" OPAL_SYSCONFDIR="$OPAL_PREFIX/etc"
   # Every part of PMIx that one machine needs is inside its library.
   export PMIX_INSTALL_PREFIX="$OPAL_PREFIX" PMIX_PREFIX="$OPAL_PREFIX"
+  # PMIx looks there, and crashes where neither HOME nor /etc/passwd knows one.
+  export HOME="${HOME:-/tmp}"
   # Containers often forbid reading another process's memory, which Open MPI finds out too late.
   export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
+  # Its launcher of other machines wants one of the two, even when there are none to launch on.
+  command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm="${OMPI_MCA_plm:-isolated}"
   if [ "$(id -u)" -eq 0 ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   fi
