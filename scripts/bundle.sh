@@ -42,7 +42,7 @@ command -v "${compress[0]}" >/dev/null || die "${compress[0]} is not here; choos
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bundle=$work/shoal-bundle
-mkdir -p "$bundle"/{bin,programs,lib,openmpi/{bin,plugins,help,etc}}
+mkdir -p "$bundle"/{bin,programs,lib,openmpi/{bin,plugins,pmix,help,etc}}
 
 # The tree: what scripts, examples and tests read.
 git ls-files configs core data examples kernels optim parallel scripts tests | tar -cf - -T - | tar -xf - -C "$bundle"
@@ -75,10 +75,18 @@ for unwanted in '*_ucx' '*_ofi' '*_openib' 'mtl_psm*' '*_slurm' '*_gridengine' '
 done
 cp -rL "$(mpi_folder pkgdatadir)"/*.txt "$bundle/openmpi/help/"
 cp -L "$(mpi_folder sysconfdir)"/openmpi-mca-params.conf "$bundle/openmpi/etc/"
+# PMIx, by which the launcher talks to the ranks, has plug-ins and help texts of its own where it is a library of its own.
+pmix=$(ldd "$bundle"/openmpi/plugins/mca_pmix_*.so | awk '/libpmix/ { print $3; exit }')
+if [ -n "$pmix" ]; then
+  pmix=$(dirname "$(readlink -f "$pmix")")
+  cp -L "$pmix"/pmix/pmix_mca_*.so "$bundle/openmpi/pmix/"
+  rm -f "$bundle"/openmpi/pmix/pmix_mca_*_slurm.so
+  cp -L "$pmix"/../share/pmix/help-*.txt "$bundle/openmpi/help/"
+fi
 
 # The libraries that any of these needs, but for glibc's and NVIDIA's. "Not found" may be one of NVIDIA's alone.
 not_packed='^(linux-vdso|ld-linux|lib(c|m|dl|pthread|rt|util|resolv|nsl|anl|mvec)\.so|lib(cuda|cublas|cublasLt|cudnn|nccl|nvrtc|nvJitLink|nvidia))'
-ldd "$bundle"/programs/* "$bundle"/openmpi/bin/* "$bundle"/openmpi/plugins/* | awk '/=>/ { print $1, $3 }' | sort -u >"$work/needed"
+find "$bundle"/programs "$bundle"/openmpi/{bin,plugins,pmix} -type f -exec ldd {} + | awk '/=>/ { print $1, $3 }' | sort -u >"$work/needed"
 while read -r name path; do
   [[ "$name" =~ $not_packed ]] && continue
   [ "$path" != not ] || die "$name, which a program needs, was not found here"

@@ -32,8 +32,7 @@ except ImportError:
   export OPAL_PREFIX="$SHOAL_BUNDLE/openmpi"
   export OPAL_BINDIR="$OPAL_PREFIX/bin" OPAL_LIBDIR="$SHOAL_BUNDLE/lib" OPAL_PKGLIBDIR="$OPAL_PREFIX/plugins"
   export OPAL_PKGDATADIR="$OPAL_PREFIX/help" OPAL_SYSCONFDIR="$OPAL_PREFIX/etc"
-  # Every part of PMIx that one machine needs is inside its library.
-  export PMIX_INSTALL_PREFIX="$OPAL_PREFIX" PMIX_PREFIX="$OPAL_PREFIX"
+  export PMIX_PREFIX="$OPAL_PREFIX" PMIX_PKGLIBDIR="$OPAL_PREFIX/pmix" PMIX_PKGDATADIR="$OPAL_PREFIX/help"
   # PMIx looks there, and crashes where neither HOME nor /etc/passwd knows one.
   export HOME="${HOME:-/tmp}"
   # Containers often forbid reading another process's memory, which Open MPI finds out too late.
