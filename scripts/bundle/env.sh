@@ -13,16 +13,7 @@ fi
 if [ "${SHOAL_BUNDLE:-}" != "$shoal_bundle" ]; then
   export SHOAL_BUNDLE="$shoal_bundle"
   export SHOAL_CALLER_LIBRARY_PATH="${LD_LIBRARY_PATH:-}"
-  shoal_cuda_folders=$(python3 -c '
-import glob
-try:
-    import nvidia
-    print(":".join(folder for path in nvidia.__path__ for folder in sorted(glob.glob(path + "/*/lib"))))
-except ImportError:
-    pass' 2>/dev/null || true)
-  for shoal_folder in /usr/local/cuda/lib64 /usr/local/cuda-13*/lib64; do
-    [ -d "$shoal_folder" ] && shoal_cuda_folders=$shoal_cuda_folders:$shoal_folder
-  done
+  shoal_cuda_folders=$(python3 "$SHOAL_BUNDLE/scripts/cuda_folders.py" 2>/dev/null || true)
   # Empty parts would mean the current folder.
   LD_LIBRARY_PATH=$(printf '%s' "$SHOAL_BUNDLE/lib:${LD_LIBRARY_PATH:-}:$shoal_cuda_folders" | sed 's/::*/:/g; s/:$//')
   export LD_LIBRARY_PATH
@@ -42,5 +33,5 @@ except ImportError:
   if [ "$(id -u)" -eq 0 ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   fi
-  unset shoal_cuda_folders shoal_folder
+  unset shoal_cuda_folders
 fi
