@@ -186,35 +186,44 @@ train_beside() {
   shift 3
   train "$name" "$@" && python scripts/compare_losses.py "$work/$reference" "$work/$name" $tolerances
 }
-# Both round to bf16 at the same places and sum in f32 in different orders: the first steps differ by what single roundings
-# of bf16 (2^-9) leave in a mean over 1,024 tokens. Later the weights drift apart, and routing turns roundings into other
-# choices of experts, which a mean of 20 steps mostly takes out again.
+# Both round to bf16 at the same places and sum in f32 in different orders. Later the weights drift apart, and routing turns
+# roundings into other choices of experts. How far is measured: two CPU runs of this config whose initial weights differ
+# by 1e-3, half of bf16's rounding, are up to 2.4e-3 apart in the first ten steps, and their means of 20 steps up to
+# 0.011 (0.003 near the end). Twice that is allowed.
+device_tolerances="--first-tolerance 5e-3 --tolerance 0.02"
 run_training() {
   local name
   prepare_data
   check_run training-cpu train training-cpu 1 "train.steps=$steps" run.device=CPU
-  check_run training-cuda train_beside training-cuda training-cpu "--first-tolerance 2e-3 --tolerance 0.02" 1 "train.steps=$steps"
+  check_run training-cuda train_beside training-cuda training-cpu "$device_tolerances" 1 "train.steps=$steps"
   check_run training-cuda-own train_own
   for name in training-cuda training-cuda-own; do echo "- $name beside the CPU, $steps steps in bf16: $(verdict "$name")" >&3; done
 }
 train_own() {
-  SHOAL_CUDA_LIBRARIES=none train_beside training-cuda-own training-cpu "--first-tolerance 2e-3 --tolerance 0.02" 1 "train.steps=$steps"
+  SHOAL_CUDA_LIBRARIES=none train_beside training-cuda-own training-cpu "$device_tolerances" 1 "train.steps=$steps"
 }
 
-# Twenty steps in bf16. The experts' choices are recorded on one rank and replayed, as examples/parallel_layouts does:
-# what is left are bf16's roundings, in other places where a sum is split.
+# Twenty steps. The experts' choices are recorded on one rank and replayed, as examples/parallel_layouts does: what is left
+# are roundings, in other places where a sum is split. In f32 they are small enough to tell any mistake; in bf16 they are
+# those of another device.
 run_layouts() {
-  local layout name ranks settings
+  local layout name ranks settings precision tolerances
   prepare_data
-  check_run layout-1 train layout-1 1 train.steps=20 "model.moe.replay_file=$work/routes"
-  echo "- one rank: $(verdict layout-1)" >&3
-  for layout in "2 parallel.data=2" "2 parallel.tensor=2" "2 parallel.expert=2" "2 parallel.expert_tensor=2" \
-    "4 parallel.data=4" "4 parallel.tensor=4" "4 parallel.expert=4" "4 parallel.tensor=2 parallel.expert=2"; do
-    read -r ranks settings <<<"$layout"
+  for precision in F32 BF16; do
+    check_run "layout-1-$precision" train "layout-1-$precision" 1 train.steps=20 "precision.compute=$precision" \
+      "model.moe.replay_file=$work/routes-$precision"
+    echo "- one rank, $precision: $(verdict "layout-1-$precision")" >&3
+  done
+  for layout in "2 F32 parallel.data=2" "2 F32 parallel.tensor=2" "2 F32 parallel.expert=2" "2 F32 parallel.expert_tensor=2" \
+    "4 F32 parallel.expert=4" "4 F32 parallel.tensor=2 parallel.expert=2" "2 BF16 parallel.data=2" \
+    "4 BF16 parallel.tensor=2 parallel.expert=4"; do
+    read -r ranks precision settings <<<"$layout"
     name=layout-${layout//[ .=]/-}
-    check_run "$name" train_beside "$name" layout-1 "--first-tolerance 2e-3 --tolerance 0.02" "$ranks" train.steps=20 $settings \
-      model.moe.routing=REPLAY "model.moe.replay_file=$work/routes"
-    echo "- $ranks ranks, $settings: $(verdict "$name")" >&3
+    tolerances=$device_tolerances
+    [ "$precision" = BF16 ] || tolerances="--first-tolerance 1e-4 --tolerance 1e-4"
+    check_run "$name" train_beside "$name" "layout-1-$precision" "$tolerances" "$ranks" train.steps=20 $settings \
+      "precision.compute=$precision" model.moe.routing=REPLAY "model.moe.replay_file=$work/routes-$precision"
+    echo "- $ranks ranks, $precision, $settings: $(verdict "$name")" >&3
   done
 }
 
