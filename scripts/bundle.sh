@@ -3,13 +3,13 @@
 #
 # usage: scripts/bundle.sh [--build FOLDER] [--no-build] [--cpu] [--output FILE]
 #
-#   --build FOLDER   where the programs are (default build-bundle, or build with --cpu); paths start at the repository root
+#   --build FOLDER   where the programs are (default build-bundle, or build with --cpu), from the repository root
 #   --no-build       pack what is there; otherwise scripts/build.sh --bundle comes first
 #   --cpu            without CUDA: packs build/, which is for CPUs like this one
 #   --output FILE    the archive (default FOLDER/shoal-bundle.tar.gz); .tar.xz and .tar.zst are smaller
 #
-# The other machine needs x86-64 with AVX2, glibc 2.36 or newer and, for GPUs, a driver for CUDA 13 and NVIDIA's libraries
-# (cuBLASLt, cuDNN, NCCL), which are not packed. Nothing is installed there: unpack, and run bin/shoal, bin/mpirun and
+# The other machine needs x86-64 with AVX2, glibc 2.36 or newer and, for GPUs, a driver for CUDA 13 and NVIDIA's
+# libraries (cuBLASLt, cuDNN, NCCL), which are not packed. Nothing is installed there: unpack, and run bin/shoal, bin/mpirun and
 # scripts/gpu_check.sh. What is packed of the tree lies as here, so that scripts and examples find it.
 source "$(dirname "$0")/lib.sh"
 
@@ -75,7 +75,7 @@ for unwanted in '*_ucx' '*_ofi' '*_openib' 'mtl_psm*' '*_slurm' '*_gridengine' '
 done
 cp -rL "$(mpi_folder pkgdatadir)"/*.txt "$bundle/openmpi/help/"
 cp -L "$(mpi_folder sysconfdir)"/openmpi-mca-params.conf "$bundle/openmpi/etc/"
-# PMIx, by which the launcher talks to the ranks, has plug-ins and help texts of its own where it is a library of its own.
+# PMIx, by which the launcher talks to the ranks: plug-ins and help texts, where Open MPI has it from outside.
 pmix=$(ldd "$bundle"/openmpi/plugins/mca_pmix_*.so | awk '/libpmix/ { print $3; exit }')
 if [ -n "$pmix" ]; then
   pmix=$(dirname "$(readlink -f "$pmix")")

@@ -178,6 +178,7 @@ train() {
     echo "error: $name ended early: $(tail -n 3 "$work/$name.run" | tr '\n' ' ')"
     return 1
   }
+  echo "trained"
 }
 
 # train_beside NAME REFERENCE TOLERANCES RANKS SETTING...: the run NAME, compared with an earlier one.
