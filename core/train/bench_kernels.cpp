@@ -17,7 +17,9 @@ namespace shoal {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int kMinRuns = 10, kMostRuns = 200;  // a GPU's queue takes about a thousand launches before the host waits
+// A GPU's queue takes about a thousand launches before the host waits.
+constexpr int kMinRuns = 10, kMostRuns = 200, kMinSlowRuns = 3;
+constexpr double kSlow_s = 2;  // of kMinRuns
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
@@ -61,15 +63,16 @@ RunTimes enqueue_runs(const KernelRun& run, int runs, Stream& stream) {
 }
 
 RunTimes time_on_cuda(const KernelRun& run, double seconds, Stream& stream) {
-  const double first_s = enqueue_runs(run, 2, stream).median_s;
-  const double runs = std::clamp<double>(seconds / std::max(first_s, 1e-7), kMinRuns, kMostRuns);
-  return enqueue_runs(run, static_cast<int>(runs), stream);
+  const double first_s = std::max(enqueue_runs(run, 2, stream).median_s, 1e-7);
+  const int least = first_s * kMinRuns > kSlow_s ? kMinSlowRuns : kMinRuns;
+  return enqueue_runs(run, static_cast<int>(std::clamp<double>(seconds / first_s, least, kMostRuns)), stream);
 }
 
 RunTimes time_on_cpu(const KernelRun& run, double seconds) {
   std::vector<double> taken_s;
   const auto begin = Clock::now();
-  while (std::ssize(taken_s) < kMinRuns || seconds_since(begin) < seconds) {
+  for (double so_far_s = 0; so_far_s < seconds || std::ssize(taken_s) < (so_far_s > kSlow_s ? kMinSlowRuns : kMinRuns);
+       so_far_s = seconds_since(begin)) {
     const auto start = Clock::now();
     run();
     taken_s.push_back(seconds_since(start));

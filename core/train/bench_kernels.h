@@ -14,7 +14,7 @@ namespace shoal {
 
 struct BenchKernelsOptions {
   std::string filter;     // only ops with this in their name; empty: all
-  double seconds = 0.05;  // of an op's timed runs, of which there are at least ten
+  double seconds = 0.05;  // of an op's timed runs; there are at least ten, or three of a very slow op
   bool small = false;     // sizes that take no time: to see that it works
 };
 

@@ -28,33 +28,33 @@ class Quantising {
       : cases_(cases), rows_(rows), width_(width), text_(fmt::format("{} x {}", rows, width)) {}
 
   void add_activations() {
-    add("quantize.rows", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.rows", kBF16, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const Tensor x = in.normals({rows, width}, kBF16);
       const QuantizedRows out = empty_quantized_rows(rows, width, in.stream());
       return [=, &stream = in.stream()] { quantize_rows(out, x, {}, stream); };
     });
-    add("quantize.columns", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.columns", kBF16, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const Tensor x = in.normals({rows, width}, kBF16);
       const QuantizedColumns out = empty_quantized_columns({0, rows}, width, in.stream());
       return [=, &stream = in.stream()] { quantize_columns(out, x, {}, stream); };
     });
-    add("quantize.rows_and_columns", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.rows_and_columns", kBF16, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const Tensor x = in.normals({rows, width}, kBF16);
       const QuantizedRows out = empty_quantized_rows(rows, width, in.stream());
       const QuantizedColumns columns = empty_quantized_columns({0, rows}, width, in.stream());
       return [=, &stream = in.stream()] { quantize_rows_and_columns(out, columns, x, {}, stream); };
     });
-    add("quantize.blocks", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.blocks", kBF16, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const Tensor x = in.normals({rows, width}, kBF16);
       const QuantizedBlocks out = empty_quantized_blocks(rows, width, in.stream());
       return [=, &stream = in.stream()] { quantize_blocks(out, x, stream); };
     });
-    add("quantize.swiglu_rows", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.swiglu_rows", kBF16, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const Tensor gate_up = in.normals({rows, width}, kBF16);
       const QuantizedRows out = empty_quantized_rows(rows, width / 2, in.stream());
       return [=, &stream = in.stream()] { swiglu_quantize_rows(out, gate_up, {}, {}, stream); };
     });
-    add("quantize.swiglu_columns", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.swiglu_columns", kBF16, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const Tensor gate_up = in.normals({rows, width}, kBF16);
       const QuantizedColumns out = empty_quantized_columns({0, rows}, width / 2, in.stream());
       return [=, &stream = in.stream()] { swiglu_quantize_columns(out, gate_up, {}, {}, stream); };
@@ -62,22 +62,22 @@ class Quantising {
   }
 
   void add_codes() {
-    add("quantize.requantize_columns", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.requantize_columns", DType::kE4M3, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const QuantizedRows x = quantized(in, rows, width);
       const QuantizedColumns out = empty_quantized_columns({0, rows}, width, in.stream());
       return [=, &stream = in.stream()] { requantize_columns(out, x, kPowers, stream); };
     });
-    add("quantize.dequantize_rows", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.dequantize_rows", DType::kE4M3, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const QuantizedRows x = quantized(in, rows, width);
       const Tensor out = in.empty({rows, width}, kBF16);
       return [=, &stream = in.stream()] { dequantize_rows(out, x, stream); };
     });
-    add("quantize.gather_rows", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.gather_rows", DType::kE4M3, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const QuantizedRows x = quantized(in, rows, width), out = empty_quantized_rows(rows, width, in.stream());
       const Tensor index = in.indices(rows, rows);
       return [=, &stream = in.stream()] { gather_quantized_rows(out, x, index, stream); };
     });
-    add("quantize.pack", [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+    add("quantize.pack", DType::kE4M3, [rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
       const QuantizedRows x = quantized(in, rows, width);
       const Tensor packed = in.empty({rows, packed_row_bytes(width)}, DType::kU8);
       return [=, &stream = in.stream()] { pack_quantized_rows(packed, x, stream); };
@@ -86,19 +86,19 @@ class Quantising {
 
   void add_wires() {
     for (const auto& [format, encode, decode] : kWires) {
-      add(encode, [format, rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+      add(encode, kBF16, [format, rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
         const Tensor x = in.normals({rows, width}, kBF16);
         const Tensor encoded = in.empty({rows, encoded_row_bytes(format, width)}, DType::kU8);
         return [=, &stream = in.stream()] { encode_rows(encoded, x, format, stream); };
       });
-      add(decode, [format, rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
+      add(decode, kBF16, [format, rows = rows_, width = width_](BenchInputs& in) -> KernelRun {
         const Tensor x = in.normals({rows, width}, kBF16);
         const Tensor encoded = in.empty({rows, encoded_row_bytes(format, width)}, DType::kU8);
         encode_rows(encoded, x, format, in.stream());
         return [=, &stream = in.stream()] { decode_rows(x, encoded, format, stream); };
       });
     }
-    add("gradient_wire.encode", [numel = rows_ * width_](BenchInputs& in) -> KernelRun {
+    add("gradient_wire.encode", DType::kF32, [numel = rows_ * width_](BenchInputs& in) -> KernelRun {
       const Tensor x = in.normals({numel}, DType::kF32), residual = in.zeros({numel}, kBF16);
       const Tensor encoded = empty_encoded_gradients(GradientCode::kInt8, numel, in.stream());
       return [=, &stream = in.stream()] { encode_gradients(encoded, x, residual, GradientCode::kInt8, stream); };
@@ -106,8 +106,8 @@ class Quantising {
   }
 
  private:
-  void add(const char* op, std::function<KernelRun(BenchInputs&)> prepare) {
-    cases_.push_back({"memory", op, kBF16, text_, std::move(prepare)});
+  void add(const char* op, DType of, std::function<KernelRun(BenchInputs&)> prepare) {
+    cases_.push_back({"memory", op, of, text_, std::move(prepare)});
   }
   // With the scales that travel.
   static QuantizedRows quantized(BenchInputs& in, int64_t rows, int64_t width) {
