@@ -4,6 +4,7 @@
 normal random numbers. Bytes: every operand once. FLOPs: of attention the causal half, and for backward twice forward.
 What this PyTorch cannot do is named with its reason. Needs PyTorch with CUDA and nothing else."""
 import argparse
+import functools
 import json
 import statistics
 from pathlib import Path
@@ -14,15 +15,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BF16, F32, E4M3 = torch.bfloat16, torch.float32, torch.float8_e4m3fn
 ROWS, WIDTH, VOCAB = 16384, 7168, 102400
+ones = functools.partial(torch.ones, device="cuda")
 lines = []
 
 
 def normals(*shape, dtype=BF16):
     return torch.randn(*shape, device="cuda", dtype=dtype)
-
-
-def ones(*shape):
-    return torch.ones(*shape, device="cuda")
 
 
 def timed(run, runs):
@@ -48,7 +46,7 @@ def measure(op, shape, prepare, bytes=0, flops=0, dtype="bf16"):
     except Exception as error:  # another PyTorch has other functions
         line["error"] = str(error).strip().split("\n")[0][:160] or type(error).__name__
         figures = "not here: " + line["error"]
-    print(f"{op:<32} {dtype:<5} {shape:<28} {figures}", flush=True)
+    print(f"{op:<32} {dtype:<5} {shape:<30} {figures}", flush=True)
     lines.append(line)
     torch.cuda.empty_cache()
 
@@ -79,13 +77,13 @@ def grouped(experts, rows, k, n):
 
     def fp8():
         x, w = normals(experts * rows, k).to(E4M3), normals(experts, n, k).to(E4M3)
-        scale_x, scale_w = ones(experts * rows), ones(experts, n)
-        return lambda: torch._scaled_grouped_mm(x, w.transpose(-2, -1), scale_x, scale_w, offs=ends, out_dtype=BF16)
+        a, b = ones(experts * rows), ones(experts, n)
+        return lambda: torch._scaled_grouped_mm(x, w.transpose(-2, -1), a, b, offs=ends, out_dtype=BF16)
 
     ends = torch.arange(1, experts + 1, device="cuda", dtype=torch.int32) * rows
     shape, flops = f"{experts} x {rows} x {k} -> {n}", 2 * experts * rows * k * n
     measure("_grouped_mm.forward", shape, bf16, flops=flops)
-    measure("_scaled_grouped_mm, a scale a row", shape, fp8, flops=flops, dtype="e4m3")
+    measure("_scaled_grouped_mm, row scales", shape, fp8, flops=flops, dtype="e4m3")
 
 
 def attention(sequences, length, heads, kv_heads, qk, v):
@@ -103,7 +101,8 @@ def attention(sequences, length, heads, kv_heads, qk, v):
         d_out = torch.randn_like(out)
         return lambda: torch.autograd.grad(out, operands, d_out, retain_graph=True)
 
-    shape, flops = f"{sequences} x {length}, {heads}/{kv_heads} heads {qk}/{v}", sequences * heads * length**2 * (qk + v)
+    shape = f"{sequences} x {length}, {heads}/{kv_heads} heads {qk}/{v}"
+    flops = sequences * heads * length**2 * (qk + v)
     for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("flash", SDPBackend.FLASH_ATTENTION)):
         measure(f"sdpa.forward, {name}", shape, lambda: prepare(backend, False), flops=flops)
         measure(f"sdpa.backward, {name}", shape, lambda: prepare(backend, True), flops=2 * flops)
@@ -139,7 +138,7 @@ parser.add_argument("--json", metavar="FILE", help="write the lines there too")
 parser.add_argument("--seconds", type=float, default=0.05, help="how long to time each (default 0.05)")
 options = parser.parse_args()
 print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}\n"
-      f"{'op':<32} {'in':<5} {'shape':<28} {'us':>10} {'GB/s':>9} {'TFLOP/s':>9}")
+      f"{'op':<32} {'in':<5} {'shape':<30} {'us':>10} {'GB/s':>9} {'TFLOP/s':>9}")
 memory_bound()
 for size in ((4, 4096, 16, 4, 128, 128), (2, 8192, 16, 4, 128, 128), (4, 4096, 16, 16, 192, 128)):
     attention(*size)

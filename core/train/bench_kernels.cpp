@@ -161,13 +161,13 @@ int bench_kernels(Stream& stream, const BenchKernelsOptions& options,
 }
 
 std::string kernel_heading() {
-  return fmt::format("{:<32} {:<5} {:<28} {:>10} {:>8} {:>9} {:>7} {:>9} {:>7}\n", "op", "in", "shape", "us", "host us",
+  return fmt::format("{:<32} {:<5} {:<30} {:>10} {:>8} {:>9} {:>7} {:>9} {:>7}\n", "op", "in", "shape", "us", "host us",
                      "GB/s", "% copy", "TFLOP/s", "% peak");
 }
 
 std::string describe(const KernelTime& t) {
   const std::string name =
-      fmt::format("{:<32} {:<5} {:<28} ", t.kind == "peak" ? "peak: " + t.op : t.op, name_of(t.precision), t.shape);
+      fmt::format("{:<32} {:<5} {:<30} ", t.kind == "peak" ? "peak: " + t.op : t.op, name_of(t.precision), t.shape);
   if (!t.error.empty()) return name + "failed: " + t.error;
   const std::string times =
       fmt::format("{:>10.1f} {:>8} ", t.us, t.host_us > 0 ? fmt::format("{:.1f}", t.host_us) : "");
