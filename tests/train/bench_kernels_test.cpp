@@ -39,9 +39,9 @@ void check_figures(const KernelTime& time) {
 
 }  // namespace
 
-TEST_CASE("every op has figures, and a ceiling beside it") {
+TEST_CASE("every op has figures, and a ceiling beside it", "[cuda]") {
   std::set<std::string> ops;
-  for (const KernelTime& time : bench_small(DeviceKind::kCpu, "")) {
+  for (const KernelTime& time : bench_small(device_under_test(), "")) {
     check_figures(time);
     ops.insert(time.op);
   }
