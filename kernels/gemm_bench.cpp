@@ -13,14 +13,21 @@ namespace shoal {
 
 namespace {
 
+// Few numbers, repeated on the device: a GPU's operands are too large to draw on the host before every measurement.
 Tensor random_operand(Shape shape, DType dtype, Stream& stream) {
-  const Tensor wide = stream.workspace(shape, DType::kF32);
+  constexpr int64_t kMostDrawn = 1 << 20;
+  const Tensor wide = stream.workspace({std::min(shape.numel(), kMostDrawn)}, DType::kF32);
   const CounterRandom random(1, stream_of("gemm_bench"));
   std::vector<float> values(static_cast<size_t>(wide.numel()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.uniform(i) - 0.5);
   wide.copy_from(values);
-  Tensor operand = stream.workspace(shape, dtype);
-  cast(operand, wide, stream);
+  const Tensor drawn = stream.workspace(wide.shape(), dtype), operand = stream.workspace(shape, dtype);
+  cast(drawn, wide, stream);
+  const Tensor flat = operand.reshape({shape.numel()});
+  for (int64_t at = 0; at < flat.numel(); at += drawn.numel()) {
+    const int64_t count = std::min(flat.numel() - at, drawn.numel());
+    copy_elements(flat.rows(at, count), drawn.rows(0, count));
+  }
   return operand;
 }
 

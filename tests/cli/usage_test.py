@@ -6,7 +6,7 @@ import unittest
 from shoal_program import ShoalTest
 
 COMMANDS = ["train", "generate", "evaluate", "config", "tokenizer train", "tokenize", "ngram", "bench train", "bench gemm", "bench comm", "bench fp8",
-            "doctor"]
+            "bench kernels", "doctor"]
 
 
 class Usage(ShoalTest):
@@ -115,6 +115,26 @@ class BenchComm(ShoalTest):
         self.refused("bench", "comm", "--factor", "1", says="--factor")
         self.refused("bench", "comm", "model.moe.topk=99", says=["model.moe.topk (99)", "num_experts (32)"])
         self.refused("bench", "comm", "absent.textproto", says="absent.textproto")
+
+
+class BenchKernels(ShoalTest):
+    TINY = ("bench", "kernels", "--device", "cpu", "--size", "small", "--seconds", "0")
+
+    def test_json(self):
+        lines = json.loads(self.shoal(*self.TINY, "--filter", "rms_norm", "--json").stdout)
+        self.assertEqual([line["op"] for line in lines], ["copy", "rms_norm.forward", "rms_norm.backward"])
+        for line in lines:
+            self.assertGreater(line["us"], 0)
+            self.assertGreater(line["share_of_copy"], 0)
+
+    def test_a_table(self):
+        text = self.shoal(*self.TINY, "--filter", "grouped").stdout
+        for words in ("CPU thread(s)", "% copy", "\npeak: gemm_fp8.forward ", "\ngrouped_gemm_fp8.backward_weight "):
+            self.assertIn(words, text)
+
+    def test_mistakes(self):
+        self.refused(*self.TINY, "--filter", "softmax", says=["no op has `softmax` in its name", "rms_norm.forward"])
+        self.refused("bench", "kernels", "--device", "tpu", says="--device")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ TEST_CASE("every published model loads and adds up", "[config]") {
 
 TEST_CASE("every run config can run", "[config]") {
   const std::set<std::string> files = configs_in("configs");
-  for (const char* name : {"quickstart", "small", "dense_124m"}) {
+  for (const char* name : {"quickstart", "small", "dense_124m", "moe_1b"}) {
     CHECK(files.count(fmt::format("configs/{}.textproto", name)) == 1);
   }
   for (const std::string& file : files) {
