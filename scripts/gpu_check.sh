@@ -237,7 +237,8 @@ bench() {
     cp "$work/bench" "$work/bench-$name.failed"
     echo "**failed**" >"$work/bench-$name.verdict"
   fi
-  tee -a /dev/fd/3 <"$work/bench"
+  cat "$work/bench"
+  cat "$work/bench" >&3
   echo '```' >&3
 }
 run_bench() {
@@ -248,7 +249,7 @@ run_bench() {
 
 for name in tests sanitizer training layouts bench; do part "$name"; done
 
-failures=$(find "$work" -maxdepth 1 -name '*.verdict' -exec grep -l '^\*\*failed' {} + | wc -l)
+failures=$({ grep -l '^\*\*failed' "$work"/*.verdict || true; } | wc -l)
 device=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1) || true
 [ -n "$device" ] || device="no nvidia-smi here: these figures are of no GPU"
 commit=$(cat COMMIT 2>/dev/null || git rev-parse --short HEAD 2>/dev/null || echo unknown)
