@@ -187,7 +187,7 @@ std::shared_ptr<const CudnnAttention> prepare_attention_cudnn(AttentionPass pass
   prepared->size = attention_run_size(pass, call.shape, prepared->documents);
   if (prepared->size.documents == 0) {
     warn_library_refused(CudaLibrary::kCudnn, "attention.backward",
-                         "documents are so long that its deterministic algorithm would take over 4 GiB for a head");
+                         "documents are so long that its deterministic algorithm would take over 4 GiB for a kv head");
     return nullptr;
   }
   prepared->stats_in_place = stats_in_place(pass, call, prepared->documents);

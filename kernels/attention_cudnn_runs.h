@@ -11,8 +11,8 @@
 namespace shoal {
 
 // Backward's workspace grows with the square of the length (attention_cudnn_graph.cpp). Runs stay below the first
-// bound; one of a single document and kv head may reach the second.
-constexpr double kUsualAttentionScratchBytes = 1 << 30, kMostAttentionScratchBytes = 4.0 * (1 << 30);
+// bound; one of a single document and kv head may reach the second. A little above the powers of two that dS is.
+constexpr double kUsualAttentionScratchBytes = 1.1 * (1 << 30), kMostAttentionScratchBytes = 4.4 * (1 << 30);
 // Documents of one length that is a multiple of this get a graph of their own, which needs no tables. Others share the
 // graph of the next power of two: a graph takes seconds to build.
 constexpr int64_t kRegularAttentionLength = 128;
