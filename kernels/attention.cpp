@@ -1,10 +1,12 @@
 // kernels/attention.cpp: attention's public door: checks, work, scratch, dispatch.
 #include "kernels/attention.h"
 
+#include <array>
 #include <limits>
 
 #include "kernels/attention_cpu.h"
 #include "kernels/attention_cuda.h"
+#include "kernels/attention_cudnn.h"
 #include "kernels/launch.h"
 #include "kernels/operands.h"
 
@@ -57,23 +59,34 @@ void check_operands(const AttentionCall& call) {
 struct Products {
   double qk = 0, v = 0;
 };
+// Who computes a call.
+enum class Engine { kCpu, kCudaKernels, kCudnn };
 struct Direction {
   const char* op = "";
   double model = 0;  // of each width, in the closed form
-  Products on_cpu, on_cuda;
+  std::array<Products, 3> of_engine;
 };
-// The closed form counts two of each for backward, which computes the scores once more: once on a CPU; on CUDA, where
-// d_q has a kernel of its own, twice, and the gradients of the probabilities too.
-constexpr Direction kForward{.op = "attention.forward", .model = 1, .on_cpu = {1, 1}, .on_cuda = {1, 1}};
-constexpr Direction kBackward{.op = "attention.backward", .model = 2, .on_cpu = {3, 2}, .on_cuda = {4, 3}};
+// The closed form counts two of each for backward, which computes the scores once more: once on a CPU and in cuDNN; in
+// our own CUDA kernels, where d_q has one of its own, twice, and the gradients of the probabilities too.
+constexpr Direction kForward{.op = "attention.forward", .model = 1, .of_engine = {{{1, 1}, {1, 1}, {1, 1}}}};
+constexpr Direction kBackward{.op = "attention.backward", .model = 2, .of_engine = {{{3, 2}, {4, 3}, {3, 2}}}};
 
-Work attention_work(const Direction& direction, const AttentionCall& call, const Stream& stream) {
+// Pairs of one head that the engine's tiles compute for a document.
+double tile_pairs(Engine engine, int64_t length, DType dtype, const AttentionShape& shape) {
+  switch (engine) {
+    case Engine::kCpu: return attention_pairs(length, dtype);
+    case Engine::kCudaKernels: return attention_tile_pairs(length, attention_tile_rows(dtype, shape));
+    case Engine::kCudnn: return attention_tile_pairs(length, kCudnnTileRows);
+  }
+  return 0;
+}
+
+Work attention_work(const Direction& direction, const AttentionCall& call, Engine engine) {
   const AttentionShape& s = call.shape;
   const DType dtype = call.q.dtype();
   const double heads = static_cast<double>(s.heads), qk = static_cast<double>(s.qk_dim);
   const double v = static_cast<double>(s.v_dim);
-  const bool cuda = stream.device() == DeviceKind::kCuda;
-  const Products& products = cuda ? direction.on_cuda : direction.on_cpu;
+  const Products& products = direction.of_engine[static_cast<size_t>(engine)];
   Work work{.op = direction.op,
             .kind = WorkKind::kAttention,
             .bytes = operand_bytes(call.out, call.log_sum_exp, call.q, call.k, call.v, call.d_q, call.d_k, call.d_v,
@@ -82,23 +95,21 @@ Work attention_work(const Direction& direction, const AttentionCall& call, const
   for (size_t d = 1; d < call.offsets.size(); ++d) {
     const int64_t length = call.offsets[d] - call.offsets[d - 1];
     const double half = static_cast<double>(length) * static_cast<double>(length) / 2;
-    const double pairs =
-        cuda ? attention_tile_pairs(length, attention_tile_rows(dtype, s)) : attention_pairs(length, dtype);
+    const double pairs = tile_pairs(engine, length, dtype, s);
     work.model_flops += direction.model * 2 * heads * half * (qk + v);
     work.executed_flops += 2 * heads * pairs * (products.qk * qk + products.v * v);
   }
   return work;
 }
 
-// What the kernels need beside the operands: the tiles, on the host and as scratch for their copy on the device, and
-// scratch for backward.
+// What our own kernels need beside the operands: the tiles, on the host and as scratch for their copy on the device,
+// and scratch for backward.
 struct CudaScratch {
   std::vector<AttentionTile> tiles;
   Tensor table, out_dots;
 };
 
 CudaScratch cuda_scratch(const Direction& direction, const AttentionCall& call, Stream& stream) {
-  if (stream.device() != DeviceKind::kCuda) return {};
   check_cuda_limits(call);
   CudaScratch scratch{.tiles = attention_tiles(call.offsets, attention_tile_rows(call.q.dtype(), call.shape)),
                       .table = {},
@@ -126,6 +137,28 @@ AttentionOnCuda on_cuda(const AttentionCall& call, const CudaScratch& scratch) {
           .shape = call.shape};
 }
 
+// How a call will be computed, and the scratch that takes.
+struct Prepared {
+  Engine engine = Engine::kCpu;
+  Tensor cpu;
+  CudaScratch cuda;
+  std::shared_ptr<const CudnnAttention> cudnn;
+};
+
+Prepared prepare(const Direction& direction, const AttentionCall& call, Stream& stream) {
+  const bool forward = &direction == &kForward;
+  Prepared prepared;
+  if (stream.device() != DeviceKind::kCuda) {
+    prepared.cpu =
+        cpu_scratch(stream, forward ? attention_forward_scratch_bytes(call) : attention_backward_scratch_bytes(call));
+    return prepared;
+  }
+  prepared.cudnn = prepare_attention_cudnn(forward ? AttentionPass::kForward : AttentionPass::kBackward, call, stream);
+  prepared.engine = prepared.cudnn ? Engine::kCudnn : Engine::kCudaKernels;
+  if (!prepared.cudnn) prepared.cuda = cuda_scratch(direction, call, stream);
+  return prepared;
+}
+
 }  // namespace
 
 void attention_forward(Tensor out, Tensor log_sum_exp, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -133,11 +166,13 @@ void attention_forward(Tensor out, Tensor log_sum_exp, const Tensor& q, const Te
   check_on(stream, out, log_sum_exp, q, k, v);
   const AttentionCall call{out, log_sum_exp, q, k, v, {}, {}, {}, {}, offsets, shape};
   check_operands(call);
-  const Tensor scratch = cpu_scratch(stream, attention_forward_scratch_bytes(call));
-  const CudaScratch cuda = cuda_scratch(kForward, call, stream);
+  const Prepared prepared = prepare(kForward, call, stream);
   launch(
-      stream, attention_work(kForward, call, stream), [&] { attention_forward_cpu(call, scratch.raw()); },
-      [&](CudaQueue queue) { attention_forward_cuda(on_cuda(call, cuda), cuda.tiles, queue); });
+      stream, attention_work(kForward, call, prepared.engine), [&] { attention_forward_cpu(call, prepared.cpu.raw()); },
+      [&](CudaQueue queue) {
+        if (prepared.cudnn) return attention_cudnn(*prepared.cudnn, call, queue);
+        attention_forward_cuda(on_cuda(call, prepared.cuda), prepared.cuda.tiles, queue);
+      });
 }
 
 void attention_backward(Tensor d_q, Tensor d_k, Tensor d_v, const Tensor& d_out, const Tensor& q, const Tensor& k,
@@ -151,11 +186,14 @@ void attention_backward(Tensor d_q, Tensor d_k, Tensor d_v, const Tensor& d_out,
   check_rows("d_k", d_k, tokens, k.size(1), q.dtype());
   check_rows("d_v", d_v, tokens, v.size(1), q.dtype());
   check_rows("d_out", d_out, tokens, out.size(1), q.dtype());
-  const Tensor scratch = cpu_scratch(stream, attention_backward_scratch_bytes(call));
-  const CudaScratch cuda = cuda_scratch(kBackward, call, stream);
+  const Prepared prepared = prepare(kBackward, call, stream);
   launch(
-      stream, attention_work(kBackward, call, stream), [&] { attention_backward_cpu(call, scratch.raw()); },
-      [&](CudaQueue queue) { attention_backward_cuda(on_cuda(call, cuda), cuda.tiles, queue); });
+      stream, attention_work(kBackward, call, prepared.engine),
+      [&] { attention_backward_cpu(call, prepared.cpu.raw()); },
+      [&](CudaQueue queue) {
+        if (prepared.cudnn) return attention_cudnn(*prepared.cudnn, call, queue);
+        attention_backward_cuda(on_cuda(call, prepared.cuda), prepared.cuda.tiles, queue);
+      });
 }
 
 }  // namespace shoal

@@ -99,6 +99,9 @@ Reference reference(const Operands& o) {
   return r;
 }
 
+// bf16: results are rounded once, by 1.1e-3 of themselves in the root mean square (2^-9 / sqrt 3). cuDNN rounds
+// probabilities and the gradients of scores too, on their way into the second product, which adds as much to out and
+// d_v; d_q and d_k also see the rounding of out. All of it together stays below 3e-3.
 double bound(DType dtype) { return dtype == DType::kF64 ? 1e-12 : dtype == DType::kF32 ? 5e-6 : 1e-2; }
 
 // Multi-head, grouped, latent (qk wider than v), wide, one head of one token; lengths around and far from block edges.
@@ -284,6 +287,69 @@ TEST_CASE("attention reads and writes columns of a fused projection", "[cuda]") 
   CHECK(values_of(strided.d_v) == values_of(dense.d_v));
   CHECK(values_of(d_fused.columns(90, 7)) == std::vector<double>(141 * 7, 0.0));
   CHECK(values_of(wide_out.columns(41, 9)) == std::vector<double>(141 * 9, 0.0));
+}
+
+// Columns of one matrix, as of a fused projection; 8 more at its end. Values and all.
+void fuse(TestDevice& device, const std::vector<Tensor*>& parts) {
+  int64_t width = 8, first = 0;
+  for (const Tensor* part : parts) width += part->size(1);
+  const int64_t rows = parts.front()->size(0);
+  std::vector<double> fused_values(static_cast<size_t>(rows * width), 0.0);
+  for (const Tensor* part : parts) {
+    const std::vector<double> values = values_of(*part);
+    for (int64_t i = 0; i < part->numel(); ++i) {
+      const int64_t at = i / part->size(1) * width + first + i % part->size(1);
+      fused_values[static_cast<size_t>(at)] = values[static_cast<size_t>(i)];
+    }
+    first += part->size(1);
+  }
+  const Tensor fused = device.tensor(fused_values, Shape{rows, width}, parts.front()->dtype());
+  first = 0;
+  for (Tensor* part : parts) {
+    const int64_t columns = part->size(1);
+    *part = fused.columns(first, columns);
+    first += columns;
+  }
+}
+
+// What tensor cores take (kernels/attention_cudnn.h): equal documents of a whole number of 128 tokens, and any others.
+TEST_CASE("attention in the widths of models, with fused rows, agrees with plain loops and repeats its bits",
+          "[cuda]") {
+  TestDevice device;
+  const auto shape = GENERATE(AttentionShape{.heads = 2, .kv_heads = 1, .qk_dim = 64, .v_dim = 64, .scale = 0.125},
+                              AttentionShape{.heads = 4, .kv_heads = 2, .qk_dim = 128, .v_dim = 128, .scale = 0.09},
+                              AttentionShape{.heads = 1, .kv_heads = 1, .qk_dim = 192, .v_dim = 128, .scale = 0.07});
+  const Offsets offsets = GENERATE(Offsets{0, 128}, Offsets{0, 128, 256}, Offsets{0, 0, 1, 38, 38, 103, 193, 193});
+  CAPTURE(shape.heads, shape.kv_heads, shape.qk_dim, offsets);
+  Operands o(device, {shape, offsets}, DType::kBF16);
+  const Reference r = reference(o);
+  fuse(device, {&o.q, &o.k, &o.v});
+  o.d_q = device.zeros(o.q.shape(), DType::kBF16);
+  o.d_k = device.zeros(o.k.shape(), DType::kBF16);
+  o.d_v = device.zeros(o.v.shape(), DType::kBF16);
+  fuse(device, {&o.d_q, &o.d_k, &o.d_v});
+  o.forward(device.stream);
+  o.backward(device.stream);
+  CHECK(relative_error(values_of(o.out), r.out) < bound(DType::kBF16));
+  CHECK(relative_error(values_of(o.log_sum_exp), r.log_sum_exp) < bound(DType::kF32));
+  CHECK(relative_error(values_of(o.d_v), r.d_v) < bound(DType::kBF16));
+  CHECK(relative_error(values_of(o.d_q), r.d_q) < bound(DType::kBF16));
+  CHECK(relative_error(values_of(o.d_k), r.d_k) < bound(DType::kBF16));
+
+  Operands again = o;
+  again.out = device.empty(o.out.shape(), DType::kBF16);
+  again.log_sum_exp = device.empty(o.log_sum_exp.shape(), DType::kF32);
+  again.d_q = device.empty(o.q.shape(), DType::kBF16);
+  again.d_k = device.empty(o.k.shape(), DType::kBF16);
+  again.d_v = device.empty(o.v.shape(), DType::kBF16);
+  fuse(device, {&again.d_q, &again.d_k, &again.d_v});
+  again.forward(device.stream);
+  again.backward(device.stream);
+  CHECK(same_bits(again.out, o.out));
+  CHECK(same_bits(again.log_sum_exp, o.log_sum_exp));
+  CHECK(same_bits(again.d_q, o.d_q));
+  CHECK(same_bits(again.d_k, o.d_k));
+  CHECK(same_bits(again.d_v, o.d_v));
 }
 
 TEST_CASE("attention over nothing", "[cuda]") {
