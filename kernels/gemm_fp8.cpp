@@ -6,6 +6,7 @@
 #include "kernels/elementwise_cuda.h"
 #include "kernels/gemm_cpu.h"
 #include "kernels/gemm_cuda.h"
+#include "kernels/grouped_gemm_cuda.h"
 #include "kernels/launch.h"
 #include "kernels/operands.h"
 
@@ -69,14 +70,16 @@ void launch(Launch all, int64_t rows, double bytes, Stream& stream) {
                   .executed_flops = flops,
                   .bytes = bytes,
                   .precision = DType::kE4M3};
-  const Tensor scratch = cpu_scratch(stream, gemm_scratch_bytes(all.calls));
+  const bool on_gpu = stream.device() == DeviceKind::kCuda;
+  const int64_t scratch_bytes = on_gpu ? grouped_cuda_scratch_bytes(all.calls) : gemm_scratch_bytes(all.calls);
+  const Tensor scratch = stream.workspace({scratch_bytes}, DType::kU8);
   const auto cpu = [&] {
     for (const Tensor& empty : all.zeros) zero_rows_cpu(empty);
     gemm_cpu(all.calls, scratch.raw());
   };
   launch(stream, work, cpu, [&](CudaQueue queue) {
     for (const Tensor& empty : all.zeros) fill_zero_cuda(empty.view(), queue);
-    gemm_cuda(all.op, all.calls, queue);
+    if (!grouped_gemm_cuda(all.op, all.calls, scratch.raw(), queue)) gemm_cuda(all.op, all.calls, queue);
   });
 }
 

@@ -4,6 +4,7 @@
 #include "kernels/elementwise_cuda.h"
 #include "kernels/gemm_cuda.h"
 #include "kernels/grouped_gemm_cpu.h"
+#include "kernels/grouped_gemm_cuda.h"
 #include "kernels/launch.h"
 #include "kernels/operands.h"
 
@@ -59,14 +60,16 @@ void launch(const Group& group, const Tensor& c, const Tensor& a, const Tensor& 
     if (offsets[e] == offsets[e + 1]) zeros.push_back(c[static_cast<int64_t>(e)]);
   }
   if (!backward_weight && no_terms) zeros.push_back(c);
-  const Tensor scratch = cpu_scratch(stream, grouped_scratch_bytes(calls));
+  const bool on_gpu = stream.device() == DeviceKind::kCuda;
+  const int64_t scratch_bytes = on_gpu ? grouped_cuda_scratch_bytes(calls) : grouped_scratch_bytes(calls);
+  const Tensor scratch = stream.workspace({scratch_bytes}, DType::kU8);
   const auto cpu = [&] {
     for (const Tensor& empty : zeros) zero_rows_cpu(empty);
     grouped_gemm_cpu(calls, scratch.raw());
   };
   launch(stream, work, cpu, [&](CudaQueue queue) {
     for (const Tensor& empty : zeros) fill_zero_cuda(empty.view(), queue);
-    gemm_cuda(group.op, calls, queue);
+    if (!grouped_gemm_cuda(group.op, calls, scratch.raw(), queue)) gemm_cuda(group.op, calls, queue);
   });
 }
 

@@ -1,0 +1,25 @@
+// kernels/transpose_cuda.h: many small matrices transposed at once: FP8 codes and scales as tensor cores read them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/base/cuda_backend.h"
+
+namespace shoal {
+
+// to [width, to_stride] = from [rows, width]ᵀ; what lies behind `rows` in a row of `to` becomes zero. Strides are in
+// elements, to_stride is at least `rows`; `to` and `from` are apart.
+struct Transposition {
+  const void* from = nullptr;
+  void* to = nullptr;
+  int32_t rows = 0, width = 0;
+  int32_t from_stride = 0, to_stride = 0;
+};
+
+// Elements of 1 byte; four at a time where addresses, strides and widths are multiples of 4.
+void transpose_bytes_cuda(const char* op, std::span<const Transposition> all, CudaQueue queue);
+// Elements of 4 bytes.
+void transpose_words_cuda(const char* op, std::span<const Transposition> all, CudaQueue queue);
+
+}  // namespace shoal
