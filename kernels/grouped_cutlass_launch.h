@@ -1,6 +1,12 @@
 // kernels/grouped_cutlass_launch.h: how one of CUTLASS's grouped kernels gets its arguments and runs; for its .cu files.
 #pragma once
 
+// Where CUTLASS asserts something, a function is called, and where one is called between tensor core instructions, these
+// wait for each other.
+#ifndef NDEBUG
+#define NDEBUG
+#endif
+
 #include <type_traits>
 
 #include <cutlass/cutlass.h>
