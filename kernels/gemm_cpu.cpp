@@ -89,7 +89,10 @@ void reserve_packed(PackedMatrix& matrix, int64_t out, int64_t in, DType dtype, 
   }
   if (allocator.device() == DeviceKind::kCuda) {
     // By reference, but for codes.
-    if (dtype == DType::kE4M3) packed.forward = bytes(out * in);
+    if (dtype == DType::kE4M3) {
+      packed.forward = bytes(out * in);
+      if (use == PackFor::kForwardAndBackward) packed.backward = bytes(in * out);
+    }
     return;
   }
   if (packed.dtype == DType::kF64) {

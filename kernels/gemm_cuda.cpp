@@ -3,6 +3,7 @@
 
 #include "kernels/gemm_plain_cuda.h"
 #include "kernels/quantize.h"
+#include "kernels/transpose_cuda.h"
 
 namespace shoal {
 
@@ -59,6 +60,14 @@ void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueu
                   .width_bytes = packed.in,
                   .rows = packed.out},
                  queue, CopyWait::kReturnsAtOnce);
+  if (!packed.backward.defined()) return;
+  const Transposition turned{.from = weight.raw(),
+                             .to = packed.backward.raw(),
+                             .rows = static_cast<int32_t>(packed.out),
+                             .width = static_cast<int32_t>(packed.in),
+                             .from_stride = static_cast<int32_t>(weight.row_stride()),
+                             .to_stride = static_cast<int32_t>(packed.out)};
+  transpose_bytes_cuda("gemm_fp8.pack", {&turned, 1}, queue);
 }
 
 void gemm_cuda(const char* op, std::span<const GemmCall> calls, CudaQueue queue) {

@@ -8,7 +8,7 @@
 namespace shoal {
 
 // A matrix is packed by reference, `forward` is the weight itself: its numbers must stay until the next packing. FP8
-// codes are copied, [out, in].
+// codes are copied, [out, in], and for backward turned, [in, out]: tensor cores sum FP8 along rows only.
 void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueue queue);
 
 // Throws for the narrow accumulators: the emulation is the CPU's.

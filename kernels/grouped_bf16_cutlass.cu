@@ -16,12 +16,11 @@ using ColumnMajor = cutlass::layout::ColumnMajor;
 
 // CUTLASS's layouts are those of a [m, k] and b [k, n].
 template <class LayoutA, class LayoutB, class Epilogue>
-using Bf16Gemm =
-    GroupedGemm<typename cutlass::gemm::collective::CollectiveBuilder<
-                    cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Bf16, LayoutA*, 8, Bf16, LayoutB*, 8, float,
-                    Tile, GroupedCluster, GroupedStages<Epilogue>,
-                    cutlass::gemm::KernelPtrArrayTmaWarpSpecializedCooperative>::CollectiveOp,
-                Epilogue>;
+using Bf16Gemm = GroupedGemm<typename cutlass::gemm::collective::CollectiveBuilder<
+                                 cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Bf16, LayoutA*, 8, Bf16, LayoutB*,
+                                 8, float, Tile, GroupedCluster, GroupedStages<Epilogue>,
+                                 cutlass::gemm::KernelPtrArrayTmaWarpSpecializedCooperative>::CollectiveOp,
+                             Epilogue>;
 
 using NarrowOut = GroupedEpilogue<Tile, Bf16, false>;
 using WideOut = GroupedEpilogue<Tile, float, true>;

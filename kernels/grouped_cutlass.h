@@ -1,4 +1,4 @@
-// kernels/grouped_cutlass.h: CUTLASS's grouped kernels for Hopper, as their callers see them. Free of fmt, for .cu files.
+// kernels/grouped_cutlass.h: CUTLASS's grouped kernels for Hopper, as their callers see them; free of fmt.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +11,9 @@
 
 namespace shoal {
 
-// One expert's product, in device memory: c [m, n] = the sum over k of a [m, k] and b [n, k]. Which of an operand's dims
-// is dense is the kernel's; the other has the stride given, in elements. Addresses are multiples of 16 bytes, strides
-// too; the dense dim may end anywhere (what is beyond an edge reads as zeros).
+// One expert's product, in device memory: c [m, n] = the sum over k of a [m, k] and b [n, k]. Which of an operand's
+// dims is dense is the kernel's; the other has the stride given, in elements. Addresses are multiples of 16 bytes,
+// strides too; the dense dim may end anywhere (what is beyond an edge reads as zeros).
 struct GroupedProblem {
   const void* a = nullptr;
   const void* b = nullptr;
@@ -42,8 +42,8 @@ int hopper_multiprocessors();
 // What CUTLASS wants beside the operands: its argument arrays and each multiprocessor's tensor maps.
 int64_t grouped_cutlass_bytes(int64_t num_problems, int num_multiprocessors);
 
-// One launch for all problems, each tile of c by one block: the same bits every time. Null when it is on the queue, else
-// why not; then nothing was computed.
+// One launch for all problems, each tile of c by one block: the same bits every time. Null when it is on the queue,
+// else why not; then nothing was computed.
 //   kForward         a dense in k, b dense in k; c bf16, overwritten
 //   kBackwardInput   a dense in k, b dense in n; c bf16, overwritten
 //   kBackwardWeight  a dense in m, b dense in n; c f32

@@ -1,13 +1,11 @@
-// kernels/grouped_cutlass_launch.h: how one of CUTLASS's grouped kernels gets its arguments and runs; for its .cu files.
+// kernels/grouped_cutlass_launch.h: how one of CUTLASS's grouped kernels gets its arguments and runs; for .cu files.
 #pragma once
 
-// Where CUTLASS asserts something, a function is called, and where one is called between tensor core instructions, these
-// wait for each other.
+// Where CUTLASS asserts something, a function is called, and where one is called between tensor core instructions,
+// these wait for each other.
 #ifndef NDEBUG
 #define NDEBUG
 #endif
-
-#include <type_traits>
 
 #include <cutlass/cutlass.h>
 #include <cutlass/epilogue/collective/collective_builder.hpp>
@@ -17,6 +15,8 @@
 #include <cutlass/gemm/dispatch_policy.hpp>
 #include <cutlass/gemm/group_array_problem_shape.hpp>
 #include <cutlass/gemm/kernel/gemm_universal.hpp>
+
+#include <type_traits>
 
 #include "kernels/cuda_launch.h"
 #include "kernels/grouped_cutlass.h"
@@ -48,7 +48,9 @@ using GroupedGemm =
 
 // Scales, where the main loop has them.
 template <class Mainloop>
-concept HasScales = requires { typename Mainloop::InternalLayoutSFA; };
+concept HasScales = requires {
+  typename Mainloop::InternalLayoutSFA;
+};
 struct NoScales {};
 template <class Mainloop>
 struct ScaleLayouts {

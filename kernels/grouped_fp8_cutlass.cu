@@ -1,8 +1,8 @@
 // kernels/grouped_fp8_cutlass.cu: the experts' products in FP8, on Hopper's tensor cores, with a scale for each tile.
 //
 // A block computes 128 x 128 of c. Products of 128 of the summed index are added up by the tensor cores (in about 14
-// bits, kernels/accumulator.h), scaled, and added to f32 sums in registers: beside both kinds of sums, registers hold no
-// larger tile.
+// bits, kernels/accumulator.h), scaled, and added to f32 sums in registers: beside both kinds of sums, registers hold
+// no larger tile.
 #if SHOAL_HAS_CUTLASS
 #include "kernels/grouped_cutlass_launch.h"
 
@@ -13,8 +13,8 @@ namespace {
 using Code = cutlass::float_e4m3_t;
 using Tile = cute::Shape<cute::_128, cute::_128, cute::_128>;
 
-// kColumns: columns of c that share a scale of b. Neighbouring scales are those of neighbouring rows (columns) of c: the
-// one order that a block reads without gaps.
+// kColumns: columns of c that share a scale of b. Neighbouring scales are those of neighbouring rows (columns) of c:
+// the one order that a block reads without gaps.
 template <int kColumns>
 using Scales = cutlass::detail::Sm90BlockwiseScaleConfig<1, kColumns, 128>;
 template <int kColumns>

@@ -17,8 +17,8 @@ namespace {
 
 constexpr int64_t kAccessBytes = 16;  // what TMA's addresses and strides are multiples of
 
-// The problems, and what has to be turned before: the tensor cores sum FP8 along rows only, and a block reads the scales
-// of neighbouring rows. All of it in scratch, whose addresses begin at 0 as long as it is being measured.
+// The problems, and what has to be turned before: the tensor cores sum FP8 along rows only, and a block reads the
+// scales of neighbouring rows. All of it in scratch, whose addresses begin at 0 as long as it is being measured.
 struct Plan {
   std::vector<GroupedProblem> problems;
   std::vector<Transposition> codes, scales;

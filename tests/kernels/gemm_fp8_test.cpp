@@ -293,8 +293,8 @@ struct WideExperts {
     };
     quantize(x, x_columns, "x", kIn);
     quantize(d_y, d_y_columns, "d_y", kOut);
-    weights = device.tensor(spread(normals(num_experts * kOut * kIn, "w"), kIn), Shape{num_experts, kOut, kIn},
-                            DType::kBF16);
+    weights =
+        device.tensor(spread(normals(num_experts * kOut * kIn, "w"), kIn), Shape{num_experts, kOut, kIn}, DType::kBF16);
     pack_experts_fp8(packed, weights, PackFor::kForwardAndBackward, device.stream);
   }
 };
@@ -335,7 +335,8 @@ TEST_CASE("FP8 experts of widths that tensor cores take agree with their definit
         [&](int64_t t, int64_t j) { return x_down.value(begin + t, j); });
     const double limit = device.stream.device() == DeviceKind::kCuda ? 1e-3 : 1e-6;
     CHECK(relative_error(values_of(d_w[expert]), gradient) < limit);
-    for (size_t i = 0; i < gradient.size(); ++i) gradient[i] += before[static_cast<size_t>(expert) * gradient.size() + i];
+    for (size_t i = 0; i < gradient.size(); ++i)
+      gradient[i] += before[static_cast<size_t>(expert) * gradient.size() + i];
     CHECK(relative_error(values_of(sum[expert]), gradient) < limit);
   }
 }

@@ -78,7 +78,7 @@ TEST_CASE("experts agree with plain loops in double", "[cuda]") {
   CHECK(relative_error(values_of(experts.d_w), reference.d_w) < bound(arithmetic_dtype(dtype)));
 }
 
-// Widths and strides of whole 16 bytes: what grouped tensor core kernels take. Tiles of them end within an expert's rows.
+// Widths and strides of whole 16 bytes: what grouped tensor core kernels take. Tiles end within an expert's rows.
 const Offsets kUneven{0, 1, 1, 130, 257, 386};
 constexpr int64_t kWideIn = 136, kWideOut = 320;
 

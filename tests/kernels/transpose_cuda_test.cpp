@@ -46,8 +46,8 @@ void check_transposed(TestDevice& device, DType dtype, const std::vector<Sizes>&
 TEST_CASE("many matrices are turned at once, with zeros behind their rows", "[cuda]") {
   if (device_under_test() != DeviceKind::kCuda) return;
   TestDevice device;
-  std::vector<Sizes> sizes{{1, 1, 1, 1},         {130, 144, 144, 144},  {128, 128, 128, 128}, {1, 272, 272, 16},
-                           {129, 160, 288, 144}, {127, 33, 35, 130},    {3, 200, 200, 3},     {0, 64, 64, 0},
+  std::vector<Sizes> sizes{{1, 1, 1, 1},         {130, 144, 144, 144}, {128, 128, 128, 128}, {1, 272, 272, 16},
+                           {129, 160, 288, 144}, {127, 33, 35, 130},   {3, 200, 200, 3},     {0, 64, 64, 0},
                            {257, 64, 64, 272},   {300, 260, 260, 300}};
   for (int64_t i = 0; i < 150; ++i) sizes.push_back({i % 9, 16, 16, 16});
   check_transposed<uint8_t>(device, DType::kU8, sizes, transpose_bytes_cuda);
