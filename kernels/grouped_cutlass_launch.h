@@ -166,6 +166,7 @@ typename Gemm::Arguments grouped_arguments(const GroupedArrays<Gemm>& arrays, co
 // See grouped_bf16_cutlass.
 template <class Gemm>
 const char* launch_grouped(const GroupedLaunch& launch) {
+  static_assert(Gemm::GemmKernel::SharedStorageSize <= 227 << 10, "more shared memory than a block may have");
   if constexpr (std::is_void_v<typename Gemm::GemmKernel::ElementC>) {
     if (launch.mode != Write::kOverwrites) return "this product only overwrites";
   }

@@ -4,6 +4,7 @@
 #if SHOAL_HAS_CUTLASS
 #include <limits>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "kernels/cuda_libraries.h"
@@ -133,9 +134,10 @@ std::optional<Plan> plan_of(std::span<const GemmCall> calls, std::byte* scratch)
   return plan;
 }
 
-// Of this process's device.
+// Of this process's device, where it is a Hopper and the build has code with all of Hopper's instructions.
 int multiprocessors() {
-  static const int count = hopper_multiprocessors();
+  static const bool has_code = std::string_view(SHOAL_CUDA_ARCHITECTURES).find("90a") != std::string_view::npos;
+  static const int count = has_code ? hopper_multiprocessors() : 0;
   return count;
 }
 
