@@ -97,8 +97,8 @@ bool multiply_fp8_columns(const char* op, const GemmCall& call, std::byte* scrat
   shape.k = shape.a_stride = shape.b_stride = round_up(shape.k, kCodesApart);
   std::byte* const a = scratch + kCublasWorkspaceBytes;
   std::byte* const b = a + shape.m * shape.k;
-  transpose_codes_cuda(a, shape.k, call.a.view(), queue);
-  transpose_codes_cuda(b, shape.k, call.b.view(), queue);
+  const Transposition codes[] = {transposition(call.a.view(), a, shape.k), transposition(call.b.view(), b, shape.k)};
+  transpose_bytes_cuda(op, codes, queue);
   const CublasOperands operands{.c = call.c.raw(),
                                 .a = a,
                                 .b = b,
@@ -117,7 +117,8 @@ bool multiply_fp8_rows(const char* op, const GemmCall& call, int64_t m, std::byt
   const bool forward = call.kind == GemmKind::kForward;
   const PackedMatrix::Impl& weight = *call.weight;
   auto* const a_scales = reinterpret_cast<float*>(scratch + kCublasWorkspaceBytes);
-  transpose_scales_cuda(a_scales, m, call.a_scales.rows(0, m).view(), queue);
+  const Transposition scales = transposition(call.a_scales.rows(0, m).view(), a_scales, m);
+  transpose_words_cuda(op, {&scales, 1}, queue);
   const CublasOperands operands{
       .c = call.c.raw(),
       .a = call.a.raw(),

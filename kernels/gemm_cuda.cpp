@@ -1,10 +1,11 @@
-// kernels/gemm_cuda.cpp: a linear layer's products, handed to cuBLASLt or to own kernels one call after the other.
+// kernels/gemm_cuda.cpp: a linear layer's products, handed to CUTLASS, cuBLASLt or own kernels.
 #include "kernels/gemm_cuda.h"
 
 #include <algorithm>
 
 #include "kernels/gemm_cublas.h"
 #include "kernels/gemm_plain_cuda.h"
+#include "kernels/grouped_gemm_cuda.h"
 #include "kernels/quantize.h"
 #include "kernels/transpose_cuda.h"
 
@@ -75,15 +76,16 @@ void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueu
                   .width_bytes = packed.in,
                   .rows = packed.out},
                  queue, CopyWait::kReturnsAtOnce);
-  // Transposed runs are written whole: a matrix whose rows are no multiple of 16 has only the plain product's layout.
-  if (!packed.backward.defined() || packed.out % 16 != 0) return;
-  transpose_codes_cuda(packed.backward.raw(), packed.out, weight.view(), queue);
-  transpose_scales_cuda(packed.backward_scales.data<float>(), packed.backward_scales.row_stride(), packed.scales.view(),
-                        queue);
+  if (!packed.backward.defined()) return;
+  const Transposition codes = transposition(weight.view(), packed.backward.raw(), packed.out);
+  transpose_bytes_cuda("gemm_fp8.pack", {&codes, 1}, queue);
+  const Tensor& turned = packed.backward_scales;
+  const Transposition scales = transposition(packed.scales.view(), turned.raw(), turned.row_stride());
+  transpose_words_cuda("gemm_fp8.pack", {&scales, 1}, queue);
 }
 
 int64_t gemm_cuda_scratch_bytes(std::span<const GemmCall> calls) {
-  int64_t bytes = 0;
+  int64_t bytes = grouped_cuda_scratch_bytes(calls);
   for (const GemmCall& call : calls) bytes = std::max(bytes, gemm_cublas_scratch_bytes(call));
   return bytes;
 }
@@ -93,6 +95,9 @@ void gemm_cuda(const char* op, std::span<const GemmCall> calls, std::byte* scrat
     if (call.accumulator != Accumulator::kF32) {
       fail("{}: a GPU adds FP8 products up in its own way; 14 bits are emulated on a CPU only", op);
     }
+  }
+  if (grouped_gemm_cuda(op, calls, scratch, queue)) return;
+  for (const GemmCall& call : calls) {
     const int64_t done = gemm_cublas(op, call, scratch, queue);
     if (done < call.c.size(0)) gemm_plain_cuda(op, plain_product(rows_from(call, done)), queue);
   }

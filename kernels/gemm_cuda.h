@@ -9,12 +9,13 @@
 namespace shoal {
 
 // A matrix is packed by reference, `forward` is the weight itself: its numbers must stay until the next packing. FP8
-// codes are copied: `forward` [out, in], and for backward `backward` [in, out], rows dense.
+// codes are copied: `forward` [out, in], and for backward turned, `backward` [in, out], rows dense: tensor cores sum
+// FP8 along rows only.
 void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueue queue);
 
-// Throws for the narrow accumulators: the emulation is the CPU's. `scratch`: of gemm_cuda_scratch_bytes.
+// Many experts' at once, or one call after the other. Throws for the narrow accumulators: the emulation is the CPU's.
+// `scratch`: of gemm_cuda_scratch_bytes.
 void gemm_cuda(const char* op, std::span<const GemmCall> calls, std::byte* scratch, CudaQueue queue);
-// One call runs after the other.
 int64_t gemm_cuda_scratch_bytes(std::span<const GemmCall> calls);
 
 // What the calls need on the stream's device; `cpu_bytes` where that is a CPU, or simulated.

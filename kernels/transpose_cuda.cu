@@ -1,110 +1,141 @@
-// kernels/transpose_cuda.cu: a block turns one tile over in shared memory, so that both sides are read and written in
-// long runs.
-#include "kernels/cuda_block.h"
+// kernels/transpose_cuda.cu: a block turns one tile of one matrix, by way of shared memory.
+#include "kernels/cuda_launch.h"
 #include "kernels/transpose_cuda.h"
 
 namespace shoal {
 
 namespace {
 
-constexpr int kTile = 128;           // codes, either way
-constexpr int kRun = 16;             // codes of one access
-constexpr int kRuns = kTile / kRun;  // of a tile's row
-constexpr int kWords = kTile / 4;    // of a tile's row
 constexpr int kThreads = 256;
 
-struct alignas(16) Codes {
-  uint32_t words[4];  // 4 codes each, the first in the lowest byte
+// What a launch works on, as parameters of the kernel; matrix i has the blocks [first_block[i], first_block[i + 1]).
+constexpr int kMostMatrices = 80;
+struct Matrices {
+  Transposition all[kMostMatrices];
+  int32_t first_block[kMostMatrices + 1];
 };
+static_assert(sizeof(Matrices) < 4000);
 
-// Codes [row, row + 1) x [column, column + 16) of the matrix, zeros beyond its edges.
-template <bool kAligned>
-__device__ Codes load_codes(const RowsOf<const uint8_t>& from, int64_t rows, int64_t width, int64_t row,
-                            int64_t column) {
-  Codes codes{};
-  if (row >= rows || column >= width) return codes;
-  const uint8_t* const at = from.at(row, column);
-  if (kAligned && column + kRun <= width) {
-    return *reinterpret_cast<const Codes*>(at);
-  }
-  for (int i = 0; i < kRun && column + i < width; ++i) codes.words[i / 4] |= uint32_t{at[i]} << (8 * (i % 4));
-  return codes;
+// The matrix that a block works on, and its tile there: tiles across `width` are neighbours.
+struct BlockTile {
+  int matrix = 0;
+  int first_row = 0, first_column = 0;
+};
+template <int kSide>
+__device__ BlockTile tile_of_block(const Matrices& matrices) {
+  const int block = static_cast<int>(blockIdx.x);
+  BlockTile tile;
+  while (block >= matrices.first_block[tile.matrix + 1]) ++tile.matrix;
+  const int tiles_across = (matrices.all[tile.matrix].width + kSide - 1) / kSide;
+  const int i = block - matrices.first_block[tile.matrix];
+  tile.first_row = i / tiles_across * kSide;
+  tile.first_column = i % tiles_across * kSide;
+  return tile;
 }
 
-// A tile lies in shared memory by rows of 32 words. A word's place is moved by its row, so that the 8 runs of 16 rows
-// that a warp gathers come from different banks.
-__device__ inline int place_of(int row, int word) { return row * kWords + (word ^ ((row / kRun) * 4)); }
+constexpr int kWordSide = 32;
 
-template <bool kAligned>
-__global__ void __launch_bounds__(kThreads)
-    transpose_tiles(uint8_t* to, int64_t padded_rows, RowsOf<const uint8_t> from, int64_t rows, int64_t width) {
-  __shared__ __align__(16) uint32_t tile[kTile * kWords];
-  const int64_t first_row = int64_t{blockIdx.x} * kTile, first_column = int64_t{blockIdx.y} * kTile;
-  for (int i = static_cast<int>(threadIdx.x); i < kTile * kRuns; i += kThreads) {
-    const int row = i / kRuns, run = i % kRuns;
-    *reinterpret_cast<Codes*>(&tile[place_of(row, run * 4)]) =
-        load_codes<kAligned>(from, rows, width, first_row + row, first_column + run * kRun);
+__global__ void __launch_bounds__(kThreads) transpose_words(const Matrices matrices) {
+  __shared__ uint32_t words[kWordSide][kWordSide + 1];
+  const BlockTile tile = tile_of_block<kWordSide>(matrices);
+  const Transposition& m = matrices.all[tile.matrix];
+  const auto* from = static_cast<const uint32_t*>(m.from);
+  auto* to = static_cast<uint32_t*>(m.to);
+  const int lane = static_cast<int>(threadIdx.x) % kWordSide, first = static_cast<int>(threadIdx.x) / kWordSide;
+  for (int i = first; i < kWordSide; i += kThreads / kWordSide) {
+    const int row = tile.first_row + i, column = tile.first_column + lane;
+    const bool inside = row < m.rows && column < m.width;
+    words[i][lane] = inside ? from[int64_t{row} * m.from_stride + column] : 0;
   }
   __syncthreads();
-  // A thread takes 4 columns (a word) of 16 rows, and writes 4 runs.
-  for (int i = static_cast<int>(threadIdx.x); i < kWords * kRuns; i += kThreads) {
-    const int word = i / kRuns, run = i % kRuns;
-    Codes turned[4];
-#pragma unroll
-    for (int quad = 0; quad < 4; ++quad) {
-      uint32_t in[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) in[j] = tile[place_of(run * kRun + quad * 4 + j, word)];
-#pragma unroll
-      for (int column = 0; column < 4; ++column) {
-        uint32_t out = 0;
-#pragma unroll
-        for (int j = 0; j < 4; ++j) out |= (in[j] >> (8 * column) & 0xFFu) << (8 * j);
-        turned[column].words[quad] = out;
-      }
-    }
-    const int64_t row = first_row + run * kRun;
-    if (row >= padded_rows) continue;
-#pragma unroll
-    for (int column = 0; column < 4; ++column) {
-      const int64_t c = first_column + word * 4 + column;
-      if (c < width) *reinterpret_cast<Codes*>(to + c * padded_rows + row) = turned[column];
-    }
+  for (int i = first; i < kWordSide; i += kThreads / kWordSide) {
+    const int row = tile.first_column + i, column = tile.first_row + lane;
+    if (row < m.width && column < m.to_stride) to[int64_t{row} * m.to_stride + column] = words[lane][i];
   }
 }
 
-constexpr int kScaleTile = 32;
+constexpr int kByteSide = 128;
+constexpr int kWordBytes = 4;
+constexpr int kRowWords = kByteSide / kWordBytes;
+static_assert(kRowWords == kWarp);
 
-__global__ void __launch_bounds__(kScaleTile* kScaleTile)
-    transpose_floats(float* to, int64_t to_stride, RowsOf<const float> from, int64_t rows, int64_t width) {
-  __shared__ float tile[kScaleTile][kScaleTile + 1];
-  const int64_t first_row = int64_t{blockIdx.x} * kScaleTile, first_column = int64_t{blockIdx.y} * kScaleTile;
-  const int x = static_cast<int>(threadIdx.x) % kScaleTile, y = static_cast<int>(threadIdx.x) / kScaleTile;
-  if (first_row + y < rows && first_column + x < width) tile[y][x] = *from.at(first_row + y, first_column + x);
+__device__ bool is_word_aligned(const Transposition& m) {
+  const auto bits = reinterpret_cast<uintptr_t>(m.from) | reinterpret_cast<uintptr_t>(m.to);
+  return (bits | static_cast<unsigned>(m.from_stride | m.to_stride | m.width)) % kWordBytes == 0;
+}
+
+__device__ uint32_t load_word(const Transposition& m, int row, int column, bool aligned) {
+  if (row >= m.rows || column >= m.width) return 0;
+  const uint8_t* from = static_cast<const uint8_t*>(m.from) + int64_t{row} * m.from_stride + column;
+  if (aligned) return *reinterpret_cast<const uint32_t*>(from);
+  uint32_t word = 0;
+  for (int i = 0; i < kWordBytes && column + i < m.width; ++i) word |= uint32_t{from[i]} << (8 * i);
+  return word;
+}
+
+__device__ void store_word(const Transposition& m, int row, int column, uint32_t word, bool aligned) {
+  if (row >= m.width || column >= m.to_stride) return;
+  uint8_t* to = static_cast<uint8_t*>(m.to) + int64_t{row} * m.to_stride + column;
+  if (aligned) {
+    *reinterpret_cast<uint32_t*>(to) = word;
+    return;
+  }
+  for (int i = 0; i < kWordBytes && column + i < m.to_stride; ++i) to[i] = static_cast<uint8_t>(word >> (8 * i));
+}
+
+// A thread turns 4 x 4 bytes in its registers. In shared memory word w of row r stands at w ^ (r / 4), so that a warp
+// meets each bank once, writing four rows apart as well as reading along a row.
+__global__ void __launch_bounds__(kThreads) transpose_bytes(const Matrices matrices) {
+  __shared__ uint32_t words[kByteSide][kRowWords];
+  const BlockTile tile = tile_of_block<kByteSide>(matrices);
+  const Transposition& m = matrices.all[tile.matrix];
+  const bool aligned = is_word_aligned(m);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  for (int r = warp; r < kRowWords; r += kThreads / kWarp) {
+    uint32_t in[kWordBytes];
+#pragma unroll
+    for (int i = 0; i < kWordBytes; ++i) {
+      in[i] = load_word(m, tile.first_row + r * kWordBytes + i, tile.first_column + lane * kWordBytes, aligned);
+    }
+#pragma unroll
+    for (int i = 0; i < kWordBytes; ++i) {
+      uint32_t out = 0;
+#pragma unroll
+      for (int j = 0; j < kWordBytes; ++j) out |= (in[j] >> (8 * i) & 0xFFu) << (8 * j);
+      words[lane * kWordBytes + i][r ^ lane] = out;
+    }
+  }
   __syncthreads();
-  if (first_column + y < width && first_row + x < rows) {
-    to[(first_column + y) * to_stride + first_row + x] = tile[x][y];
+  for (int row = warp; row < kByteSide; row += kThreads / kWarp) {
+    store_word(m, tile.first_column + row, tile.first_row + lane * kWordBytes, words[row][lane ^ row / kWordBytes],
+               aligned);
+  }
+}
+
+// Tiles down reach to to_stride, so that zeros are written behind the rows.
+template <int kSide>
+void launch_transpose(const char* op, void (*kernel)(Matrices), std::span<const Transposition> all, CudaQueue queue) {
+  for (size_t first = 0; first < all.size(); first += kMostMatrices) {
+    const size_t count = all.size() - first < kMostMatrices ? all.size() - first : kMostMatrices;
+    Matrices matrices = {};
+    for (size_t i = 0; i < count; ++i) {
+      const Transposition& m = all[first + i];
+      matrices.all[i] = m;
+      const int64_t tiles = m.width > 0 ? ceil_div(m.to_stride, kSide) * ceil_div(m.width, kSide) : 0;
+      matrices.first_block[i + 1] = matrices.first_block[i] + static_cast<int32_t>(tiles);
+    }
+    const auto blocks = static_cast<unsigned>(matrices.first_block[count]);
+    launch_kernel(op, kernel, {dim3(blocks), dim3(kThreads)}, queue, matrices);
   }
 }
 
 }  // namespace
 
-void transpose_codes_cuda(std::byte* to, int64_t padded_rows, const TensorView& from, CudaQueue queue) {
-  const Grid grid{
-      dim3(static_cast<unsigned>(ceil_div(padded_rows, kTile)), static_cast<unsigned>(ceil_div(from.width, kTile))),
-      dim3(kThreads)};
-  const bool aligned = reinterpret_cast<uintptr_t>(from.data) % 16 == 0 && from.row_stride % 16 == 0;
-  launch_kernel("transpose_codes", aligned ? transpose_tiles<true> : transpose_tiles<false>, grid, queue,
-                reinterpret_cast<uint8_t*>(to), padded_rows,
-                RowsOf<const uint8_t>{static_cast<const uint8_t*>(from.data), from.row_stride}, from.rows, from.width);
+void transpose_bytes_cuda(const char* op, std::span<const Transposition> all, CudaQueue queue) {
+  launch_transpose<kByteSide>(op, transpose_bytes, all, queue);
 }
-
-void transpose_scales_cuda(float* to, int64_t to_stride, const TensorView& from, CudaQueue queue) {
-  const Grid grid{dim3(static_cast<unsigned>(ceil_div(from.rows, kScaleTile)),
-                       static_cast<unsigned>(ceil_div(from.width, kScaleTile))),
-                  dim3(kScaleTile * kScaleTile)};
-  launch_kernel("transpose_scales", transpose_floats, grid, queue, to, to_stride,
-                RowsOf<const float>{from.as<const float>(), from.row_stride}, from.rows, from.width);
+void transpose_words_cuda(const char* op, std::span<const Transposition> all, CudaQueue queue) {
+  launch_transpose<kWordSide>(op, transpose_words, all, queue);
 }
 
 }  // namespace shoal

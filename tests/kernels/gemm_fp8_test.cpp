@@ -273,6 +273,102 @@ TEST_CASE("grouped FP8 products are each expert's own, and an expert without row
   }
 }
 
+// Many experts in FP8, of widths and strides of whole 16 bytes: what grouped tensor core kernels take. Numbers of very
+// different sizes from row to row and column to column, so that a scale taken from the wrong tile shows.
+struct WideExperts {
+  static constexpr int64_t kIn = 144, kOut = 272;
+  const std::vector<int64_t> offsets{0, 1, 1, 130, 257, 386};
+  const int64_t num_experts = 5, rows = 386;
+  Tensor weights;
+  QuantizedRows x, d_y;
+  QuantizedColumns x_columns, d_y_columns;
+  std::vector<PackedMatrix> packed;
+
+  explicit WideExperts(TestDevice& device) {
+    const auto spread = [](std::vector<double> values, int64_t width) {
+      for (size_t i = 0; i < values.size(); ++i) {
+        const int64_t r = static_cast<int64_t>(i) / width, c = static_cast<int64_t>(i) % width;
+        values[i] *= std::exp2(static_cast<double>(r % 3 + r / kTile % 2 - c % 3 - c / kTile));
+      }
+      return values;
+    };
+    const auto quantize = [&](QuantizedRows& in_rows, QuantizedColumns& columns, const char* name, int64_t width) {
+      const Tensor plain = device.tensor(spread(normals(rows * width, name), width), Shape{rows, width}, DType::kBF16);
+      in_rows = empty_quantized_rows(rows, width, device.stream);
+      columns = empty_quantized_columns(offsets, width, device.stream);
+      quantize_rows_and_columns(in_rows, columns, plain, {}, device.stream);
+    };
+    quantize(x, x_columns, "x", kIn);
+    quantize(d_y, d_y_columns, "d_y", kOut);
+    weights =
+        device.tensor(spread(normals(num_experts * kOut * kIn, "w"), kIn), Shape{num_experts, kOut, kIn}, DType::kBF16);
+    pack_experts_fp8(packed, weights, PackFor::kForwardAndBackward, device.stream);
+  }
+};
+
+TEST_CASE("FP8 experts of widths that tensor cores take agree with their definition in double", "[cuda]") {
+  TestDevice device;
+  WideExperts e(device);
+  const Tensor y = device.empty(Shape{e.rows, e.kOut}, DType::kBF16);
+  const Tensor d_x = device.empty(Shape{e.rows, e.kIn}, DType::kBF16);
+  const std::vector<double> before = normals(e.weights.numel(), "before");
+  const Tensor d_w = device.tensor(before, e.weights.shape(), DType::kF32);
+  const Tensor sum = device.tensor(before, e.weights.shape(), DType::kF32);
+  grouped_linear_forward_fp8(y, e.x, e.offsets, e.packed, device.stream);
+  grouped_linear_backward_input_fp8(d_x, e.d_y, e.offsets, e.packed, device.stream);
+  grouped_linear_backward_weight_fp8(d_w, e.d_y_columns, e.x_columns, Write::kOverwrites, device.stream);
+  grouped_linear_backward_weight_fp8(sum, e.d_y_columns, e.x_columns, Write::kAccumulates, device.stream);
+
+  const Decoded x = decode(e.x), d_y = decode(e.d_y), x_down = decode(e.x_columns), d_y_down = decode(e.d_y_columns);
+  for (int64_t expert = 0; expert < e.num_experts; ++expert) {
+    CAPTURE(expert);
+    const int64_t begin = e.offsets[static_cast<size_t>(expert)];
+    const int64_t count = e.offsets[static_cast<size_t>(expert) + 1] - begin;
+    const QuantizedBlocks blocks = empty_quantized_blocks(e.kOut, e.kIn, device.stream);
+    quantize_blocks(blocks, e.weights[expert], device.stream);
+    const Decoded w = decode(blocks);
+    // Rounded to bf16.
+    CHECK(relative_error(values_of(y.rows(begin, count)),
+                         product(
+                             count, e.kOut, e.kIn, [&](int64_t i, int64_t t) { return x.value(begin + i, t); },
+                             [&](int64_t t, int64_t j) { return w.value(j, t); })) < 5e-3);
+    CHECK(relative_error(values_of(d_x.rows(begin, count)),
+                         product(
+                             count, e.kIn, e.kOut, [&](int64_t i, int64_t t) { return d_y.value(begin + i, t); },
+                             [&](int64_t t, int64_t j) { return w.value(t, j); })) < 5e-3);
+    // In f32; tensor cores add 128 products up in 14 bits.
+    std::vector<double> gradient = product(
+        e.kOut, e.kIn, count, [&](int64_t i, int64_t t) { return d_y_down.value(begin + t, i); },
+        [&](int64_t t, int64_t j) { return x_down.value(begin + t, j); });
+    const double limit = device.stream.device() == DeviceKind::kCuda ? 1e-3 : 1e-6;
+    CHECK(relative_error(values_of(d_w[expert]), gradient) < limit);
+    for (size_t i = 0; i < gradient.size(); ++i)
+      gradient[i] += before[static_cast<size_t>(expert) * gradient.size() + i];
+    CHECK(relative_error(values_of(sum[expert]), gradient) < limit);
+  }
+}
+
+TEST_CASE("what one FP8 expert gets reaches no other", "[cuda]") {
+  TestDevice device;
+  WideExperts e(device);
+  // The first row of the fourth expert is next to the third's last, in one tile of its product. 0xFF is NaN.
+  const size_t row = 130, in = e.kIn, out = e.kOut;
+  for (const Tensor& tensor : {e.x.codes, e.x_columns.codes}) {
+    std::vector<float8_e4m3> codes = tensor.to_vector<float8_e4m3>();
+    for (size_t i = 0; i < in; ++i) codes[row * in + i].bits = 0xFF;
+    tensor.copy_from(codes);
+  }
+  const Tensor y = device.empty(Shape{e.rows, e.kOut}, DType::kBF16);
+  const Tensor d_w = device.empty(e.weights.shape(), DType::kF32);
+  grouped_linear_forward_fp8(y, e.x, e.offsets, e.packed, device.stream);
+  grouped_linear_backward_weight_fp8(d_w, e.d_y_columns, e.x_columns, Write::kOverwrites, device.stream);
+  const std::vector<double> values = values_of(y), gradient = values_of(d_w);
+  size_t wrong = 0;
+  for (size_t i = 0; i < values.size(); ++i) wrong += std::isnan(values[i]) != (i / out == row);
+  for (size_t i = 0; i < gradient.size(); ++i) wrong += std::isnan(gradient[i]) != (i / (in * out) == 3);
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("FP8 products of nothing are nothing, or zeros", "[cuda]") {
   TestDevice device;
   const Case none(device, 0, 130, 20, DType::kBF16);

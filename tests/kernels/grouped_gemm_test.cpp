@@ -3,6 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <limits>
+
 #include "tests/kernels/op_test.h"
 
 namespace shoal {
@@ -74,6 +76,46 @@ TEST_CASE("experts agree with plain loops in double", "[cuda]") {
   CHECK(relative_error(values_of(experts.y), reference.y) < bound(dtype));
   CHECK(relative_error(values_of(experts.d_x), reference.d_x) < bound(dtype));
   CHECK(relative_error(values_of(experts.d_w), reference.d_w) < bound(arithmetic_dtype(dtype)));
+}
+
+// Widths and strides of whole 16 bytes: what grouped tensor core kernels take. Tiles end within an expert's rows.
+const Offsets kUneven{0, 1, 1, 130, 257, 386};
+constexpr int64_t kWideIn = 136, kWideOut = 320;
+
+TEST_CASE("experts of widths that tensor cores take agree with plain loops in double", "[cuda]") {
+  TestDevice device;
+  const Write mode = GENERATE(Write::kOverwrites, Write::kAccumulates);
+  CAPTURE(mode == Write::kAccumulates);
+  Experts experts(device, kUneven, kWideIn, kWideOut, DType::kBF16);
+  std::vector<double> before = values_of(experts.d_w);
+  if (mode == Write::kOverwrites) std::fill(before.begin(), before.end(), 0.0);
+  const Reference reference(experts, before);
+  experts.run(mode, device.stream);
+  CHECK(relative_error(values_of(experts.y), reference.y) < bound(DType::kBF16));
+  CHECK(relative_error(values_of(experts.d_x), reference.d_x) < bound(DType::kBF16));
+  CHECK(relative_error(values_of(experts.d_w), reference.d_w) < bound(DType::kF32));
+
+  Experts again(device, kUneven, kWideIn, kWideOut, DType::kBF16);
+  again.run(mode, device.stream);
+  CHECK(same_bits(again.y, experts.y));
+  CHECK(same_bits(again.d_x, experts.d_x));
+  CHECK(same_bits(again.d_w, experts.d_w));
+}
+
+TEST_CASE("what one expert gets reaches no other", "[cuda]") {
+  TestDevice device;
+  Experts experts(device, kUneven, kWideIn, kWideOut, DType::kBF16);
+  // The first row of the fourth expert is next to the third's last, in one tile of its product.
+  const size_t row = 130, in = kWideIn, out = kWideOut;
+  std::vector<double> values = values_of(experts.x);
+  std::fill_n(values.begin() + row * in, in, std::numeric_limits<double>::quiet_NaN());
+  experts.x = device.tensor(values, experts.x.shape(), DType::kBF16);
+  experts.run(Write::kOverwrites, device.stream);
+  const std::vector<double> y = values_of(experts.y), d_w = values_of(experts.d_w);
+  size_t wrong = 0;
+  for (size_t i = 0; i < y.size(); ++i) wrong += std::isnan(y[i]) != (i / out == row);
+  for (size_t i = 0; i < d_w.size(); ++i) wrong += std::isnan(d_w[i]) != (i / (in * out) == 3);
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("an expert's rows are those of a linear layer, bitwise, whatever the other experts get", "[cuda]") {

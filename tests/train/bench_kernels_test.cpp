@@ -1,4 +1,4 @@
-// tests/train/bench_kernels_test.cpp: `shoal bench kernels` runs every op and has figures of all. How fast is not asked.
+// tests/train/bench_kernels_test.cpp: `shoal bench kernels` runs every op and has figures of all, however fast.
 #include "core/train/bench_kernels.h"
 
 #include <catch2/catch.hpp>

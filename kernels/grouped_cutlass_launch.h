@@ -1,0 +1,194 @@
+// kernels/grouped_cutlass_launch.h: how one of CUTLASS's grouped kernels gets its arguments and runs; for .cu files.
+#pragma once
+
+// Where CUTLASS asserts something, a function is called, and where one is called between tensor core instructions,
+// these wait for each other.
+#ifndef NDEBUG
+#define NDEBUG
+#endif
+
+#include <cutlass/cutlass.h>
+#include <cutlass/epilogue/collective/collective_builder.hpp>
+#include <cutlass/epilogue/dispatch_policy.hpp>
+#include <cutlass/gemm/collective/collective_builder.hpp>
+#include <cutlass/gemm/device/gemm_universal_adapter.h>
+#include <cutlass/gemm/dispatch_policy.hpp>
+#include <cutlass/gemm/group_array_problem_shape.hpp>
+#include <cutlass/gemm/kernel/gemm_universal.hpp>
+
+#include <type_traits>
+
+#include "kernels/cuda_launch.h"
+#include "kernels/grouped_cutlass.h"
+
+namespace shoal {
+
+using GroupedShape = cutlass::gemm::GroupProblemShape<cute::Shape<int, int, int>>;  // m, n, k
+
+// Two blocks side by side along n share what they read of a. Along n because n is a layer's width: an even number of
+// tiles for the usual ones, where an expert's rows are any number.
+using GroupedCluster = cute::Shape<cute::_1, cute::_2, cute::_1>;
+
+// c by way of shared memory and TMA. kAdds: it may be added to, and is read then.
+template <class Tile, class Out, bool kAdds>
+using GroupedEpilogue = typename cutlass::epilogue::collective::CollectiveBuilder<
+    cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Tile, GroupedCluster,
+    cutlass::epilogue::collective::EpilogueTileAuto, float, float, std::conditional_t<kAdds, Out, void>,
+    cutlass::layout::RowMajor*, 16 / sizeof(Out), Out, cutlass::layout::RowMajor*, 16 / sizeof(Out),
+    cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative>::CollectiveOp;
+
+// As many stages as fit beside the epilogue.
+template <class Epilogue>
+using GroupedStages =
+    cutlass::gemm::collective::StageCountAutoCarveout<static_cast<int>(sizeof(typename Epilogue::SharedStorage))>;
+
+template <class Mainloop, class Epilogue>
+using GroupedGemm =
+    cutlass::gemm::device::GemmUniversalAdapter<cutlass::gemm::kernel::GemmUniversal<GroupedShape, Mainloop, Epilogue>>;
+
+// Scales, where the main loop has them.
+template <class Mainloop>
+concept HasScales = requires {
+  typename Mainloop::InternalLayoutSFA;
+};
+struct NoScales {};
+template <class Mainloop>
+struct ScaleLayouts {
+  using A = NoScales;
+  using B = NoScales;
+};
+template <HasScales Mainloop>
+struct ScaleLayouts<Mainloop> {
+  using A = typename Mainloop::InternalLayoutSFA;
+  using B = typename Mainloop::InternalLayoutSFB;
+};
+
+// The arrays in device memory that a grouped kernel reads its problems from, one entry each.
+template <class Gemm>
+struct GroupedArrays {
+  using Kernel = typename Gemm::GemmKernel;
+  using Mainloop = typename Kernel::CollectiveMainloop;
+  using Layouts = ScaleLayouts<Mainloop>;
+
+  typename GroupedShape::UnderlyingProblemShape* shapes;
+  const typename Kernel::ElementA** a;
+  const typename Kernel::ElementB** b;
+  typename Kernel::ElementD** c;
+  const float** a_scales;
+  const float** b_scales;
+  typename Kernel::InternalStrideA* a_strides;
+  typename Kernel::InternalStrideB* b_strides;
+  typename Kernel::InternalStrideD* c_strides;
+  typename Layouts::A* a_scale_layouts;
+  typename Layouts::B* b_scale_layouts;
+
+  // Takes them from `scratch`; returns where it goes on.
+  std::byte* take(std::byte* scratch, int64_t count) {
+    const auto next = [&]<class T>(T*& array) {
+      array = reinterpret_cast<T*>(scratch);
+      scratch += ceil_div(count * static_cast<int64_t>(sizeof(T)), kGroupedAlignment) * kGroupedAlignment;
+    };
+    next(shapes), next(a), next(b), next(c), next(a_scales), next(b_scales);
+    next(a_strides), next(b_strides), next(c_strides), next(a_scale_layouts), next(b_scale_layouts);
+    return scratch;
+  }
+};
+constexpr int64_t kMostArrays = 11, kMostArrayBytes = 32;
+
+// As many as the parameters of a kernel hold on every driver.
+constexpr int kPieceProblems = 56;
+struct ProblemPiece {
+  GroupedProblem problems[kPieceProblems];
+};
+static_assert(sizeof(ProblemPiece) + 8 * (kMostArrays + 1) < 4096);
+
+template <class Stride>
+__device__ void set_stride(Stride& stride, int64_t elements) {
+  if constexpr (cute::is_static_v<std::remove_cvref_t<decltype(cute::get<0>(stride))>>) {
+    cute::get<1>(stride) = elements;
+  } else {
+    cute::get<0>(stride) = elements;
+  }
+}
+
+template <class Gemm>
+__global__ void fill_grouped_arrays(GroupedArrays<Gemm> to, const ProblemPiece piece, int first, int count) {
+  using Arrays = GroupedArrays<Gemm>;
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= count) return;
+  const GroupedProblem& problem = piece.problems[i];
+  const int at = first + i;
+  to.shapes[at] = cute::make_shape(problem.m, problem.n, problem.k);
+  to.a[at] = static_cast<const typename Arrays::Kernel::ElementA*>(problem.a);
+  to.b[at] = static_cast<const typename Arrays::Kernel::ElementB*>(problem.b);
+  to.c[at] = static_cast<typename Arrays::Kernel::ElementD*>(problem.c);
+  to.a_scales[at] = problem.a_scales;
+  to.b_scales[at] = problem.b_scales;
+  set_stride(to.a_strides[at], problem.a_stride);
+  set_stride(to.b_strides[at], problem.b_stride);
+  set_stride(to.c_strides[at], problem.c_stride);
+  if constexpr (HasScales<typename Arrays::Mainloop>) {
+    using Scales = typename Arrays::Mainloop::ScaleConfig;
+    const auto shape = cute::make_shape(problem.m, problem.n, problem.k, 1);
+    to.a_scale_layouts[at] = Scales::tile_atom_to_shape_SFA(shape);
+    to.b_scale_layouts[at] = Scales::tile_atom_to_shape_SFB(shape);
+  }
+}
+
+template <class Gemm>
+typename Gemm::Arguments grouped_arguments(const GroupedArrays<Gemm>& arrays, const GroupedLaunch& launch) {
+  using Arrays = GroupedArrays<Gemm>;
+  typename Gemm::Arguments arguments{};
+  arguments.mode = cutlass::gemm::GemmUniversalMode::kGrouped;
+  arguments.problem_shape = {static_cast<int>(launch.problems.size()), arrays.shapes, nullptr};
+  arguments.mainloop.ptr_A = arrays.a;
+  arguments.mainloop.dA = arrays.a_strides;
+  arguments.mainloop.ptr_B = arrays.b;
+  arguments.mainloop.dB = arrays.b_strides;
+  if constexpr (HasScales<typename Arrays::Mainloop>) {
+    arguments.mainloop.ptr_SFA = arrays.a_scales;
+    arguments.mainloop.layout_SFA = arrays.a_scale_layouts;
+    arguments.mainloop.ptr_SFB = arrays.b_scales;
+    arguments.mainloop.layout_SFB = arrays.b_scale_layouts;
+  }
+  arguments.epilogue.ptr_D = arrays.c;
+  arguments.epilogue.dD = arrays.c_strides;
+  if constexpr (!std::is_void_v<typename Arrays::Kernel::ElementC>) {
+    arguments.epilogue.ptr_C = const_cast<const typename Arrays::Kernel::ElementC**>(arrays.c);
+    arguments.epilogue.dC = arrays.c_strides;
+    arguments.epilogue.thread.beta = launch.mode == Write::kAccumulates ? 1.0f : 0.0f;
+  }
+  arguments.epilogue.thread.alpha = 1.0f;
+  arguments.hw_info.sm_count = launch.num_multiprocessors;
+  return arguments;
+}
+
+// See grouped_bf16_cutlass.
+template <class Gemm>
+const char* launch_grouped(const GroupedLaunch& launch) {
+  static_assert(Gemm::GemmKernel::SharedStorageSize <= 227 << 10, "more shared memory than a block may have");
+  if constexpr (std::is_void_v<typename Gemm::GemmKernel::ElementC>) {
+    if (launch.mode != Write::kOverwrites) return "this product only overwrites";
+  }
+  const auto num_problems = static_cast<int64_t>(launch.problems.size());
+  GroupedArrays<Gemm> arrays;
+  std::byte* const workspace = arrays.take(launch.scratch, num_problems);
+  const typename Gemm::Arguments arguments = grouped_arguments(arrays, launch);
+  const int64_t room = launch.scratch + grouped_cutlass_bytes(num_problems, launch.num_multiprocessors) - workspace;
+  if (room < static_cast<int64_t>(Gemm::get_workspace_size(arguments))) return "the workspace is too small";
+  if (Gemm::can_implement(arguments) != cutlass::Status::kSuccess) return "the shapes are not its own";
+  Gemm gemm;
+  const cutlass::Status ready = gemm.initialize(arguments, workspace, launch.queue);
+  if (ready != cutlass::Status::kSuccess) return cutlassGetStatusString(ready);
+  for (int64_t first = 0; first < num_problems; first += kPieceProblems) {
+    ProblemPiece piece = {};
+    const int64_t count = num_problems - first < kPieceProblems ? num_problems - first : kPieceProblems;
+    for (int64_t i = 0; i < count; ++i) piece.problems[i] = launch.problems[static_cast<size_t>(first + i)];
+    launch_kernel(launch.op, fill_grouped_arrays<Gemm>, {dim3(1), dim3(2 * kWarp)}, launch.queue, arrays, piece,
+                  static_cast<int>(first), static_cast<int>(count));
+  }
+  const cutlass::Status started = gemm.run(launch.queue);
+  return started == cutlass::Status::kSuccess ? nullptr : cutlassGetStatusString(started);
+}
+
+}  // namespace shoal
