@@ -1,4 +1,4 @@
-# env.sh: what the programs of this folder need in the environment. Sourced: by bin/*, by scripts/gpu_check.sh, or by you
+# scripts/bundle/env.sh: what the programs of this folder need in the environment. Sourced: by bin/*, by scripts/gpu_check.sh, or by you
 # (`. ./env.sh` in bash).
 #
 # The bundle's libraries come first, the caller's LD_LIBRARY_PATH next, then where python3 has NVIDIA's wheels and where
