@@ -1,4 +1,4 @@
-// tests/kernels/attention_cudnn_runs_test.cpp: how a call of attention is cut for cuDNN, which needs no GPU to be asked.
+// tests/kernels/attention_cudnn_runs_test.cpp: how a call of attention is cut for cuDNN; no GPU is asked.
 #include "kernels/attention_cudnn_runs.h"
 
 #include <catch2/catch.hpp>
