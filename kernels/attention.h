@@ -9,7 +9,7 @@
 //
 // Query head h reads kv head h / (heads / kv_heads). Rows of every matrix may be strided (views into a fused
 // projection). Arithmetic in f32 (f64 for f64); bf16 operands are widened, probabilities stay f32, results are rounded
-// once.
+// once. On a GPU cuDNN computes most bf16 calls, with probabilities rounded to bf16 (attention_cudnn.h).
 #pragma once
 
 #include <vector>
@@ -22,7 +22,7 @@ namespace shoal {
 void attention_forward(Tensor out, Tensor log_sum_exp, const Tensor& q, const Tensor& k, const Tensor& v,
                        const std::vector<int64_t>& offsets, const AttentionShape& shape, Stream& stream);
 
-// Overwrites d_q, d_k, d_v (strided rows allowed). Deterministic: no atomics, sums in a fixed order.
+// Overwrites d_q, d_k, d_v (strided rows allowed). Deterministic: no atomics, sums in a fixed order, in cuDNN too.
 void attention_backward(Tensor d_q, Tensor d_k, Tensor d_v, const Tensor& d_out, const Tensor& q, const Tensor& k,
                         const Tensor& v, const Tensor& out, const Tensor& log_sum_exp,
                         const std::vector<int64_t>& offsets, const AttentionShape& shape, Stream& stream);

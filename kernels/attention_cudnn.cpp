@@ -186,7 +186,7 @@ std::shared_ptr<const CudnnAttention> prepare_attention_cudnn(AttentionPass pass
   prepared->documents = attention_documents(call.offsets);
   prepared->size = attention_run_size(pass, call.shape, prepared->documents);
   if (prepared->size.documents == 0) {
-    warn_library_refused(CudaLibrary::kCudnn, "attention.backward",
+    warn_library_refused(CudaLibrary::kCudnn, "attention",
                          "documents are so long that its deterministic algorithm would take over 4 GiB for a kv head");
     return nullptr;
   }

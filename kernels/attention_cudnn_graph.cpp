@@ -220,7 +220,7 @@ const CudnnAttentionGraph* find_attention_graph(const AttentionGraphKey& key) {
   }
   cudnn.graphs[key] = nullptr;
   reason = reason.substr(0, reason.find('\n'));
-  warn_library_refused(CudaLibrary::kCudnn, name_of(key.pass), reason.c_str());
+  warn_library_refused(CudaLibrary::kCudnn, "attention", reason.c_str());
   return nullptr;
 }
 
