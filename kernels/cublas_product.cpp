@@ -7,9 +7,11 @@
 #if SHOAL_HAS_CUBLAS
 #include <cublasLt.h>
 
+#include <array>
 #include <bit>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "core/base/check.h"
 #include "kernels/cuda_libraries.h"
@@ -50,9 +52,8 @@ using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDes
 
 struct Plan {
   Operation operation;
-  Layout a, b, c;  // of our a and b
-  bool possible = false;
-  cublasLtMatmulAlgo_t algorithm{};
+  Layout a, b, c;                                // of our a and b
+  std::vector<cublasLtMatmulAlgo_t> algorithms;  // the library's suggestions, the one it thinks fastest first
 };
 
 struct HashOfShape {
@@ -87,7 +88,7 @@ cublasLtMatmulMatrixScale_t mode_of(CublasScales scales) {
 
 class Plans {
  public:
-  Plan& plan_for(const char* op, const CublasShape& shape) {
+  Plan& plan_for(const char* op, const CublasShape& shape, const CublasOperands& operands) {
     // Runs of rows that experts get by chance never end to be new.
     constexpr size_t kMostPlans = 8192;
     if (library_.get() == nullptr) check_cublas(cublasLtCreate(library_.fill()), op, shape);
@@ -95,9 +96,20 @@ class Plans {
     if (plans_.size() >= kMostPlans) plans_.clear();
     Plan& plan = plans_[shape];
     make(plan, op, shape);
+    set_scales(plan, op, shape, operands);  // before the library is asked: it wants addresses
+    choose(plan, op, shape);
     return plan;
   }
   cublasLtHandle_t library() const { return library_.get(); }
+
+  void set_scales(Plan& plan, const char* op, const CublasShape& shape, const CublasOperands& operands) {
+    if (shape.dtype != DType::kE4M3) return;
+    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const float* scales) {
+      check_cublas(cublasLtMatmulDescSetAttribute(plan.operation.get(), attribute, &scales, sizeof(scales)), op, shape);
+    };
+    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, operands.b_scales);
+    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.a_scales);
+  }
 
  private:
   void make(Plan& plan, const char* op, const CublasShape& s) {
@@ -119,7 +131,6 @@ class Plans {
     layout(plan.a, s.dtype, s.a_transposed ? s.k : s.m, s.a_transposed ? s.m : s.k, s.a_stride);
     layout(plan.b, s.dtype, s.b_transposed ? s.n : s.k, s.b_transposed ? s.k : s.n, s.b_stride);
     layout(plan.c, s.c_dtype, s.m, s.n, s.c_stride);
-    choose(plan, op, s);
   }
 
   void choose(Plan& plan, const char* op, const CublasShape& s) {
@@ -134,16 +145,19 @@ class Plans {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(s.a_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(s.c_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(s.c_alignment));
-    // Parts of a long sum may be added up in the workspace, in an order of their own; nothing is added in place.
-    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
-    cublasLtMatmulHeuristicResult_t result{};
+    // Parts of a long sum are added up in an order of their own: in the workspace, or one block after the other.
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+           uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_INPLACE});
+    std::array<cublasLtMatmulHeuristicResult_t, kMostCublasCandidates> results{};
     int found = 0;
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(library_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
-                                       plan.c.get(), preference.get(), 1, &result, &found);
-    plan.possible = status == CUBLAS_STATUS_SUCCESS && found > 0 && result.state == CUBLAS_STATUS_SUCCESS;
-    if (!plan.possible) warn_library_refused(CudaLibrary::kCublas, op, cublasLtGetStatusString(status));
-    plan.algorithm = result.algo;
+                                       plan.c.get(), preference.get(), kMostCublasCandidates, results.data(), &found);
+    for (int i = 0; i < found; ++i) {
+      const cublasLtMatmulHeuristicResult_t& result = results[static_cast<size_t>(i)];
+      if (result.state == CUBLAS_STATUS_SUCCESS) plan.algorithms.push_back(result.algo);
+    }
+    if (plan.algorithms.empty()) warn_library_refused(CudaLibrary::kCublas, op, cublasLtGetStatusString(status));
   }
 
   Library library_;
@@ -153,22 +167,17 @@ class Plans {
 }  // namespace
 
 bool multiply_by_cublas(const char* op, const CublasShape& shape, const CublasOperands& operands, void* workspace,
-                        CudaQueue queue) {
+                        CudaQueue queue, int candidate) {
   // A rank computes on one thread: its plans need no lock.
   thread_local Plans plans;
-  Plan& plan = plans.plan_for(op, shape);
-  if (!plan.possible) return false;
-  if (shape.dtype == DType::kE4M3) {
-    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const float* scales) {
-      check_cublas(cublasLtMatmulDescSetAttribute(plan.operation.get(), attribute, &scales, sizeof(scales)), op, shape);
-    };
-    set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, operands.b_scales);
-    set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.a_scales);
-  }
+  Plan& plan = plans.plan_for(op, shape, operands);
+  if (candidate >= std::ssize(plan.algorithms)) return false;
+  plans.set_scales(plan, op, shape, operands);
   const float alpha = 1, beta = shape.accumulates ? 1 : 0;
   check_cublas(cublasLtMatmul(plans.library(), plan.operation.get(), &alpha, operands.b, plan.b.get(), operands.a,
-                              plan.a.get(), &beta, operands.c, plan.c.get(), operands.c, plan.c.get(), &plan.algorithm,
-                              workspace, static_cast<size_t>(kCublasWorkspaceBytes), queue),
+                              plan.a.get(), &beta, operands.c, plan.c.get(), operands.c, plan.c.get(),
+                              &plan.algorithms[static_cast<size_t>(candidate)], workspace,
+                              static_cast<size_t>(kCublasWorkspaceBytes), queue),
                op, shape);
   return true;
 }
@@ -176,6 +185,6 @@ bool multiply_by_cublas(const char* op, const CublasShape& shape, const CublasOp
 }  // namespace shoal
 #else
 namespace shoal {
-bool multiply_by_cublas(const char*, const CublasShape&, const CublasOperands&, void*, CudaQueue) { return false; }
+bool multiply_by_cublas(const char*, const CublasShape&, const CublasOperands&, void*, CudaQueue, int) { return false; }
 }  // namespace shoal
 #endif

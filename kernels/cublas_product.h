@@ -36,9 +36,11 @@ struct CublasOperands {
   const float *a_scales = nullptr, *b_scales = nullptr;
 };
 
-// Puts it on the queue of this thread's device; `workspace` has kCublasWorkspaceBytes. False when the library has no
-// kernel for such a product. Throws what the library says when it fails.
+// Puts it on the queue of this thread's device; `workspace` has kCublasWorkspaceBytes. `candidate`: which of the
+// library's suggestions, the first being what it thinks fastest. False when there is no such one. Throws what the
+// library says when it fails.
+constexpr int kMostCublasCandidates = 8;
 bool multiply_by_cublas(const char* op, const CublasShape& shape, const CublasOperands& operands, void* workspace,
-                        CudaQueue queue);
+                        CudaQueue queue, int candidate = 0);
 
 }  // namespace shoal

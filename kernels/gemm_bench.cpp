@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "core/base/random.h"
+#include "kernels/cublas_product.h"
 #include "kernels/elementwise.h"
-#include "kernels/gemm.h"
+#include "kernels/gemm_cublas.h"
 
 namespace shoal {
 
@@ -52,5 +53,36 @@ double measure_gemm_flops_per_s(DType dtype, int64_t m, int64_t n, int64_t k, St
   std::nth_element(times.begin(), times.begin() + static_cast<ptrdiff_t>(times.size() / 2), times.end());
   return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / times[times.size() / 2];
 }
+
+#ifdef SHOAL_HAS_CUDA
+std::function<void()> fastest_cublas_forward(const Tensor& y, const Tensor& x, const PackedMatrix& weight,
+                                             Stream& stream) {
+  const GemmCall call{.kind = GemmKind::kForward, .c = y, .a = x, .b = {}, .weight = weight.impl_.get()};
+  const int64_t bytes = stream.device() == DeviceKind::kCuda ? gemm_cublas_scratch_bytes(call) : 0;
+  if (bytes == 0) return {};
+  const Tensor scratch = stream.workspace({bytes}, DType::kU8);
+  const auto run = [call, scratch, queue = stream.queue()](int candidate) {
+    return gemm_cublas("fastest_cublas_forward", call, scratch.raw(), queue, candidate) > 0;
+  };
+  const CudaEvent begin = create_cuda_event(), end = create_cuda_event();
+  double fastest_s = 0;
+  int fastest = -1;
+  for (int candidate = 0; candidate < kMostCublasCandidates && run(candidate); ++candidate) {
+    constexpr int kRuns = 5;
+    record_cuda_event(begin, stream.queue());
+    for (int i = 0; i < kRuns; ++i) run(candidate);
+    record_cuda_event(end, stream.queue());
+    wait_for_cuda_event(end);
+    const double taken_s = cuda_seconds_between(begin, end);
+    if (fastest < 0 || taken_s < fastest_s) fastest_s = taken_s, fastest = candidate;
+  }
+  destroy_cuda_event(begin);
+  destroy_cuda_event(end);
+  if (fastest < 0) return {};
+  return [run, fastest] { run(fastest); };
+}
+#else
+std::function<void()> fastest_cublas_forward(const Tensor&, const Tensor&, const PackedMatrix&, Stream&) { return {}; }
+#endif
 
 }  // namespace shoal

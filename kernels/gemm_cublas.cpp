@@ -80,16 +80,16 @@ CublasShape shape_of(const GemmCall& call, int64_t m) {
           .c_stride = call.c.row_stride()};
 }
 
-bool multiply(const char* op, CublasShape& shape, const CublasOperands& operands, std::byte* workspace,
-              CudaQueue queue) {
+bool multiply(const char* op, CublasShape& shape, const CublasOperands& operands, std::byte* workspace, CudaQueue queue,
+              int candidate) {
   shape.a_alignment = alignment_of(operands.a);
   shape.b_alignment = alignment_of(operands.b);
   shape.c_alignment = alignment_of(operands.c);
-  return multiply_by_cublas(op, shape, operands, workspace, queue);
+  return multiply_by_cublas(op, shape, operands, workspace, queue, candidate);
 }
 
 // Both operands in columns: their codes turned over, so that the summed index runs along rows; zeros behind its end.
-bool multiply_fp8_columns(const char* op, const GemmCall& call, std::byte* scratch, CudaQueue queue) {
+bool multiply_fp8_columns(const char* op, const GemmCall& call, std::byte* scratch, CudaQueue queue, int candidate) {
   CublasShape shape = shape_of(call, call.c.size(0));
   shape.a_scales = shape.b_scales = CublasScales::kRows;
   shape.a_transposed = false;
@@ -104,11 +104,12 @@ bool multiply_fp8_columns(const char* op, const GemmCall& call, std::byte* scrat
                                 .b = b,
                                 .a_scales = call.a_scales.data<float>(),
                                 .b_scales = call.b_scales.data<float>()};
-  return multiply(op, shape, operands, scratch, queue);
+  return multiply(op, shape, operands, scratch, queue, candidate);
 }
 
 // A weight in blocks; the scales of the rows turned over.
-bool multiply_fp8_rows(const char* op, const GemmCall& call, int64_t m, std::byte* scratch, CudaQueue queue) {
+bool multiply_fp8_rows(const char* op, const GemmCall& call, int64_t m, std::byte* scratch, CudaQueue queue,
+                       int candidate) {
   CublasShape shape = shape_of(call, m);
   shape.a_scales = CublasScales::kRows;
   shape.b_scales = CublasScales::kBlocks;
@@ -125,7 +126,7 @@ bool multiply_fp8_rows(const char* op, const GemmCall& call, int64_t m, std::byt
       .b = forward ? weight.forward.raw() : weight.backward.raw(),
       .a_scales = a_scales,
       .b_scales = forward ? weight.scales.data<float>() : weight.backward_scales.data<float>()};
-  return multiply(op, shape, operands, scratch, queue);
+  return multiply(op, shape, operands, scratch, queue, candidate);
 }
 
 }  // namespace
@@ -135,18 +136,21 @@ int64_t gemm_cublas_scratch_bytes(const GemmCall& call) {
   return kCublasWorkspaceBytes + (is_fp8(call) ? fp8_scratch_bytes(call) : 0);
 }
 
-int64_t gemm_cublas(const char* op, const GemmCall& call, std::byte* scratch, CudaQueue queue) {
+int64_t gemm_cublas(const char* op, const GemmCall& call, std::byte* scratch, CudaQueue queue, int candidate) {
   if (!takes(call)) return 0;
   const int64_t rows = call.c.size(0);
   if (is_fp8(call)) {
-    if (call.kind == GemmKind::kBackwardWeight) return multiply_fp8_columns(op, call, scratch, queue) ? rows : 0;
-    const int64_t m = rows / kRowsOfScales * kRowsOfScales;
-    return multiply_fp8_rows(op, call, m, scratch, queue) ? m : 0;
+    const bool columns = call.kind == GemmKind::kBackwardWeight;
+    const int64_t m = columns ? rows : rows / kRowsOfScales * kRowsOfScales;
+    const bool done = columns ? multiply_fp8_columns(op, call, scratch, queue, candidate)
+                              : multiply_fp8_rows(op, call, m, scratch, queue, candidate);
+    return done ? m : 0;
   }
   CublasShape shape = shape_of(call, rows);
   const Tensor& b = call.weight != nullptr ? call.weight->forward : call.b;
   shape.b_stride = b.row_stride();
-  return multiply(op, shape, {.c = call.c.raw(), .a = call.a.raw(), .b = b.raw()}, scratch, queue) ? rows : 0;
+  const CublasOperands operands{.c = call.c.raw(), .a = call.a.raw(), .b = b.raw()};
+  return multiply(op, shape, operands, scratch, queue, candidate) ? rows : 0;
 }
 
 }  // namespace shoal

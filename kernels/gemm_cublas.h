@@ -17,7 +17,8 @@ namespace shoal {
 int64_t gemm_cublas_scratch_bytes(const GemmCall& call);
 
 // Puts the product on the queue, in the scratch that was asked for. How many rows of c it is for: all; all but the last
-// few, where FP8's rows are no multiple of 4; or none, where the library has no kernel for it.
-int64_t gemm_cublas(const char* op, const GemmCall& call, std::byte* scratch, CudaQueue queue);
+// few, where FP8's rows are no multiple of 4; or none, where the library has no kernel for it. `candidate`: see
+// cublas_product.h.
+int64_t gemm_cublas(const char* op, const GemmCall& call, std::byte* scratch, CudaQueue queue, int candidate = 0);
 
 }  // namespace shoal

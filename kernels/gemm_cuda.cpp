@@ -29,10 +29,12 @@ TensorView stored_weight(const PackedMatrix::Impl& weight) {
   return {.data = view.data, .rows = weight.out, .width = weight.in, .row_stride = weight.in, .dtype = weight.dtype};
 }
 
+bool is_fp8(const GemmCall& call) { return call.a.dtype() == DType::kE4M3; }
+
 PlainProduct plain_product(const GemmCall& call) {
   PlainProduct product{.kind = call.kind, .mode = call.mode, .c = call.c.view(), .a = call.a.view(), .b = {}};
   product.b = call.weight != nullptr ? stored_weight(*call.weight) : call.b.view();
-  if (call.a.dtype() != DType::kE4M3) return product;
+  if (!is_fp8(call)) return product;
   switch (call.kind) {
     case GemmKind::kForward:
       product.a_scales = across(call.a_scales, 1);
@@ -85,8 +87,11 @@ void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueu
 }
 
 int64_t gemm_cuda_scratch_bytes(std::span<const GemmCall> calls) {
-  int64_t bytes = grouped_cuda_scratch_bytes(calls);
-  for (const GemmCall& call : calls) bytes = std::max(bytes, gemm_cublas_scratch_bytes(call));
+  int64_t bytes = calls.size() > 1 ? grouped_cuda_scratch_bytes(calls) : 0;
+  for (const GemmCall& call : calls) {
+    bytes = std::max(bytes, gemm_cublas_scratch_bytes(call));
+    if (is_fp8(call)) bytes = std::max(bytes, grouped_cuda_scratch_bytes({&call, 1}));
+  }
   return bytes;
 }
 
@@ -96,9 +101,11 @@ void gemm_cuda(const char* op, std::span<const GemmCall> calls, std::byte* scrat
       fail("{}: a GPU adds FP8 products up in its own way; 14 bits are emulated on a CPU only", op);
     }
   }
-  if (grouped_gemm_cuda(op, calls, scratch, queue)) return;
+  if (calls.size() > 1 && grouped_gemm_cuda(op, calls, scratch, queue)) return;
   for (const GemmCall& call : calls) {
     const int64_t done = gemm_cublas(op, call, scratch, queue);
+    // A group of one: FP8 that cuBLASLt's layouts do not hold.
+    if (done == 0 && is_fp8(call) && grouped_gemm_cuda(op, {&call, 1}, scratch, queue)) continue;
     if (done < call.c.size(0)) gemm_plain_cuda(op, plain_product(rows_from(call, done)), queue);
   }
 }

@@ -29,6 +29,7 @@ struct BenchSizes {
   std::vector<ProductSize> peaks;            // the best of them is the ceiling
   std::vector<ProductSize> products_in_f32;  // elsewhere the model's products are in bf16 and FP8
   std::vector<ProductSize> products;
+  bool beside_library = false;  // products in bf16 also by the fastest of cuBLASLt's suggestions
   std::vector<GroupedSize> grouped;
   std::vector<AttentionSize> attention;
 };

@@ -3,6 +3,7 @@
 
 #include "core/base/random.h"
 #include "core/train/bench_kernel_cases.h"
+#include "kernels/cuda_libraries.h"
 #include "kernels/elementwise.h"
 
 namespace shoal {
@@ -23,6 +24,7 @@ BenchSizes gpu_sizes() {
           .peaks = {{4096, 4096, 4096}, {8192, 8192, 8192}, {8192, 7168, 4096}},
           .products_in_f32 = {{4096, 7168, 2048}},
           .products = {{4096, 7168, 2048}, {4096, 7168, 4096}, {4096, 7168, 7168}, {4096, 7168, 18432}},
+          .beside_library = may_call(CudaLibrary::kCublas),
           .grouped = {{32, 512, 1024, 2048}, {32, 1024, 1024, 2048}, {32, 512, 7168, 2048}, {32, 1024, 7168, 2048}},
           .attention = {{4, 4096, 16, 4, 128, 128}, {2, 8192, 16, 4, 128, 128}, {4, 4096, 16, 16, 192, 128}}};
 }

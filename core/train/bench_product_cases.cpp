@@ -3,6 +3,7 @@
 
 #include "core/train/bench_kernel_cases.h"
 #include "kernels/attention.h"
+#include "kernels/gemm_bench.h"
 #include "kernels/gemm_fp8.h"
 #include "kernels/grouped_gemm.h"
 
@@ -101,6 +102,27 @@ void add_dense(KernelCases& cases, DType precision, const ProductSize& s) {
       [=](BenchInputs& in) { return prepare_backward_weight(in, precision, s); });
 }
 
+// What gemm.forward is measured against.
+void add_fastest_of_library(KernelCases& cases, const ProductSize& s) {
+  add(cases, "gemm", "fastest of cuBLASLt, forward", kBF16, fmt::format("{} x {} -> {}", s.rows, s.in, s.out),
+      [=](BenchInputs& in) -> KernelRun {
+        const Tensor x = in.normals({s.rows, s.in}, kBF16), y = in.empty({s.rows, s.out}, kBF16);
+        const PackedMatrix weight = packed(in, kBF16, s.out, s.in, PackFor::kForward);
+        const std::function<void()> fastest = fastest_cublas_forward(y, x, weight, in.stream());
+        const double flops = 2.0 * static_cast<double>(s.rows) * static_cast<double>(s.in * s.out);
+        const Work work{.op = "fastest of cuBLASLt",
+                        .kind = WorkKind::kGemm,
+                        .model_flops = flops,
+                        .executed_flops = flops,
+                        .bytes = static_cast<double>(x.bytes() + y.bytes() + 2 * s.in * s.out),
+                        .precision = kBF16};
+        return [=, &stream = in.stream()] {
+          stream.launch(
+              work, [] {}, fastest);
+        };
+      });
+}
+
 void add_grouped(KernelCases& cases, const GroupedSize& s) {
   const std::string text = fmt::format("{} x {} x {} -> {}", s.experts, s.rows, s.in, s.out);
   const std::vector<int64_t> offsets = even_offsets(s.experts, s.rows);
@@ -197,7 +219,10 @@ void add_product_cases(KernelCases& cases, const BenchSizes& sizes) {
   for (const AttentionSize& size : sizes.attention) add_attention(cases, size);
   for (const ProductSize& size : sizes.products_in_f32) add_dense(cases, kF32, size);
   for (const DType precision : {kBF16, kE4M3}) {
-    for (const ProductSize& size : sizes.products) add_dense(cases, precision, size);
+    for (const ProductSize& size : sizes.products) {
+      add_dense(cases, precision, size);
+      if (precision == kBF16 && sizes.beside_library) add_fastest_of_library(cases, size);
+    }
   }
   for (const GroupedSize& size : sizes.grouped) add_grouped(cases, size);
 }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "kernels/grouped_gemm.h"
+#include "kernels/pack_quantized.h"
 #include "tests/kernels/op_test.h"
 
 namespace shoal {
@@ -346,6 +347,23 @@ TEST_CASE("FP8 experts of widths that tensor cores take agree with their definit
       gradient[i] += before[static_cast<size_t>(expert) * gradient.size() + i];
     CHECK(relative_error(values_of(sum[expert]), gradient) < limit);
   }
+}
+
+TEST_CASE("experts' codes that stand among other bytes give the same products", "[cuda]") {
+  TestDevice device;
+  WideExperts e(device);
+  const QuantizedRows dense = empty_quantized_rows(e.rows, e.kIn, device.stream);
+  QuantizeOptions power;
+  power.scale = TileScale::kPowerOfTwo;
+  quantize_rows(dense, device.tensor(normals(e.rows * e.kIn, "plain"), Shape{e.rows, e.kIn}, DType::kBF16), power,
+                device.stream);
+  const Tensor bytes = device.empty(Shape{e.rows, packed_row_bytes(e.kIn)}, DType::kU8);
+  pack_quantized_rows(bytes, dense, device.stream);
+  const QuantizedRows packed = unpack_quantized_rows(bytes, e.kIn, device.stream);
+  const Tensor y = device.empty(Shape{e.rows, e.kOut}, DType::kBF16), same = device.empty(y.shape(), DType::kBF16);
+  grouped_linear_forward_fp8(y, dense, e.offsets, e.packed, device.stream);
+  grouped_linear_forward_fp8(same, packed, e.offsets, e.packed, device.stream);
+  CHECK(same_bits(same, y));
 }
 
 TEST_CASE("what one FP8 expert gets reaches no other", "[cuda]") {
