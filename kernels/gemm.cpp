@@ -36,7 +36,7 @@ void launch(const char* op, const GemmCall& call, int64_t m, int64_t n, int64_t 
     return;
   }
   const std::span calls(&call, 1);
-  const Tensor scratch = gemm_scratch(calls, gemm_scratch_bytes(calls), stream);
+  const Tensor scratch = gemm_scratch(calls, gemm_scratch_bytes, stream);
   launch(
       stream, work, [&] { gemm_cpu(calls, scratch.raw()); },
       [&](CudaQueue queue) { gemm_cuda(op, calls, scratch.raw(), queue); });

@@ -69,7 +69,7 @@ void launch(Launch all, int64_t rows, double bytes, Stream& stream) {
                   .executed_flops = flops,
                   .bytes = bytes,
                   .precision = DType::kE4M3};
-  const Tensor scratch = gemm_scratch(all.calls, gemm_scratch_bytes(all.calls), stream);
+  const Tensor scratch = gemm_scratch(all.calls, gemm_scratch_bytes, stream);
   const auto cpu = [&] {
     for (const Tensor& empty : all.zeros) zero_rows_cpu(empty);
     gemm_cpu(all.calls, scratch.raw());

@@ -59,7 +59,7 @@ void launch(const Group& group, const Tensor& c, const Tensor& a, const Tensor& 
     if (offsets[e] == offsets[e + 1]) zeros.push_back(c[static_cast<int64_t>(e)]);
   }
   if (!backward_weight && no_terms) zeros.push_back(c);
-  const Tensor scratch = gemm_scratch(calls, grouped_scratch_bytes(calls), stream);
+  const Tensor scratch = gemm_scratch(calls, grouped_scratch_bytes, stream);
   const auto cpu = [&] {
     for (const Tensor& empty : zeros) zero_rows_cpu(empty);
     grouped_gemm_cpu(calls, scratch.raw());

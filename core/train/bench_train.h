@@ -14,11 +14,13 @@ struct BenchTrain {
   int num_ranks = 1;
   int threads_per_rank = 1;
   int64_t tokens_per_step = 0;
-  double flops_per_token = 0;  // causal, without MTP
-  double step_ms = 0;          // median
+  double flops_per_token = 0;             // causal, without MTP
+  double non_causal_flops_per_token = 0;  // all of attention's square: what many papers' MFU counts
+  double step_ms = 0;                     // median
   double tokens_per_s = 0;
   double tflops = 0;       // over all ranks
-  double gemm_tflops = 0;  // packed 1024³ on all ranks at once, median of the measurements between the steps
+  int64_t gemm_size = 0;   // of each dim of the product that is the ceiling
+  double gemm_tflops = 0;  // its rate, packed, on all ranks at once: median of the measurements between the steps
   double share_of_gemm_rate = 0;
   int64_t peak_memory_bytes = 0;  // this rank's tensors
   MemoryUse memory;

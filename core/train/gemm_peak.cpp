@@ -5,10 +5,12 @@
 
 namespace shoal {
 
+int64_t gemm_peak_size(DeviceKind device) { return device == DeviceKind::kCuda ? 8192 : 1024; }
+
 double measure_gemm_peak(DType compute, DeviceKind device, Communicator& group, double seconds) {
   Allocator allocator(device);
   Stream stream(allocator);
-  const int64_t size = device == DeviceKind::kCuda ? 8192 : 1024;
+  const int64_t size = gemm_peak_size(device);
   wait(group.barrier());
   const double mine = measure_gemm_flops_per_s(compute, size, size, size, stream, seconds);
   const Tensor total = stream.workspace({1}, DType::kF64);

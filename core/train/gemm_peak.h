@@ -6,8 +6,11 @@
 
 namespace shoal {
 
-// Collective: FLOP/s summed over the ranks of `group`, each multiplying for about `seconds`: 1024³ on all its CPU
-// threads, or 8192³ on its GPU.
+// Each dim of the product that is measured.
+int64_t gemm_peak_size(DeviceKind device);
+
+// Collective: FLOP/s summed over the ranks of `group`, each multiplying for about `seconds`, on all its CPU threads or
+// on its GPU.
 double measure_gemm_peak(DType compute, DeviceKind device, Communicator& group, double seconds);
 
 }  // namespace shoal
