@@ -17,8 +17,8 @@ void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueu
 void gemm_cuda(const char* op, std::span<const GemmCall> calls, std::byte* scratch, CudaQueue queue);
 int64_t gemm_cuda_scratch_bytes(std::span<const GemmCall> calls);
 
-// What the calls need on the stream's device; `cpu_bytes` is asked where that is a CPU, or simulated: the answer may cost
-// a search among oneDNN's primitives.
+// What the calls need on the stream's device; `cpu_bytes` is asked where that is a CPU, or simulated: the answer may
+// cost a search among oneDNN's primitives.
 inline Tensor gemm_scratch(std::span<const GemmCall> calls, int64_t (*cpu_bytes)(std::span<const GemmCall>),
                            Stream& stream) {
 #ifdef SHOAL_HAS_CUDA
