@@ -70,7 +70,11 @@ class Communicator {
   // with the list of its own group, rank() among them; the lists of two ranks are equal or disjoint.
   virtual std::unique_ptr<Communicator> group(const std::vector<int>& ranks) = 0;
 
-  // Since this communicator was made; a group made by group() counts its own.
+  // The same ranks, for what nobody waits for at once: gradients and weights. Where a back end has room beside the
+  // traffic that somebody waits for, they travel there; else it is this. Every rank uses it for the same operations.
+  virtual Communicator& bulk() { return *this; }
+
+  // Since this communicator was made, bulk() too; a group made by group() counts its own.
   virtual WireBytes bytes() const = 0;
 };
 
