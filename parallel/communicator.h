@@ -29,7 +29,21 @@ struct WireBytes {
   std::array<int64_t, kNumLinkClasses> metadata{};  // i64, i32: row counts, expert ids
   int64_t metadata_total() const { return metadata[1] + metadata[2]; }
   int64_t total() const { return payload[1] + payload[2] + metadata_total(); }
+
+  WireBytes& operator+=(const WireBytes& other) { return add(other, 1); }
+  WireBytes& operator-=(const WireBytes& other) { return add(other, -1); }
+
+ private:
+  WireBytes& add(const WireBytes& other, int64_t sign) {
+    for (size_t i = 0; i < payload.size(); ++i) {
+      payload[i] += sign * other.payload[i];
+      metadata[i] += sign * other.metadata[i];
+    }
+    return *this;
+  }
 };
+inline WireBytes operator+(WireBytes a, const WireBytes& b) { return a += b; }
+inline WireBytes operator-(WireBytes a, const WireBytes& b) { return a -= b; }
 
 class Communicator {
  public:

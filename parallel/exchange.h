@@ -46,10 +46,10 @@ struct Round {
   // Several messages to one peer arrive in the order listed: parts of a range above the transport's limit.
   std::vector<Message> sends;
   std::vector<Message> receives;
-  Collective collective;       // the same bytes as sends and receives
-  OwnCopy own;                 // when they are posted
-  RankSum sum;                 // the local step, when they have arrived
-  CudaQueue queue = nullptr;   // of the copy and the sum; null: on the host
+  Collective collective;      // the same bytes as sends and receives
+  OwnCopy own;                // when they are posted
+  RankSum sum;                // the local step, when they have arrived
+  CudaQueue queue = nullptr;  // of the copy and the sum; null: on the host
 };
 
 class Exchange : public Operation {

@@ -167,9 +167,8 @@ Round ExchangeCommunicator::gather_round(const Tensor& out, const std::vector<in
   count_own(out, counts[me]);
   const bool equal = std::ranges::all_of(counts, [&](int64_t count) { return count == counts[0]; });
   if (equal && counts[0] > 0) {
-    round.collective = {.kind = Collective::Kind::kAllGather,
-                        .data = out.raw(),
-                        .bytes = counts[0] * size_of(out.dtype())};
+    round.collective = {
+        .kind = Collective::Kind::kAllGather, .data = out.raw(), .bytes = counts[0] * size_of(out.dtype())};
   }
   return round;
 }
@@ -316,8 +315,7 @@ OperationPtr ExchangeCommunicator::broadcast(Tensor tensor, int root) {
   const Tensor x = flat(tensor);
   Round round = new_round(x);
   if (x.bytes() > 0) {
-    round.collective = {
-        .kind = Collective::Kind::kBroadcast, .data = x.raw(), .bytes = x.bytes(), .root = root};
+    round.collective = {.kind = Collective::Kind::kBroadcast, .data = x.raw(), .bytes = x.bytes(), .root = root};
   }
   if (rank() == root) {
     for (int step = 1; step < size(); ++step) add_send(round, (rank() + step) % size(), x, 0, x.numel());

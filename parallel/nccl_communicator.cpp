@@ -19,14 +19,6 @@ std::vector<int> ranks_below(int size) {
   return ranks;
 }
 
-WireBytes operator+(WireBytes a, const WireBytes& b) {
-  for (size_t i = 0; i < a.payload.size(); ++i) {
-    a.payload[i] += b.payload[i];
-    a.metadata[i] += b.metadata[i];
-  }
-  return a;
-}
-
 }  // namespace
 
 NcclCommunicator::NcclCommunicator(std::shared_ptr<Communicator> host, Allocator& scratch, const NcclLibrary& library,
@@ -43,8 +35,8 @@ NcclCommunicator::NcclCommunicator(std::shared_ptr<Communicator> host, std::shar
       members_(members.empty() ? ranks_below(host_->size()) : std::move(members)),
       num_ranks_(num_ranks > 0 ? num_ranks : host_->size()),
       traffic_(traffic),
-      gpu_(std::make_unique<NcclExchange>(
-          host_, runtime_, traffic_ == Traffic::kBulk ? runtime_->bulk : runtime_->critical, who())) {}
+      gpu_(std::make_unique<NcclExchange>(host_, runtime_,
+                                          traffic_ == Traffic::kBulk ? runtime_->bulk : runtime_->critical, who())) {}
 
 NcclCommunicator::~NcclCommunicator() = default;
 
@@ -97,11 +89,11 @@ Communicator& NcclCommunicator::bulk() {
   return *bulk_;
 }
 
-// The host's are counted once, by whom they are shared with.
+// The host's are counted once, by whom they are shared with, without what it took to connect.
 WireBytes NcclCommunicator::bytes() const {
   if (traffic_ == Traffic::kBulk) return gpu_->bytes();
-  WireBytes total = host_->bytes() + gpu_->bytes();
-  if (bulk_ != nullptr) total = total + bulk_->gpu_->bytes();
+  WireBytes total = host_->bytes() + gpu_->bytes() - gpu_->bytes_to_connect();
+  if (bulk_ != nullptr) total += bulk_->gpu_->bytes() - bulk_->gpu_->bytes_to_connect();
   return total;
 }
 

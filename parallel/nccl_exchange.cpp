@@ -38,7 +38,9 @@ std::unique_ptr<Communicator> NcclExchange::group(const std::vector<int>& /*rank
 
 void NcclExchange::connect() {
   if (nccl_ != nullptr || !uses_nccl()) return;
+  const WireBytes before = host_->bytes();
   nccl_ = std::make_unique<NcclGroup>(runtime_->library, *host_, wire_, who_, runtime_->watch);
+  bytes_to_connect_ = host_->bytes() - before;
 }
 
 OperationPtr NcclExchange::start(std::shared_ptr<Exchange> exchange) {
@@ -76,8 +78,7 @@ void NcclExchange::post(const Round& round) {
     case Collective::Kind::kNone: break;
   }
   if (round.sends.empty() && round.receives.empty() && !sends_own) return;
-  nccl_->call("a group of ncclSend and ncclRecv",
-              [&](NcclHandle handle) { return send_and_receive(round, handle); });
+  nccl_->call("a group of ncclSend and ncclRecv", [&](NcclHandle handle) { return send_and_receive(round, handle); });
 }
 
 // In one group: they go on side by side, or two ranks that send to each other would wait for ever.

@@ -44,6 +44,8 @@ class NcclExchange final : public ExchangeCommunicator {
 
   // Collective and blocking: the handle, made if it is not there. Throws when NCCL refuses.
   void connect();
+  // What `host` counted for that: no message of the model's.
+  const WireBytes& bytes_to_connect() const { return bytes_to_connect_; }
 
  protected:
   OperationPtr start(std::shared_ptr<Exchange> exchange) override;
@@ -60,6 +62,7 @@ class NcclExchange final : public ExchangeCommunicator {
   CudaEvent ready_;  // of the compute queue, when an operation is posted
   std::string who_;
   std::unique_ptr<NcclGroup> nccl_;
+  WireBytes bytes_to_connect_;
 };
 
 }  // namespace shoal

@@ -21,8 +21,8 @@ static_assert(
 static_assert(std::is_same_v<decltype(&ncclCommGetAsyncError), ncclResult_t (*)(shoal::NcclHandle, ncclResult_t*)>);
 static_assert(std::is_same_v<decltype(&ncclSend), ncclResult_t (*)(const void*, size_t, ncclDataType_t, int,
                                                                    shoal::NcclHandle, shoal::CudaQueue)>);
-static_assert(std::is_same_v<decltype(&ncclRecv),
-                             ncclResult_t (*)(void*, size_t, ncclDataType_t, int, shoal::NcclHandle, shoal::CudaQueue)>);
+static_assert(std::is_same_v<decltype(&ncclRecv), ncclResult_t (*)(void*, size_t, ncclDataType_t, int,
+                                                                   shoal::NcclHandle, shoal::CudaQueue)>);
 static_assert(std::is_same_v<decltype(&ncclAllGather), ncclResult_t (*)(const void*, void*, size_t, ncclDataType_t,
                                                                         shoal::NcclHandle, shoal::CudaQueue)>);
 static_assert(std::is_same_v<decltype(&ncclBroadcast), ncclResult_t (*)(const void*, void*, size_t, ncclDataType_t, int,
@@ -81,16 +81,14 @@ std::string open_nccl(const std::string& file, NcclLibrary& library) {
         why != nullptr ? why : file);
   }
   NcclLibrary found;
-  const bool complete = find(opened, "ncclGetVersion", found.version) &&
-                        find(opened, "ncclGetUniqueId", found.make_id) &&
-                        find(opened, "ncclCommInitRank", found.init_rank) &&
-                        find(opened, "ncclCommDestroy", found.destroy) && find(opened, "ncclCommAbort", found.abort) &&
-                        find(opened, "ncclCommGetAsyncError", found.async_error) &&
-                        find(opened, "ncclGetErrorString", found.error_text) &&
-                        find(opened, "ncclGroupStart", found.group_start) &&
-                        find(opened, "ncclGroupEnd", found.group_end) && find(opened, "ncclSend", found.send) &&
-                        find(opened, "ncclRecv", found.receive) && find(opened, "ncclAllGather", found.all_gather) &&
-                        find(opened, "ncclBroadcast", found.broadcast);
+  const bool complete =
+      find(opened, "ncclGetVersion", found.version) && find(opened, "ncclGetUniqueId", found.make_id) &&
+      find(opened, "ncclCommInitRank", found.init_rank) && find(opened, "ncclCommDestroy", found.destroy) &&
+      find(opened, "ncclCommAbort", found.abort) && find(opened, "ncclCommGetAsyncError", found.async_error) &&
+      find(opened, "ncclGetErrorString", found.error_text) && find(opened, "ncclGroupStart", found.group_start) &&
+      find(opened, "ncclGroupEnd", found.group_end) && find(opened, "ncclSend", found.send) &&
+      find(opened, "ncclRecv", found.receive) && find(opened, "ncclAllGather", found.all_gather) &&
+      find(opened, "ncclBroadcast", found.broadcast);
   int version = 0;
   if (!complete || found.version(&version) != kNcclSuccess || version < kOldestVersion) {
     return fmt::format("'{}' is no NCCL that can send and receive; install version 2.7.8 or newer", file);
