@@ -103,11 +103,12 @@ GpuTransport choose_gpu_transport(ParallelConfig::Transport wanted, const std::v
 
 GpuWorld connect_gpus(std::unique_ptr<Communicator> ranks, ParallelConfig::Transport wanted, Allocator& memory,
                       Allocator& host) {
+  const bool by_name = wanted == ParallelConfig::NCCL;
+  // Where nothing travels NCCL is not even opened, unless it is asked for by name: then it is tried all the same.
+  if (ranks->size() == 1 && !by_name) return {.world = std::move(ranks), .told = {}};
   const std::vector<GpuRank> facts = all_ranks(this_rank(memory.device()), *ranks);
   const bool some_gpu = std::ranges::any_of(facts, &GpuRank::on_gpu);
-  // Nothing travels; NCCL that is asked for by name is tried all the same.
-  const bool alone = ranks->size() == 1 && wanted != ParallelConfig::NCCL;
-  if (alone || (!some_gpu && wanted != ParallelConfig::NCCL)) return {.world = std::move(ranks), .told = {}};
+  if (!some_gpu && !by_name) return {.world = std::move(ranks), .told = {}};
 
   GpuTransport transport = choose_gpu_transport(wanted, facts, some_gpu ? why_no_nccl() : "");
   const std::shared_ptr<Communicator> shared = std::move(ranks);
@@ -118,7 +119,7 @@ GpuWorld connect_gpus(std::unique_ptr<Communicator> ranks, ParallelConfig::Trans
       connected.world = std::make_unique<NcclCommunicator>(shared, memory, nccl_library(),
                                                            NcclOptions{.own_pieces_too = shared->size() == 1});
     } catch (const Error& error) {
-      if (wanted == ParallelConfig::NCCL) throw;
+      if (by_name) throw;
       refusal = error.what();
     }
     if (all_say(refusal.empty(), *shared)) {

@@ -1,13 +1,14 @@
 // tests/parallel/nccl_communicator_test.cpp: every verb between GPUs: NCCL on this machine's devices, its stand-in on
-// one that several ranks share; what stands against NCCL, in sentences; failures.
+// one that several ranks share; failures.
 #include "parallel/nccl_communicator.h"
 
 #include <catch2/catch.hpp>
 
+#include <array>
 #include <chrono>
 
 #include "kernels/elementwise.h"
-#include "parallel/gpu_transport.h"
+#include "parallel/gradient_buckets.h"
 #include "parallel/mpi_session.h"
 #include "parallel/nccl_library.h"
 #include "parallel/self_communicator.h"
@@ -21,17 +22,6 @@ using Catch::Matchers::Contains;
 namespace shoal {
 
 namespace {
-
-// Each rank a thread, with memory and queues of its own on the one device.
-void run_nccl_ranks(int size, const std::function<void(NcclCommunicator& world, Allocator& gpu)>& body) {
-  run_thread_ranks(size, {.ranks_per_node = 2}, [&](Communicator& threads, Allocator&) {
-    Allocator gpu(DeviceKind::kCuda);
-    const std::shared_ptr<Communicator> host = threads.group(all_ranks(threads));
-    NcclCommunicator world(host, gpu, thread_nccl());
-    const MemoryOfChecks memory(gpu);
-    body(world, gpu);
-  });
-}
 
 std::function<void(const Check&)> on_ranks(int size) {
   return
@@ -194,73 +184,59 @@ TEST_CASE("every verb over NCCL, each rank on a GPU of its own", "[mpi]") {
   });
 }
 
-TEST_CASE("a library that is not there, or is none, is one sentence") {
-  NcclLibrary library;
-  CHECK_THAT(open_nccl("libnccl_of_nobody.so.2", library),
-             Contains("NCCL could not be opened: libnccl_of_nobody.so.2") && Contains("SHOAL_NCCL"));
-  CHECK_THAT(open_nccl("libm.so.6", library), Contains("'libm.so.6' is no NCCL that can send and receive"));
-  CHECK(library.version == nullptr);
-  if (!cuda_is_built()) CHECK(why_no_nccl() == "this program was built without CUDA");
-  if (!why_no_nccl().empty()) CHECK_THROWS_WITH(nccl_library(), Contains(why_no_nccl()));
-  CHECK(nccl_version(thread_nccl()) == "2.28.9");
+namespace {
+
+// Two rounds of gradients of a small model with a tied table, in buckets; what a rank has at the end, as bytes.
+std::vector<std::vector<std::byte>> train_buckets(Communicator& group, Allocator& memory, GradientWire::Format wire) {
+  Stream stream(memory);
+  Lane lane(stream, 0);
+  ParameterStore store;
+  store.add(
+      {.name = "table", .shape = {33, 10}, .use = ParameterUse::kPlainAndMatrix, .init_std = 0.02, .num_uses = 2});
+  store.add({.name = "norm", .shape = {10}, .use = ParameterUse::kPlain, .decay = false});
+  store.add({.name = "matrix", .shape = {40, 30}, .init_std = 0.02});
+  const auto experts = group.group(all_ranks(group));
+  GradientBuckets buckets(store, {group, group, *experts}, DType::kBF16, 700 * 4, true, memory, wire);
+  buckets.initialize(1, stream);
+  for (int round = 0; round < 2; ++round) {
+    buckets.begin_step(stream);
+    for (Parameter& parameter : store.parameters()) {
+      for (int use = 0; use < parameter.spec().num_uses; ++use) {
+        parameter.next_grad_write(use);
+        parameter.grad(use).copy_from(
+            values_of<float>(group.rank(), parameter.grad(use).numel(), parameter.spec().name + "grad"));
+      }
+    }
+    for (Bucket& bucket : buckets.buckets()) buckets.post_reduction(bucket, stream);
+    for (Bucket& bucket : buckets.buckets()) {
+      if (bucket.reduction != nullptr) bucket.reduction->wait();
+      cast(bucket.weight_shard(), bucket.grad_shard(), stream);  // as if it were the optimizer's step
+      buckets.post_gather(bucket);
+    }
+    for (Parameter& parameter : store.parameters()) run_lane(lane, parameter.ready(lane));
+  }
+  std::vector<std::vector<std::byte>> result;
+  for (const Bucket& bucket : buckets.buckets()) {
+    result.push_back(bucket.grad_shard().to_bytes());
+    result.push_back(bucket.weights.to_bytes());
+  }
+  return result;
 }
 
-TEST_CASE("NCCL is chosen where every rank has a GPU of its own, and refused in one sentence where it cannot be had") {
-  const GpuRank first{.on_gpu = true, .has_nccl = true, .gpu = 1}, second{.on_gpu = true, .has_nccl = true, .gpu = 2};
-  const GpuRank without{.on_gpu = true, .has_nccl = false, .gpu = 3};
-  const auto choose = [](ParallelConfig::Transport wanted, const std::vector<GpuRank>& ranks, const char* why = "") {
-    return choose_gpu_transport(wanted, ranks, why);
-  };
-  const auto refusal = [&](const std::vector<GpuRank>& ranks, const char* why = "") {
-    return error_of([&] { choose(ParallelConfig::NCCL, ranks, why); });
-  };
-  CHECK(choose(ParallelConfig::TRANSPORT_AUTO, {first, second}).nccl);
-  CHECK(choose(ParallelConfig::NCCL, {first, second}).nccl);
-  CHECK_FALSE(choose(ParallelConfig::MPI, {first, second}).nccl);
-  CHECK(choose(ParallelConfig::MPI, {first, second}).why == "parallel.transport is MPI");
+}  // namespace
 
-  CHECK(choose(ParallelConfig::TRANSPORT_AUTO, {second, first, first}).why ==
-        "ranks 1 and 2 share one GPU, and NCCL takes one rank a GPU");
-  CHECK(refusal({second, first, first}) ==
-        "parallel.transport is NCCL, but ranks 1 and 2 share one GPU, and NCCL takes one rank a GPU; start at most as "
-        "many ranks as there are GPUs, or set parallel.transport to MPI");
-  CHECK(refusal({first, without}) ==
-        "parallel.transport is NCCL, but rank 1 has no NCCL; install libnccl.so.2 on every machine, or set "
-        "parallel.transport to MPI");
-  CHECK(choose(ParallelConfig::TRANSPORT_AUTO, {first, second}, "SHOAL_NCCL=none leaves NCCL out").why ==
-        "SHOAL_NCCL=none leaves NCCL out");
-  CHECK(refusal({first, {}}) ==
-        "parallel.transport is NCCL, but rank 1 computes on the CPU; set run.device to CUDA to learn why, or set "
-        "parallel.transport to MPI");
-  CHECK_FALSE(choose(ParallelConfig::TRANSPORT_AUTO, {first, {}}).nccl);
-}
-
-TEST_CASE("ranks on CPUs keep the world they have; NCCL by name is refused", "[threads]") {
-  run_thread_ranks(2, {}, [](Communicator& threads, Allocator& memory) {
-    Allocator host(DeviceKind::kCpu);
-    const auto ranks = [&] { return threads.group(all_ranks(threads)); };
-    const GpuWorld connected = connect_gpus(ranks(), ParallelConfig::TRANSPORT_AUTO, memory, host);
-    RANK_CHECK(connected.told.empty());
-    check_all_reduce(*connected.world);
-    const std::string error = error_of([&] { connect_gpus(ranks(), ParallelConfig::NCCL, memory, host); });
-    RANK_CHECK(error.starts_with("parallel.transport is NCCL, but rank 0 computes on the CPU"));
-  });
-}
-
-TEST_CASE("ranks that share the device are connected by way of host memory, and told so", "[cuda]") {
+TEST_CASE("gradients and weights have the bits that the host's ranks give them", "[cuda]") {
   if (device_under_test() != DeviceKind::kCuda) return;
-  run_thread_ranks(2, {}, [](Communicator& threads, Allocator&) {
-    Allocator gpu(DeviceKind::kCuda), host(DeviceKind::kCpu);
-    const auto ranks = [&] { return threads.group(all_ranks(threads)); };
-    const GpuWorld connected = connect_gpus(ranks(), ParallelConfig::TRANSPORT_AUTO, gpu, host);
-    RANK_CHECK(connected.told ==
-               "messages between GPUs go by way of host memory and MPI: ranks 0 and 1 share one GPU, and NCCL takes "
-               "one rank a GPU");
-    const MemoryOfChecks memory(gpu);
-    check_all_reduce(*connected.world);
-    RANK_CHECK(error_of([&] { connect_gpus(ranks(), ParallelConfig::NCCL, gpu, host); }).find("share one GPU") !=
-               std::string::npos);
-  });
+  for (const GradientWire::Format wire : {GradientWire::F32, GradientWire::BF16, GradientWire::INT8}) {
+    std::array<std::vector<std::vector<std::byte>>, 3> on_host;
+    run_thread_ranks(3, {.ranks_per_node = 2}, [&](Communicator& world, Allocator& memory) {
+      on_host[static_cast<size_t>(world.rank())] = train_buckets(world, memory, wire);
+    });
+    run_nccl_ranks(3, [&](NcclCommunicator& world, Allocator& gpu) {
+      RANK_CHECK(train_buckets(world, gpu, wire) == on_host[static_cast<size_t>(world.rank())]);
+      RANK_CHECK(world.bulk().bytes().total() > 0);
+    });
+  }
 }
 
 }  // namespace shoal

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "parallel/thread_communicator.h"
+#include "tests/parallel/communicator_checks.h"
 
 namespace {
 
@@ -256,5 +258,15 @@ const NcclLibrary& thread_nccl() {
 }
 
 void set_thread_nccl_failure(int rank) { failing_rank = rank; }
+
+void run_nccl_ranks(int size, const std::function<void(NcclCommunicator& world, Allocator& gpu)>& body) {
+  run_thread_ranks(size, {.ranks_per_node = 2}, [&](Communicator& threads, Allocator&) {
+    Allocator gpu(DeviceKind::kCuda);
+    const std::shared_ptr<Communicator> host = threads.group(all_ranks(threads));
+    NcclCommunicator world(host, gpu, thread_nccl());
+    const MemoryOfChecks memory(gpu);
+    body(world, gpu);
+  });
+}
 
 }  // namespace shoal
