@@ -56,59 +56,112 @@ __global__ void __launch_bounds__(kThreads) transpose_words(const Matrices matri
 
 constexpr int kByteSide = 128;
 constexpr int kWordBytes = 4;
+constexpr int kRunBytes = 16;
+constexpr int kRunWords = kRunBytes / kWordBytes;
 constexpr int kRowWords = kByteSide / kWordBytes;
-static_assert(kRowWords == kWarp);
+constexpr int kRowRuns = kByteSide / kRunBytes;
 
-__device__ bool is_word_aligned(const Transposition& m) {
-  const auto bits = reinterpret_cast<uintptr_t>(m.from) | reinterpret_cast<uintptr_t>(m.to);
-  return (bits | static_cast<unsigned>(m.from_stride | m.to_stride | m.width)) % kWordBytes == 0;
+struct alignas(kRunBytes) RunOfBytes {
+  uint32_t words[kRunWords];  // the first byte is the lowest of the first
+};
+
+// May runs be read, and written, whole where they are inside?
+__device__ bool reads_runs(const Transposition& m) {
+  return (reinterpret_cast<uintptr_t>(m.from) | static_cast<unsigned>(m.from_stride)) % kRunBytes == 0;
+}
+__device__ bool writes_runs(const Transposition& m) {
+  return (reinterpret_cast<uintptr_t>(m.to) | static_cast<unsigned>(m.to_stride)) % kRunBytes == 0;
 }
 
-__device__ uint32_t load_word(const Transposition& m, int row, int column, bool aligned) {
-  if (row >= m.rows || column >= m.width) return 0;
+__device__ RunOfBytes load_bytes(const Transposition& m, int row, int column, bool whole) {
+  RunOfBytes run = {};
+  if (row >= m.rows || column >= m.width) return run;
   const uint8_t* from = static_cast<const uint8_t*>(m.from) + int64_t{row} * m.from_stride + column;
-  if (aligned) return *reinterpret_cast<const uint32_t*>(from);
-  uint32_t word = 0;
-  for (int i = 0; i < kWordBytes && column + i < m.width; ++i) word |= uint32_t{from[i]} << (8 * i);
-  return word;
+  if (whole && column + kRunBytes <= m.width) return *reinterpret_cast<const RunOfBytes*>(from);
+  for (int i = 0; i < kRunBytes && column + i < m.width; ++i) {
+    run.words[i / kWordBytes] |= uint32_t{from[i]} << (8 * (i % kWordBytes));
+  }
+  return run;
 }
 
-__device__ void store_word(const Transposition& m, int row, int column, uint32_t word, bool aligned) {
+__device__ void store_bytes(const Transposition& m, int row, int column, const RunOfBytes& run, bool whole) {
   if (row >= m.width || column >= m.to_stride) return;
   uint8_t* to = static_cast<uint8_t*>(m.to) + int64_t{row} * m.to_stride + column;
-  if (aligned) {
-    *reinterpret_cast<uint32_t*>(to) = word;
+  if (whole && column + kRunBytes <= m.to_stride) {
+    *reinterpret_cast<RunOfBytes*>(to) = run;
     return;
   }
-  for (int i = 0; i < kWordBytes && column + i < m.to_stride; ++i) to[i] = static_cast<uint8_t>(word >> (8 * i));
+  for (int i = 0; i < kRunBytes && column + i < m.to_stride; ++i) {
+    to[i] = static_cast<uint8_t>(run.words[i / kWordBytes] >> (8 * (i % kWordBytes)));
+  }
 }
 
-// A thread turns 4 x 4 bytes in its registers. In shared memory word w of row r stands at w ^ (r / 4), so that a warp
-// meets each bank once, writing four rows apart as well as reading along a row.
+// Bytes of x and y by the four digits of `choice`: 0 to 3 are x's, 4 to 7 y's; the lowest digit is the lowest byte.
+__device__ uint32_t choose_bytes(uint32_t x, uint32_t y, uint32_t choice) {
+#ifdef __CUDA_ARCH__
+  return __byte_perm(x, y, choice);
+#else
+  const uint64_t both = uint64_t{y} << 32 | x;
+  uint32_t out = 0;
+  for (int i = 0; i < kWordBytes; ++i) {
+    out |= static_cast<uint32_t>(both >> (8 * (choice >> (4 * i) & 7)) & 0xFF) << (8 * i);
+  }
+  return out;
+#endif
+}
+
+// in[i]: bytes of row i; out[j]: those of column j.
+__device__ void transpose_4x4(uint32_t (&out)[4], const uint32_t (&in)[4]) {
+  const uint32_t low01 = choose_bytes(in[0], in[1], 0x5140), low23 = choose_bytes(in[2], in[3], 0x5140);
+  const uint32_t high01 = choose_bytes(in[0], in[1], 0x7362), high23 = choose_bytes(in[2], in[3], 0x7362);
+  out[0] = choose_bytes(low01, low23, 0x5410);
+  out[1] = choose_bytes(low01, low23, 0x7632);
+  out[2] = choose_bytes(high01, high23, 0x5410);
+  out[3] = choose_bytes(high01, high23, 0x7632);
+}
+
+// In shared memory word w of row r stands at w ^ (r / 16) * 4: the eight runs of 16 rows that neighbouring threads gather
+// come from different banks.
+__device__ int place_of(int row, int word) { return word ^ (row / kRunBytes * kRunWords); }
+
+// A tile comes in runs along its rows, and leaves in runs down its columns: a thread gathers a word of each of 16 rows.
 __global__ void __launch_bounds__(kThreads) transpose_bytes(const Matrices matrices) {
-  __shared__ uint32_t words[kByteSide][kRowWords];
+  __shared__ __align__(kRunBytes) uint32_t words[kByteSide][kRowWords];
   const BlockTile tile = tile_of_block<kByteSide>(matrices);
-  const Transposition& m = matrices.all[tile.matrix];
-  const bool aligned = is_word_aligned(m);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
-  for (int r = warp; r < kRowWords; r += kThreads / kWarp) {
-    uint32_t in[kWordBytes];
+  const Transposition m = matrices.all[tile.matrix];
+  const bool whole_reads = reads_runs(m), whole_writes = writes_runs(m);
+  constexpr int kRuns = kByteSide * kRowRuns / kThreads;  // a thread
+  RunOfBytes runs[kRuns];
 #pragma unroll
-    for (int i = 0; i < kWordBytes; ++i) {
-      in[i] = load_word(m, tile.first_row + r * kWordBytes + i, tile.first_column + lane * kWordBytes, aligned);
-    }
+  for (int i = 0; i < kRuns; ++i) {
+    const int at = static_cast<int>(threadIdx.x) + i * kThreads;
+    runs[i] = load_bytes(m, tile.first_row + at / kRowRuns, tile.first_column + at % kRowRuns * kRunBytes, whole_reads);
+  }
 #pragma unroll
-    for (int i = 0; i < kWordBytes; ++i) {
-      uint32_t out = 0;
-#pragma unroll
-      for (int j = 0; j < kWordBytes; ++j) out |= (in[j] >> (8 * i) & 0xFFu) << (8 * j);
-      words[lane * kWordBytes + i][r ^ lane] = out;
-    }
+  for (int i = 0; i < kRuns; ++i) {
+    const int at = static_cast<int>(threadIdx.x) + i * kThreads, row = at / kRowRuns;
+    *reinterpret_cast<RunOfBytes*>(&words[row][place_of(row, at % kRowRuns * kRunWords)]) = runs[i];
   }
   __syncthreads();
-  for (int row = warp; row < kByteSide; row += kThreads / kWarp) {
-    store_word(m, tile.first_column + row, tile.first_row + lane * kWordBytes, words[row][lane ^ row / kWordBytes],
-               aligned);
+  for (int at = static_cast<int>(threadIdx.x); at < kRowWords * kRowRuns; at += kThreads) {
+    const int word = at / kRowRuns, first = at % kRowRuns * kRunBytes;
+    RunOfBytes columns[kWordBytes];
+#pragma unroll
+    for (int quad = 0; quad < kRunWords; ++quad) {
+      uint32_t in[4], out[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = first + quad * 4 + i;
+        in[i] = words[row][place_of(row, word)];
+      }
+      transpose_4x4(out, in);
+#pragma unroll
+      for (int j = 0; j < kWordBytes; ++j) columns[j].words[quad] = out[j];
+    }
+#pragma unroll
+    for (int j = 0; j < kWordBytes; ++j) {
+      store_bytes(m, tile.first_column + word * kWordBytes + j, tile.first_row + first, columns[j], whole_writes);
+    }
   }
 }
 

@@ -26,7 +26,7 @@ inline Transposition transposition(const TensorView& from, void* to, int64_t to_
           .to_stride = static_cast<int32_t>(to_stride)};
 }
 
-// Elements of 1 byte; four at a time where addresses, strides and widths are multiples of 4.
+// Elements of 1 byte; 16 at a time where addresses and strides are multiples of 16.
 void transpose_bytes_cuda(const char* op, std::span<const Transposition> all, CudaQueue queue);
 // Elements of 4 bytes.
 void transpose_words_cuda(const char* op, std::span<const Transposition> all, CudaQueue queue);

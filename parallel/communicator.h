@@ -29,7 +29,21 @@ struct WireBytes {
   std::array<int64_t, kNumLinkClasses> metadata{};  // i64, i32: row counts, expert ids
   int64_t metadata_total() const { return metadata[1] + metadata[2]; }
   int64_t total() const { return payload[1] + payload[2] + metadata_total(); }
+
+  WireBytes& operator+=(const WireBytes& other) { return add(other, 1); }
+  WireBytes& operator-=(const WireBytes& other) { return add(other, -1); }
+
+ private:
+  WireBytes& add(const WireBytes& other, int64_t sign) {
+    for (size_t i = 0; i < payload.size(); ++i) {
+      payload[i] += sign * other.payload[i];
+      metadata[i] += sign * other.metadata[i];
+    }
+    return *this;
+  }
 };
+inline WireBytes operator+(WireBytes a, const WireBytes& b) { return a += b; }
+inline WireBytes operator-(WireBytes a, const WireBytes& b) { return a -= b; }
 
 class Communicator {
  public:
@@ -70,7 +84,11 @@ class Communicator {
   // with the list of its own group, rank() among them; the lists of two ranks are equal or disjoint.
   virtual std::unique_ptr<Communicator> group(const std::vector<int>& ranks) = 0;
 
-  // Since this communicator was made; a group made by group() counts its own.
+  // The same ranks, for what nobody waits for at once: gradients and weights. Where a back end has room beside the
+  // traffic that somebody waits for, they travel there; else it is this. Every rank uses it for the same operations.
+  virtual Communicator& bulk() { return *this; }
+
+  // Since this communicator was made, bulk() too; a group made by group() counts its own.
   virtual WireBytes bytes() const = 0;
 };
 

@@ -2,17 +2,18 @@
 //
 // An Exchange is an Operation of one or two rounds. In a round, messages leave to and arrive from peers under one tag;
 // once all of them are through, a local step runs (the ordered sum), and the next round may start. Tags are the group's
-// own sequence of rounds, so that it does not matter in which order exchanges complete.
+// own sequence of rounds, so that it does not matter in which order exchanges complete. A round is data, not code: a
+// transport between GPUs does the local steps on its own queue, and may know the whole round by a name.
 #pragma once
 
 #include <atomic>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <vector>
 
 #include "core/base/lane.h"
 #include "core/base/tensor.h"
+#include "parallel/ordered_sum.h"
 
 namespace shoal {
 
@@ -22,13 +23,33 @@ struct Message {
   int64_t bytes = 0;  // 0 only in a barrier
 };
 
+// Bytes that need no peer.
+struct OwnCopy {
+  std::byte* to = nullptr;
+  const std::byte* from = nullptr;
+  int64_t bytes = 0;
+};
+// To and from host memory, or in queue order where it is not null.
+void copy_own(const OwnCopy& own, CudaQueue queue);
+
+// What all ranks' messages of a round are together, for transports that have it built in.
+struct Collective {
+  enum class Kind { kNone, kAllGather, kBroadcast };
+  Kind kind = Kind::kNone;
+  std::byte* data = nullptr;  // kAllGather: all pieces, this rank's in its place
+  int64_t bytes = 0;          // of one piece; never 0
+  int root = 0;               // kBroadcast
+};
+
 struct Round {
   int64_t tag = 0;
   // Several messages to one peer arrive in the order listed: parts of a range above the transport's limit.
   std::vector<Message> sends;
   std::vector<Message> receives;
-  std::function<void()> when_posted;   // what needs no peer: copies of the rank's own piece; may be empty
-  std::function<void()> when_arrived;  // the local step; may be empty
+  Collective collective;      // the same bytes as sends and receives
+  OwnCopy own;                // when they are posted
+  RankSum sum;                // the local step, when they have arrived
+  CudaQueue queue = nullptr;  // of the copy and the sum; null: on the host
 };
 
 class Exchange : public Operation {
@@ -43,6 +64,7 @@ class Exchange : public Operation {
   // arrived(). True: round() is now the next one. False: the exchange is complete. A local step's exception completes
   // it.
   const Round& round() const { return rounds_[current_]; }
+  const std::vector<Tensor>& buffers() const { return buffers_; }
   int64_t last_tag() const { return rounds_.back().tag; }
   void posted();
   bool arrived();

@@ -4,11 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <set>
 
-#include "parallel/ordered_sum.h"
+#include "core/base/nvtx.h"
 
 namespace shoal {
 
@@ -27,10 +26,6 @@ std::byte* address(const Tensor& x, int64_t element) {
 bool overlap(const Tensor& a, const Tensor& b) {
   if (a.raw() == nullptr || a.bytes() == 0 || b.bytes() == 0) return false;
   return a.raw() < b.raw() + b.bytes() && b.raw() < a.raw() + a.bytes();
-}
-
-void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) {
-  if (to != from && bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
 std::vector<int64_t> begins_of(const std::vector<int64_t>& counts) {
@@ -80,9 +75,10 @@ int ExchangeCommunicator::index_in_group(const std::vector<int>& ranks) const {
   return static_cast<int>(std::ranges::find(ranks, rank()) - ranks.begin());
 }
 
-Round ExchangeCommunicator::new_round() {
+Round ExchangeCommunicator::new_round(const Tensor& like) {
   Round round;
   round.tag = next_tag_++;
+  round.queue = local_queue(like);
   return round;
 }
 
@@ -126,12 +122,12 @@ OperationPtr ExchangeCommunicator::post(std::vector<Round> rounds, std::vector<T
     return std::make_shared<SimulatedOperation>(std::move(buffers));
   }
   const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers));
-  start(exchange);
-  return exchange;
+  return start(exchange);
 }
 
 OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,
                                                    std::vector<int64_t> in_rows) {
+  const NvtxRange range("all_to_all_rows");
   SHOAL_CHECK(out.dtype() == in.dtype() && out.device() == in.device(), "rows of {} to rows of {}", name_of(in.dtype()),
               name_of(out.dtype()));
   const std::vector<int64_t> out_counts = element_counts(out, out_rows, size(), "out");
@@ -145,7 +141,7 @@ OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64
 
   const std::vector<int64_t> out_begins = begins_of(out_counts);
   const std::vector<int64_t> in_begins = begins_of(in_counts);
-  Round round = new_round();
+  Round round = new_round(from);
   for (int step = 1; step < size(); ++step) {
     const int peer = (rank() + step) % size();
     const size_t p = static_cast<size_t>(peer);
@@ -153,16 +149,14 @@ OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64
     add_receive(round, peer, to, out_begins[p], out_counts[p]);
   }
   count_own(from, in_counts[me]);
-  round.when_posted = [to, from, to_begin = out_begins[me], from_begin = in_begins[me], n = in_counts[me]] {
-    copy_bytes(address(to, to_begin), address(from, from_begin), n * size_of(to.dtype()));
-  };
+  round.own = {address(to, out_begins[me]), address(from, in_begins[me]), in_counts[me] * size_of(to.dtype())};
   return post({std::move(round)}, {out, in}, in.device());
 }
 
 // Every rank's range of the flat `out` goes from that rank to all others.
 Round ExchangeCommunicator::gather_round(const Tensor& out, const std::vector<int64_t>& begins,
                                          const std::vector<int64_t>& counts) {
-  Round round = new_round();
+  Round round = new_round(out);
   const size_t me = static_cast<size_t>(rank());
   for (int step = 1; step < size(); ++step) {
     const int peer = (rank() + step) % size();
@@ -171,6 +165,11 @@ Round ExchangeCommunicator::gather_round(const Tensor& out, const std::vector<in
     add_receive(round, peer, out, begins[p], counts[p]);
   }
   count_own(out, counts[me]);
+  const bool equal = std::ranges::all_of(counts, [&](int64_t count) { return count == counts[0]; });
+  if (equal && counts[0] > 0) {
+    round.collective = {
+        .kind = Collective::Kind::kAllGather, .data = out.raw(), .bytes = counts[0] * size_of(out.dtype())};
+  }
   return round;
 }
 
@@ -179,7 +178,7 @@ Round ExchangeCommunicator::gather_round(const Tensor& out, const std::vector<in
 Round ExchangeCommunicator::reduce_round(Tensor out, const Tensor& in, const Tensor& onto,
                                          const std::vector<int64_t>& begins, const std::vector<int64_t>& counts,
                                          std::vector<Tensor>& buffers) {
-  Round round = new_round();
+  Round round = new_round(in);
   const size_t me = static_cast<size_t>(rank());
   const int64_t count = counts[me];
   const Tensor arrived = scratch_for(size() - 1, count, in);
@@ -191,12 +190,14 @@ Round ExchangeCommunicator::reduce_round(Tensor out, const Tensor& in, const Ten
   }
   count_own(in, count);
   if (in.raw() != nullptr) {
-    std::vector<const std::byte*> pieces;
-    if (onto.defined()) pieces.push_back(onto.raw());
-    for (int p = 0; p < size(); ++p) {
-      pieces.push_back(p == rank() ? address(in, begins[me]) : address(arrived, (p > rank() ? p - 1 : p) * count));
-    }
-    round.when_arrived = [to = out.raw(), pieces, count, dtype = in.dtype()] { ordered_sum(to, pieces, count, dtype); };
+    round.sum = {.out = out.raw(),
+                 .onto = onto.raw(),
+                 .own = address(in, begins[me]),
+                 .arrived = arrived.raw(),
+                 .own_rank = rank(),
+                 .num_ranks = size(),
+                 .count = count,
+                 .dtype = in.dtype()};
   }
   buffers.push_back(arrived);
   return round;
@@ -212,18 +213,20 @@ OperationPtr ExchangeCommunicator::gather(const Tensor& out, const std::vector<i
   std::byte* const place = address(to, begins[static_cast<size_t>(rank())]);
   if (from.raw() != place) {
     SHOAL_CHECK(!overlap(to, from), "the piece overlaps out, but is not this rank's place in it");
-    copy_bytes(place, from.raw(), piece.bytes());
+    copy_own({place, from.raw(), piece.bytes()}, out.queue());
   }
   return post({gather_round(to, begins, counts)}, {out, piece}, out.device());
 }
 
 OperationPtr ExchangeCommunicator::all_gather(Tensor out, Tensor piece) {
+  const NvtxRange range("all_gather");
   SHOAL_CHECK(out.numel() == piece.numel() * size(), "{} ranks' pieces of {} do not make {}", size(), piece.shape(),
               out.shape());
   return gather(out, std::vector<int64_t>(static_cast<size_t>(size()), piece.numel()), piece);
 }
 
 OperationPtr ExchangeCommunicator::all_gather_rows(Tensor out, std::vector<int64_t> rows, Tensor piece) {
+  const NvtxRange range("all_gather_rows");
   const std::vector<int64_t> counts = element_counts(out, rows, size(), "out");
   check_own_rows(piece, "piece", out, rows[static_cast<size_t>(rank())]);
   return gather(out, counts, piece);
@@ -253,35 +256,44 @@ OperationPtr ExchangeCommunicator::reduce(const Tensor& out, const Tensor& in, c
 }
 
 OperationPtr ExchangeCommunicator::reduce_scatter(Tensor out, Tensor in, Tensor onto) {
+  const NvtxRange range("reduce_scatter");
   SHOAL_CHECK(in.numel() == out.numel() * size(), "{} does not fall into {} pieces of {}", in.shape(), size(),
               out.shape());
   return reduce(out, in, onto, std::vector<int64_t>(static_cast<size_t>(size()), out.numel()));
 }
 
 OperationPtr ExchangeCommunicator::reduce_scatter_rows(Tensor out, Tensor in, std::vector<int64_t> rows) {
+  const NvtxRange range("reduce_scatter_rows");
   const std::vector<int64_t> counts = element_counts(in, rows, size(), "in");
   check_own_rows(out, "out", in, rows[static_cast<size_t>(rank())]);
   return reduce(out, in, {}, counts);
 }
 
 OperationPtr ExchangeCommunicator::all_reduce_in_one_round(Tensor x) {
-  Round round = new_round();
+  Round round = new_round(x);
   const int64_t count = x.numel();
   const Tensor arrived = scratch_for(size() - 1, count, x);
-  std::vector<const std::byte*> pieces(static_cast<size_t>(size()), x.raw());
   for (int step = 1; step < size(); ++step) {
     const int peer = (rank() + step) % size();
     const int64_t slot = peer > rank() ? peer - 1 : peer;
     add_send(round, peer, x, 0, count);
     add_receive(round, peer, arrived, slot * count, count);
-    pieces[static_cast<size_t>(peer)] = address(arrived, slot * count);
   }
   count_own(x, count);
-  round.when_arrived = [to = x.raw(), pieces, count, dtype = x.dtype()] { ordered_sum(to, pieces, count, dtype); };
+  if (x.raw() != nullptr) {
+    round.sum = {.out = x.raw(),
+                 .own = x.raw(),
+                 .arrived = arrived.raw(),
+                 .own_rank = rank(),
+                 .num_ranks = size(),
+                 .count = count,
+                 .dtype = x.dtype()};
+  }
   return post({std::move(round)}, {x, arrived}, x.device());
 }
 
 OperationPtr ExchangeCommunicator::all_reduce(Tensor tensor) {
+  const NvtxRange range("all_reduce");
   SHOAL_CHECK(is_summed(tensor.dtype()), "sums over ranks are not taken in {}", name_of(tensor.dtype()));
   const Tensor x = flat(tensor);
   if (x.bytes() <= kAllReduceInOneRoundBytes) return all_reduce_in_one_round(x);
@@ -298,9 +310,13 @@ OperationPtr ExchangeCommunicator::all_reduce(Tensor tensor) {
 }
 
 OperationPtr ExchangeCommunicator::broadcast(Tensor tensor, int root) {
+  const NvtxRange range("broadcast");
   SHOAL_CHECK(root >= 0 && root < size(), "rank {} of {}", root, size());
   const Tensor x = flat(tensor);
-  Round round = new_round();
+  Round round = new_round(x);
+  if (x.bytes() > 0) {
+    round.collective = {.kind = Collective::Kind::kBroadcast, .data = x.raw(), .bytes = x.bytes(), .root = root};
+  }
   if (rank() == root) {
     for (int step = 1; step < size(); ++step) add_send(round, (rank() + step) % size(), x, 0, x.numel());
     count_own(x, x.numel());
@@ -311,7 +327,8 @@ OperationPtr ExchangeCommunicator::broadcast(Tensor tensor, int root) {
 }
 
 OperationPtr ExchangeCommunicator::barrier() {
-  Round round = new_round();
+  const NvtxRange range("barrier");
+  Round round = new_round({});
   for (int step = 1; step < size(); ++step) {
     const int peer = (rank() + step) % size();
     round.sends.push_back({peer, nullptr, 0});

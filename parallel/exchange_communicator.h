@@ -35,8 +35,10 @@ class ExchangeCommunicator : public Communicator {
   ExchangeCommunicator(Allocator* scratch, int64_t max_message_bytes)
       : scratch_(scratch), max_message_bytes_(max_message_bytes) {}
 
-  // Starts an exchange whose tensors have storage.
-  virtual void start(std::shared_ptr<Exchange> exchange) = 0;
+  // Starts an exchange whose tensors have storage; what its caller waits for: usually the exchange itself.
+  virtual OperationPtr start(std::shared_ptr<Exchange> exchange) = 0;
+  // Where copies and sums of such a tensor's bytes run: in its own queue's order; null: on the host.
+  virtual CudaQueue local_queue(const Tensor& x) const { return x.queue(); }
   // An operation without storage would have sent this: by link class, payload and metadata together.
   virtual void play(const std::array<int64_t, kNumLinkClasses>& /*bytes*/) {}
 
@@ -46,7 +48,7 @@ class ExchangeCommunicator : public Communicator {
   int index_in_group(const std::vector<int>& ranks) const;
 
  private:
-  Round new_round();
+  Round new_round(const Tensor& like);
   void add_send(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count);
   void add_receive(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count) const;
   void count_own(const Tensor& x, int64_t count);

@@ -41,7 +41,7 @@ void GradientBuckets::lay_out(ParameterStore& store, const ReplicaGroups& groups
   for (Parameter& parameter : store.parameters()) {
     const ParameterSpec& spec = parameter.spec();
     SHOAL_CHECK(!parameter.weight().defined(), "{} already has storage", spec.name);
-    Communicator* const group = &groups.of(spec.group);
+    Communicator* const group = &groups.of(spec.group).bulk();
     const int64_t numel = round_up(spec.shape.numel(), kEntryAlignment);
     const bool alone = spec.num_uses > 1 || spec.grad_in_forward || numel > capacity;
     const std::pair key{group, weight_dtype(spec, compute) != compute};

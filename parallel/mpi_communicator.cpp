@@ -27,6 +27,9 @@ std::unique_ptr<Communicator> MpiCommunicator::group(const std::vector<int>& ran
   return made;
 }
 
-void MpiCommunicator::start(std::shared_ptr<Exchange> exchange) { progress_->post(std::move(exchange), group_); }
+OperationPtr MpiCommunicator::start(std::shared_ptr<Exchange> exchange) {
+  progress_->post(exchange, group_);
+  return exchange;
+}
 
 }  // namespace shoal

@@ -21,7 +21,7 @@ class MpiCommunicator final : public ExchangeCommunicator {
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
 
  protected:
-  void start(std::shared_ptr<Exchange> exchange) override;
+  OperationPtr start(std::shared_ptr<Exchange> exchange) override;
 
  private:
   std::shared_ptr<const MpiGroup> group_;

@@ -231,12 +231,7 @@ WireBytes ProcessMesh::bytes() const {
   WireBytes total = world_.bytes();
   for (const auto* group :
        {&data_, &tensor_, &expert_data_, &expert_, &expert_tensor_, &expert_copy_, &expert_across_, &expert_within_}) {
-    if (*group == nullptr) continue;
-    const WireBytes bytes = (*group)->bytes();
-    for (size_t i = 0; i < total.payload.size(); ++i) {
-      total.payload[i] += bytes.payload[i];
-      total.metadata[i] += bytes.metadata[i];
-    }
+    if (*group != nullptr) total += (*group)->bytes();
   }
   return total;
 }

@@ -8,10 +8,11 @@ std::unique_ptr<Communicator> SelfCommunicator::group(const std::vector<int>& ra
   return std::make_unique<SelfCommunicator>();
 }
 
-void SelfCommunicator::start(std::shared_ptr<Exchange> exchange) {
+OperationPtr SelfCommunicator::start(std::shared_ptr<Exchange> exchange) {
   do {
     exchange->posted();
   } while (exchange->arrived());
+  return exchange;
 }
 
 }  // namespace shoal

@@ -1,4 +1,5 @@
-// parallel/self_communicator.h: a group of one: every operation is a local copy, complete when it is posted.
+// parallel/self_communicator.h: a group of one: every operation is a local copy, complete when it is posted. A GPU's tensors
+// are copied in the order of their queue, so that nobody waits.
 #pragma once
 
 #include "parallel/exchange_communicator.h"
@@ -15,7 +16,7 @@ class SelfCommunicator final : public ExchangeCommunicator {
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
 
  protected:
-  void start(std::shared_ptr<Exchange> exchange) override;
+  OperationPtr start(std::shared_ptr<Exchange> exchange) override;
 };
 
 }  // namespace shoal

@@ -29,7 +29,7 @@ void SimulatedCommunicator::play(const std::array<int64_t, kNumLinkClasses>& byt
       wire_->links.inter_node.seconds(bytes[static_cast<size_t>(LinkClass::kInterNode)], wire_->ranks_on_node);
 }
 
-void SimulatedCommunicator::start(std::shared_ptr<Exchange> exchange) {
+OperationPtr SimulatedCommunicator::start(std::shared_ptr<Exchange> exchange) {
   do {
     const Round& round = exchange->round();
     for (const std::vector<Message>* messages : {&round.sends, &round.receives}) {
@@ -41,6 +41,7 @@ void SimulatedCommunicator::start(std::shared_ptr<Exchange> exchange) {
     }
     exchange->posted();
   } while (exchange->arrived());
+  return exchange;
 }
 
 }  // namespace shoal

@@ -36,7 +36,7 @@ class SimulatedCommunicator final : public ExchangeCommunicator {
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
 
  protected:
-  void start(std::shared_ptr<Exchange> exchange) override;
+  OperationPtr start(std::shared_ptr<Exchange> exchange) override;
   void play(const std::array<int64_t, kNumLinkClasses>& bytes) override;
 
  private:

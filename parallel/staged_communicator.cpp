@@ -47,7 +47,7 @@ bool is_staged(const Tensor& x) { return x.device() == DeviceKind::kCuda; }
 
 }  // namespace
 
-StagedCommunicator::StagedCommunicator(std::unique_ptr<Communicator> inner, Allocator& host)
+StagedCommunicator::StagedCommunicator(std::shared_ptr<Communicator> inner, Allocator& host)
     : inner_(std::move(inner)), host_(host) {}
 
 Tensor StagedCommunicator::empty_like(const Tensor& x) const {

@@ -13,7 +13,7 @@ namespace shoal {
 class StagedCommunicator final : public Communicator {
  public:
   // `host`: memory for the copies; must outlive this.
-  StagedCommunicator(std::unique_ptr<Communicator> inner, Allocator& host);
+  StagedCommunicator(std::shared_ptr<Communicator> inner, Allocator& host);
 
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
@@ -37,7 +37,7 @@ class StagedCommunicator final : public Communicator {
   Tensor empty_like(const Tensor& x) const;
   Tensor on_host(const Tensor& x) const;
 
-  std::unique_ptr<Communicator> inner_;
+  std::shared_ptr<Communicator> inner_;
   Allocator& host_;
 };
 

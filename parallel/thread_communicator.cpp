@@ -34,7 +34,10 @@ class ThreadCommunicator final : public ExchangeCommunicator {
   }
 
  protected:
-  void start(std::shared_ptr<Exchange> exchange) override { hub_->post(std::move(exchange), group_, rank_); }
+  OperationPtr start(std::shared_ptr<Exchange> exchange) override {
+    hub_->post(exchange, group_, rank_);
+    return exchange;
+  }
 
  private:
   std::shared_ptr<ThreadHub> hub_;

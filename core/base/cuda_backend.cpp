@@ -62,6 +62,12 @@ void use_cuda_device(int index) {
   keep_freed_memory(index);
 }
 
+int current_cuda_device() {
+  int index = 0;
+  check_cuda(cudaGetDevice(&index), "cudaGetDevice");
+  return index;
+}
+
 std::string why_no_cuda(int index) {
   try {
     use_cuda_device(index);
@@ -75,6 +81,8 @@ CudaDevice describe_cuda_device(int index) {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   CudaDevice device{.name = properties.name,
+                    .pci_bus = fmt::format("{:04x}:{:02x}:{:02x}", properties.pciDomainID, properties.pciBusID,
+                                           properties.pciDeviceID),
                     .major = properties.major,
                     .minor = properties.minor,
                     .num_multiprocessors = properties.multiProcessorCount,
@@ -84,9 +92,12 @@ CudaDevice describe_cuda_device(int index) {
   return device;
 }
 
-CudaQueue create_cuda_queue() {
+CudaQueue create_cuda_queue(QueueUrgency urgency) {
+  int usual = 0, most = 0;  // smaller is more urgent
+  check_cuda(cudaDeviceGetStreamPriorityRange(&usual, &most), "cudaDeviceGetStreamPriorityRange");
+  const int priority = urgency == QueueUrgency::kUrgent ? most : usual;
   CudaQueue queue = nullptr;
-  check_cuda(cudaStreamCreateWithFlags(&queue, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  check_cuda(cudaStreamCreateWithPriority(&queue, cudaStreamNonBlocking, priority), "cudaStreamCreateWithPriority");
   return queue;
 }
 

@@ -25,11 +25,13 @@ int cuda_device_count();
 // Of this thread: device `index` of this machine. Throws a sentence that says what to do: no such device, a driver
 // older than the runtime, an architecture that the kernels were not built for.
 void use_cuda_device(int index);
+int current_cuda_device();
 // Tries to use it; the sentence of what stands against it, or empty.
 std::string why_no_cuda(int index);
 
 struct CudaDevice {
-  std::string name;  // "NVIDIA H200"
+  std::string name;     // "NVIDIA H200"
+  std::string pci_bus;  // "0000:3b:00": its place in this machine
   int major = 0, minor = 0;
   int num_multiprocessors = 0;
   int64_t memory_bytes = 0;
@@ -37,8 +39,10 @@ struct CudaDevice {
 };
 CudaDevice describe_cuda_device(int index);
 
-// A stream of this thread's device. Work of one queue runs in order; queues run side by side, and after an event.
-CudaQueue create_cuda_queue();
+// A stream of this thread's device. Work of one queue runs in order; queues run side by side, and after an event. What
+// is queued urgently comes first where the device has both to begin.
+enum class QueueUrgency { kUsual, kUrgent };
+CudaQueue create_cuda_queue(QueueUrgency urgency = QueueUrgency::kUsual);
 void destroy_cuda_queue(CudaQueue queue) noexcept;
 void wait_for_cuda_queue(CudaQueue queue);  // blocks the caller
 

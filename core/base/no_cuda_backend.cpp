@@ -16,9 +16,10 @@ constexpr const char* kNotBuilt =
 bool cuda_is_built() { return false; }
 int cuda_device_count() { return 0; }
 void use_cuda_device(int) { not_built(); }
+int current_cuda_device() { not_built(); }
 std::string why_no_cuda(int) { return kNotBuilt; }
 CudaDevice describe_cuda_device(int) { not_built(); }
-CudaQueue create_cuda_queue() { not_built(); }
+CudaQueue create_cuda_queue(QueueUrgency) { not_built(); }
 void destroy_cuda_queue(CudaQueue) noexcept {}
 void wait_for_cuda_queue(CudaQueue) { not_built(); }
 void* allocate_cuda(int64_t, CudaQueue) { not_built(); }

@@ -3,6 +3,8 @@
 
 #include <chrono>
 
+#include "core/base/nvtx.h"
+
 namespace shoal {
 
 std::string_view name_of(WorkKind kind) {
@@ -34,6 +36,7 @@ void Stream::fail_without_cuda(const Work& work) {
 }
 
 void Stream::begin_op(const Work& work) {
+  push_nvtx_range(work.op);
   if (!profile_) return;
   if (device() == DeviceKind::kCpu) begin_s_ = now_s();
   if (device() != DeviceKind::kCuda) return;
@@ -42,6 +45,7 @@ void Stream::begin_op(const Work& work) {
 }
 
 void Stream::end_op(const Work& work) {
+  pop_nvtx_range();
   WorkTotals& totals = work_[work.op];
   totals.model_flops += work.model_flops;
   totals.executed_flops += work.executed_flops;

@@ -25,6 +25,8 @@ class Tensor {
 
   bool defined() const { return storage_ != nullptr; }
   DeviceKind device() const { return device_; }
+  // In whose order its memory is used and given back; null but on kCuda.
+  CudaQueue queue() const { return queue_; }
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
   int dims() const { return shape_.dims(); }

@@ -19,6 +19,7 @@
 #include "core/cli/machine.h"
 #include "core/train/environment.h"
 #include "parallel/mpi_session.h"
+#include "parallel/nccl_library.h"
 
 namespace shoal {
 namespace {
@@ -174,6 +175,10 @@ void report_gpu(Json& report, std::vector<std::string>& warnings) {
                    {"nvidia_smi", nvidia.has_smi},
                    {"cuda_in_this_build", cuda_is_built()},
                    {"cuda_devices", Json::array()}};
+  if (cuda_is_built()) {
+    const std::string why_not = why_no_nccl();
+    report["gpu"]["nccl"] = why_not.empty() ? nccl_version(nccl_library()) : why_not;
+  }
   for (int index = 0; index < cuda_device_count(); ++index) {
     const CudaDevice device = describe_cuda_device(index);
     report["gpu"]["cuda_devices"].push_back({{"name", device.name},
@@ -250,6 +255,7 @@ void print_rest(const Json& report) {
                fmt::format("{}, compute capability {}, {}", device["name"].get<std::string>(),
                            device["compute_capability"].get<std::string>(), gib(device["memory_bytes"])));
   }
+  if (gpu.contains("nccl")) print_line("NCCL", gpu["nccl"]);
   if (gpu["gpus"].empty())
     print_line("NVIDIA", gpu["nvidia_smi"] ? "nvidia-smi is here, but no driver is loaded" : "none found");
 

@@ -52,6 +52,12 @@ void check_parallel(const Checker& checker, const ParallelConfig& parallel) {
   check_links(checker, parallel);
 }
 
+void check_transport(const Checker& checker, const Config& config) {
+  if (config.parallel().transport() != ParallelConfig::NCCL || config.run().device() != RunConfig::CPU) return;
+  checker.refuse({"parallel.transport", "run.device"},
+                 "parallel.transport is NCCL, which connects GPUs, but run.device is CPU; remove one of them");
+}
+
 // Do the matrices fall into as many parts as the mesh wants?
 void check_split(const Checker& checker, const Config& config) {
   const ParallelConfig& parallel = config.parallel();

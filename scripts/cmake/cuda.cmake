@@ -6,7 +6,8 @@
 #                               anywhere, slowly; without NVIDIA's libraries, so the fallbacks are what is tested
 #
 # NVIDIA's libraries that a build uses where it finds them, each a definition that is 1 or 0: SHOAL_HAS_CUBLAS,
-# SHOAL_HAS_CUTLASS (headers only), SHOAL_HAS_CUDNN (headers only: libcudnn is opened at run time) and SHOAL_HAS_NCCL.
+# SHOAL_HAS_CUTLASS (headers only), SHOAL_HAS_CUDNN and SHOAL_HAS_NCCL (headers only: both are opened at run time; NCCL's
+# header only checks what parallel/nccl_library.h declares).
 set(SHOAL_CUDA AUTO CACHE STRING "NVIDIA GPUs: ON, OFF, or AUTO (ON where nvcc and a GPU are)")
 set(SHOAL_CUDA_ARCHITECTURES 90a CACHE STRING "Compute capabilities that kernels are built for, by CMake's names")
 option(SHOAL_CUDA_EMULATED "Run the CUDA kernels on the CPU, for tests" OFF)
@@ -62,7 +63,6 @@ if(SHOAL_HAS_CUDA)
   find_headers(SHOAL_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h nvidia-cudnn-frontend)
   find_path(SHOAL_CUDNN_INCLUDE cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
   find_path(SHOAL_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-  find_library(SHOAL_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
   if(TARGET CUDA::cublasLt)
     set(has_CUBLAS 1)
     list(APPEND cuda_libraries CUDA::cublasLt)
@@ -80,10 +80,8 @@ if(SHOAL_HAS_CUDA)
     message(NOTICE "cuDNN's headers or cudnn-frontend were not found: attention runs on our own kernels, without tensor cores "
                    "(scripts/setup.sh --cuda brings cudnn-frontend).")
   endif()
-  if(SHOAL_NCCL_INCLUDE AND SHOAL_NCCL_LIBRARY)
+  if(SHOAL_NCCL_INCLUDE)
     set(has_NCCL 1)
-  else()
-    message(NOTICE "NCCL was not found: messages between GPUs go by way of host memory.")
   endif()
 endif()
 

@@ -294,6 +294,9 @@ TEST_CASE("meshes and runs with impossible numbers are refused", "[config]") {
   }
   CHECK(gqa({"parallel.bucket_mib=0"}) ==
         "b: parallel.bucket_mib is 0; expected 1 to 1000000 (MiB of gradients a message)");
+  CHECK(gqa({"parallel.transport=NCCL"}) == "(no error)");
+  CHECK(gqa({"run.device=CPU", "parallel.transport=NCCL"}) ==
+        "b: parallel.transport is NCCL, which connects GPUs, but run.device is CPU; remove one of them");
   CHECK(gqa({"parallel.ranks_per_node=-1"}) ==
         "b: parallel.ranks_per_node is -1; expected 0 to 1000000 (0: as MPI finds them)");
   CHECK(gqa({"run.threads=-1"}) == "b: run.threads is -1; expected 0 to 4096 (0: by the CPUs at hand)");

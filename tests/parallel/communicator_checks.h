@@ -7,6 +7,7 @@
 #include <numeric>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/base/random.h"
@@ -20,9 +21,25 @@ inline Allocator& cpu() {
   return allocator;
 }
 
+// Where this thread's checks keep their tensors.
+inline Allocator*& memory_of_checks() {
+  thread_local Allocator* memory = &cpu();
+  return memory;
+}
+class MemoryOfChecks {
+ public:
+  explicit MemoryOfChecks(Allocator& memory) : before_(std::exchange(memory_of_checks(), &memory)) {}
+  ~MemoryOfChecks() { memory_of_checks() = before_; }
+  MemoryOfChecks(const MemoryOfChecks&) = delete;
+  MemoryOfChecks& operator=(const MemoryOfChecks&) = delete;
+
+ private:
+  Allocator* before_;
+};
+
 template <class T>
 Tensor tensor_of(Shape shape, const std::vector<T>& values) {
-  const Tensor x = Tensor::empty(shape, DTypeOf<T>::value, cpu(), MemoryKind::kActivations);
+  const Tensor x = Tensor::empty(shape, DTypeOf<T>::value, *memory_of_checks(), MemoryKind::kActivations);
   x.copy_from(values);
   return x;
 }

@@ -280,14 +280,14 @@ void check_many_in_flight(Communicator& group) {
 }
 
 void check_lanes(Communicator& group) {
-  Stream stream(cpu());
+  Stream stream(*memory_of_checks());
   Lane first(stream, 0);
   Lane second(stream, 1);
   const auto sums = [&group](float& result, Lane& lane) -> Task<void> {
     for (int i = 0; i < 5; ++i) {
       const Tensor x = tensor_of(std::vector<float>{1.0f});
       co_await lane.wire(group.all_reduce(x));
-      result += x.data<float>()[0];
+      result += x.to_vector<float>()[0];
     }
   };
   std::array<float, 2> results{};
