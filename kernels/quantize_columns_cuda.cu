@@ -49,8 +49,8 @@ template <bool kAligned, class Numbers>
 __device__ __forceinline__ void load_rows(typename Numbers::Held (&held)[kRowsPerThread], const Numbers& numbers,
                                           const RowRange& rows, int column, int columns) {
   if (kAligned && columns > 0 && rows.count == kTile) {
-#pragma unroll
-    for (int i = 0; i < kRowsPerThread; ++i) held[i] = numbers.run(rows.first + my_row(i), column, kRunLength);
+    load_whole_runs(
+        held, numbers, [&](int i) { return rows.first + my_row(i); }, column);
     return;
   }
 #pragma unroll

@@ -54,8 +54,8 @@ template <bool kAligned, class Numbers>
 __device__ __forceinline__ void load_part(typename Numbers::Held (&held)[kTiles], const Numbers& numbers,
                                           const Part& part) {
   if (kAligned && part.count > 0 && part.rows == kTiles) {
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) held[i] = numbers.run(part.row + i, part.column, kRunLength);
+    load_whole_runs(
+        held, numbers, [&](int i) { return part.row + i; }, part.column);
     return;
   }
 #pragma unroll

@@ -150,16 +150,25 @@ struct SwigluNumbers {
   RowsOf<const T> gate, up;
   const float* weights = nullptr;
 
-  __device__ __forceinline__ Held run(int64_t row, int64_t column, int64_t count) const {
-    const Run<float> gates = numbers_of(load_held<kAligned>(gate.at(row, column), count));
-    const Run<float> ups = numbers_of(load_held<kAligned>(up.at(row, column), count));
-    const float weight = weights != nullptr ? weights[row] : 1.0f;
+  struct Read {
+    Held gates, ups;
+    float weight;
+  };
+  __device__ __forceinline__ Read read(int64_t row, int64_t column, int64_t count) const {
+    return {load_held<kAligned>(gate.at(row, column), count), load_held<kAligned>(up.at(row, column), count),
+            weights != nullptr ? weights[row] : 1.0f};
+  }
+  __device__ __forceinline__ Held made_of(const Read& read, int64_t count) const {
+    const Run<float> gates = numbers_of(read.gates), ups = numbers_of(read.ups);
     Run<float> values;
 #pragma unroll
     for (int i = 0; i < kRunLength; ++i) {
-      values[i] = kAligned || i < count ? swiglu_before_rounding(gates[i], ups[i], weight) : 0.0f;
+      values[i] = kAligned || i < count ? swiglu_before_rounding(gates[i], ups[i], read.weight) : 0.0f;
     }
     return round_run<T>(values);
+  }
+  __device__ __forceinline__ Held run(int64_t row, int64_t column, int64_t count) const {
+    return made_of(read(row, column, count), count);
   }
 };
 
@@ -175,6 +184,25 @@ struct DecodedNumbers {
     return {load_held<kAligned>(codes.at(row, column), count), *scales.at(row, tile)};
   }
 };
+
+// kRuns whole runs, row_of(i) the row of the i-th: four times what is read for one at a time is in flight.
+template <int kRuns, class Numbers, class RowOf>
+__device__ __forceinline__ void load_whole_runs(typename Numbers::Held (&held)[kRuns], const Numbers& numbers,
+                                                RowOf&& row_of, int64_t column) {
+  if constexpr (requires { typename Numbers::Read; }) {
+#pragma unroll
+    for (int first = 0; first < kRuns; first += 4) {
+      typename Numbers::Read read[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) read[i] = numbers.read(row_of(first + i), column, kRunLength);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) held[first + i] = numbers.made_of(read[i], kRunLength);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) held[i] = numbers.run(row_of(i), column, kRunLength);
+  }
+}
 
 // Calls f(source) with the numbers of a SwiGLU.
 template <class F>
