@@ -1,6 +1,6 @@
 // kernels/pack_quantized_cuda.cu: a block for each row of codes; a thread for each scale.
 #include "kernels/pack_quantized_cuda.h"
-#include "kernels/quantize_tile_cuda.h"
+#include "kernels/quantize_source_cuda.h"
 
 namespace shoal {
 
@@ -12,14 +12,26 @@ __device__ uint8_t exponent_of(float scale) {
   return (bits & 0x807FFFFFu) == 0 ? static_cast<uint8_t>(bits >> 23) : uint8_t{255};
 }
 
+constexpr int kThreadsPerRow = 256;
+constexpr int kRuns = 4;  // that a thread reads before it writes
+
 template <bool kAligned>
-__global__ void pack_rows(RowsOf<uint8_t> packed, RowsOf<const uint8_t> codes, RowsOf<const float> scales,
-                          int64_t width) {
+__global__ void __launch_bounds__(kThreadsPerRow)
+    pack_rows(RowsOf<uint8_t> packed, RowsOf<const uint8_t> codes, RowsOf<const float> scales, int64_t width) {
   const int64_t row = blockIdx.x, tiles = num_tiles(width);
-  for (int64_t column = int64_t{threadIdx.x} * kRunLength; column < width; column += blockDim.x * kRunLength) {
-    Run<uint8_t> run = {};
-    load_run<kAligned>(run, codes.at(row, column), width - column);
-    store_run<kAligned>(packed.at(row, column), run, width - column);
+  const int64_t apart = int64_t{blockDim.x} * kRunLength;
+  for (int64_t first = int64_t{threadIdx.x} * kRunLength; first < width; first += kRuns * apart) {
+    Run<uint8_t> runs[kRuns] = {};
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+      const int64_t column = first + i * apart;
+      if (column < width) load_run<kAligned>(runs[i], codes.at(row, column), width - column);
+    }
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+      const int64_t column = first + i * apart;
+      if (column < width) store_run<kAligned>(packed.at(row, column), runs[i], width - column);
+    }
   }
   for (int64_t tile = threadIdx.x; tile < tiles; tile += blockDim.x) {
     *packed.at(row, width + tile) = exponent_of(*scales.at(row, tile));
@@ -37,7 +49,8 @@ __global__ void unpack_scales(RowsOf<float> scales, RowsOf<const uint8_t> packed
 }  // namespace
 
 void pack_quantized_cuda(const TensorView& packed, const TensorView& codes, const TensorView& scales, CudaQueue queue) {
-  const Grid grid{dim3(static_cast<unsigned>(codes.rows)), dim3(static_cast<unsigned>(threads_for_row(codes.width)))};
+  const Grid grid{dim3(static_cast<unsigned>(codes.rows)),
+                  dim3(static_cast<unsigned>(threads_for_row(codes.width, kThreadsPerRow)))};
   launch_kernel("quantize.pack", have_whole_runs(packed, codes) ? pack_rows<true> : pack_rows<false>, grid, queue,
                 rows_of<uint8_t>(packed), rows_of<const uint8_t>(codes), rows_of<const float>(scales), codes.width);
 }

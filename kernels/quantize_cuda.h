@@ -14,9 +14,9 @@ struct QuantizedView {
   TensorView codes, scales;
 };
 
-// No kernel here starts more blocks than this: enough to fill a GPU, few enough that what each counted is added up in
-// one go.
-constexpr int64_t kMostQuantizeBlocks = 1024;
+// No kernel that counts starts more blocks than this: enough to fill a GPU some times over, few enough that what each
+// counted is added up in one go.
+constexpr int64_t kMostQuantizeBlocks = 4096;
 constexpr int64_t kNumPartialCounts = 5;
 
 struct QuantizeOptionsView {

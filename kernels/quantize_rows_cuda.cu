@@ -6,78 +6,139 @@ namespace shoal {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kTilesPerBlock = kThreads / kTileLanes;
+constexpr unsigned kGroupsPerBlock = kThreads / kTileLanes;
+constexpr int kTiles = 4;  // sixteen lanes take so many at a time, below each other: reads that do not wait for another
 
+// A number of tiles fits 32 bits, of which a GPU divides faster; numbers of elements do not.
 struct RowTiles {
   int64_t rows = 0, width = 0;
 
-  __host__ __device__ int64_t across() const { return num_tiles(width); }
-  __host__ __device__ int64_t count() const { return rows * across(); }
+  __host__ __device__ uint32_t across() const { return static_cast<uint32_t>(num_tiles(width)); }
+  __host__ __device__ uint32_t groups() const { return static_cast<uint32_t>((rows + kTiles - 1) / kTiles) * across(); }
 };
-Grid grid_of(const RowTiles& tiles) { return quantize_grid(ceil_div(tiles.count(), kTilesPerBlock), kThreads); }
+Grid grid_of(const RowTiles& tiles, bool is_counted) {
+  return quantize_grid(ceil_div(int64_t{tiles.groups()}, kGroupsPerBlock), kThreads, is_counted);
+}
 
-// Calls f(row, tile, this lane's first column, how many from there on are the row's) for this thread's tiles. All
-// threads of a block go through it together: behind the last tile there are none.
+// A thread's runs of kTiles tiles: `count` numbers from `column` on, of `rows` rows. Nothing is left behind the last.
+struct Part {
+  int64_t row = 0;
+  uint32_t tile = 0;
+  int64_t column = 0;
+  int64_t count = 0;
+  int rows = 0;
+
+  __device__ __forceinline__ int64_t count_of(int i) const { return i < rows ? count : 0; }
+};
+
+// Calls f(part) for this thread's parts. All threads of a block go through it together.
 template <class F>
-__device__ __forceinline__ void for_each_row_tile(const RowTiles& tiles, F&& f) {
-  const int64_t across = tiles.across(), count = tiles.count();
-  const int64_t mine = threadIdx.x / kTileLanes, lane = threadIdx.x % kTileLanes;
-  for (int64_t first = int64_t{blockIdx.x} * kTilesPerBlock; first < count; first += gridDim.x * kTilesPerBlock) {
-    const int64_t item = first + mine, row = item / across, tile = item - row * across;
-    const int64_t column = tile * kTile + lane * kRunLength;
-    const int64_t left = item < count ? tiles.width - column : 0;
-    f(row, tile, column, left);
+__device__ __forceinline__ void for_each_part(const RowTiles& tiles, F&& f) {
+  const uint32_t across = tiles.across(), groups = tiles.groups();
+  const uint32_t mine = threadIdx.x / kTileLanes, lane = threadIdx.x % kTileLanes;
+  for (uint32_t first = blockIdx.x * kGroupsPerBlock; first < groups; first += gridDim.x * kGroupsPerBlock) {
+    const uint32_t item = first + mine, row_group = item / across;
+    Part part;
+    part.tile = item - row_group * across;
+    part.row = int64_t{row_group} * kTiles;
+    part.column = int64_t{part.tile} * kTile + lane * kRunLength;
+    part.count = tiles.width - part.column;
+    const int64_t rows = item < groups ? tiles.rows - part.row : 0;
+    part.rows = static_cast<int>(rows < kTiles ? rows : kTiles);
+    f(part);
   }
 }
 
-// Does this lane write what its tile has one of?
-__device__ bool is_first_lane(int64_t count) { return threadIdx.x % kTileLanes == 0 && count > 0; }
-
+// kTiles runs of `numbers`: no branch between the reads where all are whole.
 template <bool kAligned, class Numbers>
-__global__ void quantize_row_tiles(QuantizedTarget out, Numbers numbers, RowTiles tiles, float min_amax, TileScale kind,
-                                   ThreadCounts* partial) {
-  using T = typename Numbers::Number;
+__device__ __forceinline__ void load_part(typename Numbers::Held (&held)[kTiles], const Numbers& numbers,
+                                          const Part& part) {
+  if (kAligned && part.count > 0 && part.rows == kTiles) {
+    load_whole_runs(
+        held, numbers, [&](int i) { return part.row + i; }, part.column);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) {
+    held[i] = {};
+    if (part.count_of(i) > 0) held[i] = numbers.run(part.row + i, part.column, kAligned ? kRunLength : part.count);
+  }
+}
+
+template <bool kAligned, bool kCounted, class Numbers>
+__global__ void __launch_bounds__(kThreads) quantize_row_tiles(QuantizedTarget out, Numbers numbers, RowTiles tiles,
+                                                               float min_amax, TileScale kind, ThreadCounts* partial) {
+  using Held = typename Numbers::Held;
   ThreadCounts counts;
-  for_each_row_tile(tiles, [&](int64_t row, int64_t tile, int64_t column, int64_t count) {
-    Run<T> values = {};
-    if (count > 0) values = numbers.run(row, column, count);
-    const uint32_t amax_bits = tile_amax_bits(values);
+  for_each_part(tiles, [&](const Part& part) {
+    Held held[kTiles];
+    load_part<kAligned>(held, numbers, part);
+    uint32_t largest[kTiles];
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) largest[i] = largest_of<Held>(sizes_of(held[i]));
+    // A lane has one tile's scale to compute, not all.
+    constexpr int kLanes = kTileLanes / kTiles;
+    const int lane = static_cast<int>(threadIdx.x) % kTileLanes;
+    const uint32_t amax_bits = largest_of_lanes(largest);
     const TileFactors factors = tile_factors(amax_bits, min_amax, kind);
-    const Run<float8_e4m3> codes = encode_run(values, eight_of(factors.inverse), count, counts, partial != nullptr);
-    store_run<kAligned>(out.codes.at(row, column), codes, count);
-    if (!is_first_lane(count)) return;
-    *out.scales.at(row, tile) = factors.scale;
-    counts.add_scale(factors.scale, amax_bits);
+    if (lane % kLanes == 0 && lane / kLanes < part.rows) {
+      *out.scales.at(part.row + lane / kLanes, part.tile) = factors.scale;
+      if constexpr (kCounted) counts.add_scale(factors.scale, amax_bits);
+    }
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      const float inverse = from_lanes_of<kTiles>(i, factors.inverse);
+      const HeldCodes codes = encode_run<kCounted>(held[i], inverse, finite_of(inverse), counts);
+      store_held<kAligned>(out.codes.at(part.row + i, part.column), codes, part.count_of(i));
+    }
   });
-  if (partial != nullptr) store_block_counts(partial, counts);
+  if constexpr (kCounted) store_block_counts(partial, counts);
 }
 
 template <bool kAligned, class T>
-__global__ void dequantize_row_tiles(RowsOf<T> out, DecodedNumbers<kAligned> numbers, RowTiles tiles) {
-  for_each_row_tile(tiles, [&](int64_t row, int64_t, int64_t column, int64_t count) {
-    if (count <= 0) return;
-    const Run<float> values = numbers.run(row, column, count);
-    Run<T> rounded;
+__global__ void __launch_bounds__(kThreads)
+    dequantize_row_tiles(RowsOf<T> out, DecodedNumbers<kAligned> numbers, RowTiles tiles) {
+  for_each_part(tiles, [&](const Part& part) {
+    ScaledCodes held[kTiles];
+    load_part<kAligned>(held, numbers, part);
 #pragma unroll
-    for (int i = 0; i < kRunLength; ++i) rounded[i] = store<T>(values[i]);
-    store_run<kAligned>(out.at(row, column), rounded, count);
+    for (int i = 0; i < kTiles; ++i) {
+      const auto rounded = std::bit_cast<Run<T>>(round_run<T>(numbers_of(held[i])));
+      store_run<kAligned>(out.at(part.row + i, part.column), rounded, part.count_of(i));
+    }
   });
 }
 
+// Row i is row index[i] of the codes.
 template <bool kAligned>
-__global__ void gather_row_tiles(QuantizedTarget out, DecodedNumbers<kAligned> x, int64_t x_rows, const int32_t* index,
-                                 RowTiles tiles) {
-  for_each_row_tile(tiles, [&](int64_t row, int64_t tile, int64_t column, int64_t count) {
-    if (count <= 0) return;
+struct GatheredCodes {
+  using Held = ScaledCodes;
+  DecodedNumbers<kAligned> x;
+  const int32_t* index = nullptr;
+  int64_t rows = 0;  // of x
+
+  __device__ __forceinline__ Held run(int64_t row, int64_t column, int64_t count) const {
     const int64_t source = index[row];
-    const bool is_there = source >= 0 && source < x_rows;
-    Run<float8_e4m3> codes = {};
-    if (is_there) load_run<kAligned>(codes, x.codes.at(source, column), count);
-    store_run<kAligned>(out.codes.at(row, column), codes, count);
-    if (!is_first_lane(count)) return;
-    *out.scales.at(row, tile) = is_there ? *x.scales.at(source, tile) : std::numeric_limits<float>::quiet_NaN();
+    if (source >= 0 && source < rows) return x.run(source, column, count);
+    return {{}, std::numeric_limits<float>::quiet_NaN()};
+  }
+};
+
+template <bool kAligned>
+__global__ void __launch_bounds__(kThreads)
+    gather_row_tiles(QuantizedTarget out, GatheredCodes<kAligned> numbers, RowTiles tiles) {
+  for_each_part(tiles, [&](const Part& part) {
+    ScaledCodes held[kTiles];
+    load_part<kAligned>(held, numbers, part);
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      store_held<kAligned>(out.codes.at(part.row + i, part.column), held[i].codes, part.count_of(i));
+      if (threadIdx.x % kTileLanes == 0 && i < part.rows) *out.scales.at(part.row + i, part.tile) = held[i].scale;
+    }
   });
 }
+
+constexpr int kCountThreads = 1024;
 
 // One block adds up the others' in a fixed order; the table's own order is the queue's.
 __global__ void add_counts(double* counts, const ThreadCounts* partial, int64_t blocks, int64_t values) {
@@ -108,9 +169,11 @@ template <bool kAligned, class Numbers>
 void quantize_from(const char* op, const QuantizedView& out, const Numbers& numbers, const QuantizeOptionsView& options,
                    CudaQueue queue) {
   const RowTiles tiles{out.codes.rows, out.codes.width};
-  const Grid grid = grid_of(tiles);
-  launch_kernel(op, quantize_row_tiles<kAligned, Numbers>, grid, queue, target_of(out), numbers, tiles,
-                options.min_amax, options.scale, partial_of(options));
+  const bool is_counted = options.counts.defined();
+  const Grid grid = grid_of(tiles, is_counted);
+  launch_kernel(op,
+                is_counted ? quantize_row_tiles<kAligned, true, Numbers> : quantize_row_tiles<kAligned, false, Numbers>,
+                grid, queue, target_of(out), numbers, tiles, options.min_amax, options.scale, partial_of(options));
   add_quantize_counts(op, options, tiles.rows * tiles.width, grid, queue);
 }
 
@@ -131,13 +194,13 @@ void quantize_stored(const QuantizedView& out, const TensorView& x, const Tensor
 void add_quantize_counts(const char* op, const QuantizeOptionsView& options, int64_t values, const Grid& grid,
                          CudaQueue queue) {
   if (!options.counts.defined() || values == 0) return;
-  launch_kernel(op, add_counts, Grid{dim3(1), dim3(kThreads)}, queue, options.counts.as<double>(), partial_of(options),
-                int64_t{grid.blocks.x}, values);
+  launch_kernel(op, add_counts, Grid{dim3(1), dim3(kCountThreads)}, queue, options.counts.as<double>(),
+                partial_of(options), int64_t{grid.blocks.x}, values);
 }
 
 void quantize_rows_cuda(const QuantizedView& out, const TensorView& x, const TensorView& index,
                         const QuantizeOptionsView& options, CudaQueue queue) {
-  const bool aligned = have_whole_runs(out.codes, x);
+  const bool aligned = are_whole_runs(x.width, out.codes, x);
   if (x.dtype == DType::kBF16) {
     const auto quantize = aligned ? quantize_stored<true, bfloat16> : quantize_stored<false, bfloat16>;
     quantize(out, x, index, options, queue);
@@ -158,10 +221,10 @@ void dequantize_rows_cuda(const TensorView& out, const QuantizedView& x, CudaQue
   const RowTiles tiles{out.rows, out.width};
   const auto with = [&]<bool kAligned, class T>() {
     const DecodedNumbers<kAligned> numbers{rows_of<const float8_e4m3>(x.codes), rows_of<const float>(x.scales)};
-    launch_kernel("quantize.dequantize_rows", dequantize_row_tiles<kAligned, T>, grid_of(tiles), queue, rows_of<T>(out),
-                  numbers, tiles);
+    launch_kernel("quantize.dequantize_rows", dequantize_row_tiles<kAligned, T>, grid_of(tiles, false), queue,
+                  rows_of<T>(out), numbers, tiles);
   };
-  const bool aligned = have_whole_runs(out, x.codes), is_bf16 = out.dtype == DType::kBF16;
+  const bool aligned = are_whole_runs(out.width, out, x.codes), is_bf16 = out.dtype == DType::kBF16;
   if (aligned && is_bf16) return with.template operator()<true, bfloat16>();
   if (aligned) return with.template operator()<true, float>();
   if (is_bf16) return with.template operator()<false, bfloat16>();
@@ -173,10 +236,10 @@ void gather_quantized_rows_cuda(const QuantizedView& out, const QuantizedView& x
   const RowTiles tiles{out.codes.rows, out.codes.width};
   const auto with = [&]<bool kAligned>() {
     const DecodedNumbers<kAligned> from{rows_of<const float8_e4m3>(x.codes), rows_of<const float>(x.scales)};
-    launch_kernel("quantize.gather_rows", gather_row_tiles<kAligned>, grid_of(tiles), queue, target_of(out), from,
-                  x.codes.rows, index.as<int32_t>(), tiles);
+    launch_kernel("quantize.gather_rows", gather_row_tiles<kAligned>, grid_of(tiles, false), queue, target_of(out),
+                  GatheredCodes<kAligned>{from, index.as<int32_t>(), x.codes.rows}, tiles);
   };
-  if (have_whole_runs(out.codes, x.codes)) return with.template operator()<true>();
+  if (are_whole_runs(out.codes.width, out.codes, x.codes)) return with.template operator()<true>();
   with.template operator()<false>();
 }
 

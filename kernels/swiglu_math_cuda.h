@@ -11,11 +11,14 @@ namespace shoal {
 __device__ __forceinline__ float device_sigmoid(float x) { return 1.0f / __fadd_rn(1.0f, expf(-x)); }
 __device__ __forceinline__ double device_sigmoid(double x) { return 1.0 / __dadd_rn(1.0, exp(-x)); }
 
-// silu(gate) * up * weight, rounded to T: products alone, in the CPU's order.
+// silu(gate) * up * weight: products alone, in the CPU's order.
+template <class A>
+__device__ __forceinline__ A swiglu_before_rounding(A gate, A up, A weight) {
+  return gate * device_sigmoid(gate) * up * weight;
+}
 template <class T, class A>
 __device__ __forceinline__ T swiglu_of(T gate, T up, A weight) {
-  const A g = load(gate);
-  return store<T>(g * device_sigmoid(g) * load(up) * weight);
+  return store<T>(swiglu_before_rounding(A{load(gate)}, A{load(up)}, weight));
 }
 
 // The second half of gate_up's columns.

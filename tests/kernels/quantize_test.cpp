@@ -3,6 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <cmath>
+
 #include "tests/kernels/quantize_model.h"
 
 namespace shoal {
@@ -253,6 +255,37 @@ TEST_CASE("quantize: what is read back is code times scale, rounded once", "[cud
     expected.push_back(static_cast<double>(static_cast<float>(e4m3_value(codes[i]) * scale)));
   }
   CHECK(values_of(out) == values_of(device.tensor(expected, x.shape(), c.dtype)));
+}
+
+// At a scale of 1, so that nothing but the encoding rounds: a device's own instruction must do as E4M3::encode does.
+TEST_CASE("quantize: every bf16 number up to 448, and f32's next to it, have the codes that E4M3 says", "[cuda]") {
+  TestDevice device;
+  const DType dtype = GENERATE(DType::kBF16, DType::kF32);
+  const float towards = dtype == DType::kBF16 ? 0.0f : GENERATE(-449.0f, 449.0f);
+  std::vector<double> values;
+  for (uint32_t bits = 0; bits < 1u << 16; ++bits) {
+    float value = static_cast<float>(bfloat16::from_bits(static_cast<uint16_t>(bits)));
+    if (dtype == DType::kF32) value = std::nextafter(value, towards);
+    if (!(std::abs(value) <= 448)) continue;
+    if (values.size() % kTile == 0) values.push_back(448);
+    values.push_back(value);
+  }
+  while (values.size() % kTile != 0) values.push_back(0);
+  const int64_t rows = static_cast<int64_t>(values.size()) / kTile;
+  const Tensor x = device.tensor(values, Shape{rows, kTile}, dtype);
+  const QuantizedRows q = rows_like(device, x);
+  quantize_rows(q, x, {}, device.stream);
+  const Tensor out = device.zeros(x.shape(), DType::kF32);
+  dequantize_rows(out, q, device.stream);
+  CHECK(values_of(q.scales) == std::vector<double>(static_cast<size_t>(rows), 1.0));
+  std::vector<uint8_t> expected;
+  std::vector<double> decoded;
+  for (const double value : values) {
+    expected.push_back(static_cast<uint8_t>(E4M3::encode(static_cast<float>(value))));
+    decoded.push_back(e4m3_value(expected.back()));
+  }
+  CHECK(bytes_of(q.codes) == expected);
+  CHECK(values_of(out) == decoded);
 }
 
 }  // namespace
