@@ -1,8 +1,8 @@
 // kernels/topk_keys_cuda.h: a warp's choice of the best f32 values with all of them in registers.
 //
-// A value becomes an unsigned key that ranks as it does. A lane sorts the keys of its neighbouring ids, best first; each
-// round takes the best of the lanes' heads. The keys of the last round tell who is chosen: all above, and of the equals
-// the lowest ids.
+// A value becomes an unsigned key that ranks as it does. A lane sorts the keys of its neighbouring ids, best first;
+// each round takes the best of the lanes' heads. The key of the last round tells who is chosen: all above it, and of its
+// equals the lowest ids.
 #pragma once
 
 #include "kernels/topk_warp.h"
@@ -16,7 +16,7 @@ __device__ __forceinline__ uint32_t key_of(float value) {
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-// Descending: odd-even transposition while few, else Batcher's merges.
+// Descending, by Batcher's odd-even merges. kCount is a power of two.
 template <int kCount>
 __device__ __forceinline__ void sort_keys(uint32_t (&keys)[kCount]) {
 #pragma unroll
