@@ -28,20 +28,28 @@ struct RowSum {
   double sum = 0;
 };
 
-// The thread's sum goes on with a run, of which the first `count` count.
-template <class A>
-__device__ __forceinline__ void add_run(RowSum<A>& mine, const Run<A>& x, int64_t count) {
+// The thread's sum goes on with a run, of which the first `count` count. kWhole: all of it, which spares comparisons.
+template <bool kWhole, class A>
+__device__ __forceinline__ void add_elements(RowSum<A>& mine, const Run<A>& x, int count) {
   A max = mine.max;
 #pragma unroll
-  for (int i = 0; i < kRunLength; ++i) max = i < count && x[i] > max ? x[i] : max;
+  for (int i = 0; i < kRunLength; ++i) max = (kWhole || i < count) && x[i] > max ? x[i] : max;
   if (max > mine.max) {
     mine.sum *= exp(static_cast<double>(mine.max - max));
     mine.max = max;
   }
   A sum = 0;
 #pragma unroll
-  for (int i = 0; i < kRunLength; ++i) sum += i < count ? exp(x[i] - max) : A{0};
+  for (int i = 0; i < kRunLength; ++i) sum += kWhole || i < count ? exp(x[i] - max) : A{0};
   mine.sum += static_cast<double>(sum);
+}
+template <class A>
+__device__ __forceinline__ void add_run(RowSum<A>& mine, const Run<A>& x, int64_t count) {
+  if (count >= kRunLength) {
+    add_elements<true>(mine, x, kRunLength);
+  } else {
+    add_elements<false>(mine, x, static_cast<int>(count));
+  }
 }
 
 // Of the whole row, on every thread of the block. Two runs are on their way at once.
@@ -71,7 +79,8 @@ __device__ void gradient_row(D* d, const A* x, int64_t width, int64_t target, A 
     Run<A> values = {};
     Run<D> gradients = {};
     load_run<kAligned>(values, x + column, width - column);
-    const int64_t target_in_run = target - column;
+    const int64_t behind = target - column;
+    const int target_in_run = behind >= 0 && behind < kRunLength ? static_cast<int>(behind) : -1;
 #pragma unroll
     for (int i = 0; i < kRunLength; ++i) {
       const A value = exp(values[i] - max) * factor;
