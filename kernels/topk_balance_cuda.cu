@@ -121,6 +121,7 @@ __global__ void loss_of_tokens(Loss<A> o, const __grid_constant__ Runs runs) {
 template <class A>
 __global__ void add_token_losses(A* loss, const double* token_losses, int64_t tokens) {
   double sum = 0;
+#pragma unroll 8
   for (int64_t i = threadIdx.x; i < tokens; i += blockDim.x) sum += token_losses[i];
   sum = block_reduce(sum);
   if (threadIdx.x == 0) *loss += static_cast<A>(sum);
