@@ -1,7 +1,8 @@
-// kernels/rms_norm_cuda.cu: a block for each row; in backward, for the rows whose share of d_weight is summed together.
-#include "kernels/cuda_block.h"
+// kernels/rms_norm_cuda.cu: rows in registers where they fit (rms_norm_rows_cuda.h); else a block for each row, and in
+// backward for the rows whose share of d_weight is summed together.
 #include "kernels/rms_norm_block.h"
 #include "kernels/rms_norm_cuda.h"
+#include "kernels/rms_norm_rows_cuda.h"
 
 namespace shoal {
 
@@ -52,41 +53,28 @@ __global__ void dots_rows(Arithmetic<T>* dots, RowsOf<T> d_out, RowsOf<T> x, con
 }
 
 template <bool kAligned, class T, class W>
-__global__ void forward_rows(RowsOf<T> out, Arithmetic<T>* inv_rms, RowsOf<T> x, const W* weight,
-                             const Arithmetic<T>* sums, int64_t width, Arithmetic<T> full_width, Arithmetic<T> eps) {
+__global__ void forward_rows(NormForward<T, W> o) {
   using A = Arithmetic<T>;
   const int64_t row = blockIdx.x;
-  const A sum = sums != nullptr ? sums[row] : sum_of_squares<kAligned>(x.at(row, 0), width);
-  const A inv = A{1} / sqrt(sum / full_width + eps);
-  if (threadIdx.x == 0) inv_rms[row] = inv;
-  for_each_run(width, [&](int64_t column, int64_t count) {
+  const A sum = o.sums != nullptr ? o.sums[row] : sum_of_squares<kAligned>(o.x.at(row, 0), o.width);
+  const A inv = A{1} / sqrt(sum / o.full_width + o.eps);
+  if (threadIdx.x == 0) o.inv_rms[row] = inv;
+  for_each_run(o.width, [&](int64_t column, int64_t count) {
     Run<T> values;
     Run<W> w;
-    load_run<kAligned>(values, x.at(row, column), count);
-    load_run<kAligned>(w, weight + column, count);
+    load_run<kAligned>(values, o.x.at(row, column), count);
+    load_run<kAligned>(w, o.weight + column, count);
 #pragma unroll
     for (int i = 0; i < kRunLength; ++i) values[i] = store<T>(load(values[i]) * inv * static_cast<A>(load(w[i])));
-    store_run<kAligned>(out.at(row, column), values, count);
+    store_run<kAligned>(o.out.at(row, column), values, count);
   });
 }
-
-template <class T, class W>
-struct Backward {
-  using A = Arithmetic<T>;
-  RowsOf<T> d_x, d_out, x;
-  const W* weight = nullptr;
-  const A* inv_rms = nullptr;
-  const A* dots = nullptr;
-  A* partial = nullptr;
-  int64_t rows = 0, width = 0;
-  A full_width = 0;
-};
 
 // d_x = inv * (g - xhat * mean(g * xhat)) with g = d_out * weight, xhat = x * inv; pull = inv³ * mean(g * x).
 // First the pulls of the block's rows, then the rows once more, a run of columns for each thread, so that its share of
 // d_weight stays in registers.
-template <bool kAligned, Write mode, class T, class W>
-__global__ void backward_rows(Backward<T, W> o) {
+template <bool kAligned, class T, class W>
+__global__ void backward_rows(NormBackward<T, W> o) {
   using A = Arithmetic<T>;
   __shared__ A inverses[kRmsNormRowBlock], pulls[kRmsNormRowBlock];
   const int64_t first = int64_t{blockIdx.x} * kRmsNormRowBlock;
@@ -111,12 +99,12 @@ __global__ void backward_rows(Backward<T, W> o) {
       Run<T> d = {}, value = {}, before = {};
       load_run<kAligned>(d, o.d_out.at(row, column), count);
       load_run<kAligned>(value, o.x.at(row, column), count);
-      if constexpr (mode == Write::kAccumulates) load_run<kAligned>(before, o.d_x.at(row, column), count);
+      if (o.adds) load_run<kAligned>(before, o.d_x.at(row, column), count);
 #pragma unroll
       for (int k = 0; k < kRunLength; ++k) {
         d_w[k] += load(d[k]) * (load(value[k]) * inverses[i]);
         A result = load(d[k]) * static_cast<A>(load(w[k])) * inverses[i] - load(value[k]) * pulls[i];
-        if constexpr (mode == Write::kAccumulates) result += load(before[k]);
+        if (o.adds) result += load(before[k]);
         before[k] = store<T>(result);
       }
       store_run<kAligned>(o.d_x.at(row, column), before, count);
@@ -125,14 +113,23 @@ __global__ void backward_rows(Backward<T, W> o) {
   });
 }
 
-// This call's sum is formed first and added once, so that microbatches add up as ranks do.
+// This call's sum is formed first and added once, so that microbatches add up as ranks do. A block takes 32 columns;
+// its warps take every 32nd row of theirs, and a tree the warps' sums.
 template <class A>
 __global__ void add_partial_sums(A* d_weight, const A* partial, int64_t num_blocks, int64_t width) {
-  const int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (column >= width) return;
-  A sum = partial[column];
-  for (int64_t block = 1; block < num_blocks; ++block) sum += partial[block * width + column];
-  d_weight[column] += sum;
+  __shared__ A of_warps[kWarp][kWarp + 1];
+  const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
+  const int64_t column = int64_t{blockIdx.x} * kWarp + lane;
+  A sum = 0;
+  if (column < width) {
+#pragma unroll 8
+    for (int64_t block = warp; block < num_blocks; block += kWarp) sum += partial[block * width + column];
+  }
+  of_warps[warp][lane] = sum;
+  __syncthreads();
+  sum = warp_reduce(of_warps[lane][warp]);  // of the block's column number `warp`
+  const int64_t own = int64_t{blockIdx.x} * kWarp + warp;
+  if (lane == 0 && own < width) d_weight[own] += sum;
 }
 
 // Calls f(T{}, W{}) with the storage types of x and weight.
@@ -151,20 +148,53 @@ Grid grid_of(int64_t blocks, int64_t width) {
   return {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads_for_row(width)))};
 }
 
+// Blocks of a team that walks over the rows: fixed, so that sums over rows do not depend on the device; as many as are
+// at work at once on one with 132 multiprocessors.
+template <class Team>
+Grid grid_of_teams(int64_t rows, int64_t width) {
+  const int threads = Team::threads(width);
+  const int64_t most =
+      Team::kIsBlock && threads <= Team::kMostThreads / 2 ? kRmsNormMostBlocks : kRmsNormMostBlocks / 2;
+  const int64_t blocks = ceil_div(rows, Team::kRowsPerBlock);
+  return {dim3(static_cast<unsigned>(blocks < most ? blocks : most)), dim3(static_cast<unsigned>(threads))};
+}
+
+bool whole_runs(int64_t width) { return width % kRunLength == 0; }
+
 }  // namespace
 
 void row_sums_of_squares_cuda(const TensorView& sums, const TensorView& x, CudaQueue queue) {
+  constexpr const char* kOp = "rms_norm.sums";
   dispatch_floating(x.dtype, [&]<class T>(T) {
-    launch_kernel("rms_norm.sums", is_aligned(x) ? sums_rows<true, T> : sums_rows<false, T>, grid_of(x.rows, x.width),
-                  queue, sums.as<Arithmetic<T>>(), rows_of<T>(x), x.width);
+    auto* const to = sums.as<Arithmetic<T>>();
+    if (with_row_team<T>(x.width, [&]<class Team>(Team) {
+          const bool whole = whole_runs(x.width) && is_aligned(x);
+          launch_kernel(kOp, whole ? team_sums_of_squares<Team, true, T> : team_sums_of_squares<Team, false, T>,
+                        grid_of_teams<Team>(x.rows, x.width), queue, to, rows_of<T>(x), x.rows,
+                        static_cast<int>(x.width));
+        })) {
+      return;
+    }
+    launch_kernel(kOp, is_aligned(x) ? sums_rows<true, T> : sums_rows<false, T>, grid_of(x.rows, x.width), queue, to,
+                  rows_of<T>(x), x.width);
   });
 }
 
 void rms_norm_backward_dots_cuda(const TensorView& dots, const TensorView& d_out, const TensorView& x,
                                  const TensorView& weight, CudaQueue queue) {
+  constexpr const char* kOp = "rms_norm.backward_dots";
   dispatch_types(x, weight, [&]<class T, class W>(T, W) {
-    const auto kernel = all_aligned(d_out, x, weight) ? dots_rows<true, T, W> : dots_rows<false, T, W>;
-    launch_kernel("rms_norm.backward_dots", kernel, grid_of(x.rows, x.width), queue, dots.as<Arithmetic<T>>(),
+    auto* const to = dots.as<Arithmetic<T>>();
+    const bool aligned = all_aligned(d_out, x, weight);
+    if (with_row_team<T>(x.width, [&]<class Team>(Team) {
+          const bool whole = whole_runs(x.width) && aligned;
+          launch_kernel(kOp, whole ? team_dots<Team, true, T, W> : team_dots<Team, false, T, W>,
+                        grid_of_teams<Team>(x.rows, x.width), queue, to, rows_of<T>(d_out), rows_of<T>(x),
+                        weight.as<W>(), x.rows, static_cast<int>(x.width));
+        })) {
+      return;
+    }
+    launch_kernel(kOp, aligned ? dots_rows<true, T, W> : dots_rows<false, T, W>, grid_of(x.rows, x.width), queue, to,
                   rows_of<T>(d_out), rows_of<T>(x), weight.as<W>(), x.width);
   });
 }
@@ -172,40 +202,60 @@ void rms_norm_backward_dots_cuda(const TensorView& dots, const TensorView& d_out
 void rms_norm_forward_cuda(const TensorView& out, const TensorView& inv_rms, const TensorView& x,
                            const TensorView& weight, const TensorView& sums, int64_t full_width, double eps,
                            CudaQueue queue) {
+  constexpr const char* kOp = "rms_norm.forward";
   dispatch_types(x, weight, [&]<class T, class W>(T, W) {
     using A = Arithmetic<T>;
-    const auto kernel = all_aligned(out, x, weight) ? forward_rows<true, T, W> : forward_rows<false, T, W>;
-    launch_kernel("rms_norm.forward", kernel, grid_of(x.rows, x.width), queue, rows_of<T>(out), inv_rms.as<A>(),
-                  rows_of<T>(x), weight.as<W>(), sums.as<A>(), x.width, static_cast<A>(full_width),
-                  static_cast<A>(eps));
+    const NormForward<T, W> operands{.out = rows_of<T>(out),
+                                     .x = rows_of<T>(x),
+                                     .inv_rms = inv_rms.as<A>(),
+                                     .weight = weight.as<W>(),
+                                     .sums = sums.as<A>(),
+                                     .rows = x.rows,
+                                     .width = x.width,
+                                     .full_width = static_cast<A>(full_width),
+                                     .eps = static_cast<A>(eps)};
+    const bool aligned = all_aligned(out, x, weight);
+    if (with_row_team<T>(x.width, [&]<class Team>(Team) {
+          const bool whole = whole_runs(x.width) && aligned;
+          launch_kernel(kOp, whole ? team_forward<Team, true, T, W> : team_forward<Team, false, T, W>,
+                        grid_of_teams<Team>(x.rows, x.width), queue, operands);
+        })) {
+      return;
+    }
+    launch_kernel(kOp, aligned ? forward_rows<true, T, W> : forward_rows<false, T, W>, grid_of(x.rows, x.width), queue,
+                  operands);
   });
 }
 
 void rms_norm_backward_cuda(const RmsNormBackward& o, CudaQueue queue) {
+  constexpr const char* kOp = "rms_norm.backward";
   if (o.x.rows == 0) return;
   dispatch_types(o.x, o.weight, [&]<class T, class W>(T, W) {
     using A = Arithmetic<T>;
-    const Backward<T, W> operands{.d_x = rows_of<T>(o.d_x),
-                                  .d_out = rows_of<T>(o.d_out),
-                                  .x = rows_of<T>(o.x),
-                                  .weight = o.weight.as<W>(),
-                                  .inv_rms = o.inv_rms.as<A>(),
-                                  .dots = o.dots.as<A>(),
-                                  .partial = o.partial.as<A>(),
-                                  .rows = o.x.rows,
-                                  .width = o.x.width,
-                                  .full_width = static_cast<A>(o.full_width)};
-    const bool adds = o.d_x_mode == Write::kAccumulates;
-    auto kernel =
-        adds ? backward_rows<false, Write::kAccumulates, T, W> : backward_rows<false, Write::kOverwrites, T, W>;
-    if (all_aligned(o.d_x, o.d_out, o.x, o.weight)) {
-      kernel = adds ? backward_rows<true, Write::kAccumulates, T, W> : backward_rows<true, Write::kOverwrites, T, W>;
+    const NormBackward<T, W> operands{.d_x = rows_of<T>(o.d_x),
+                                      .d_out = rows_of<T>(o.d_out),
+                                      .x = rows_of<T>(o.x),
+                                      .weight = o.weight.as<W>(),
+                                      .inv_rms = o.inv_rms.as<A>(),
+                                      .dots = o.dots.as<A>(),
+                                      .partial = o.partial.as<A>(),
+                                      .rows = o.x.rows,
+                                      .width = o.x.width,
+                                      .full_width = static_cast<A>(o.full_width),
+                                      .adds = o.d_x_mode == Write::kAccumulates};
+    const bool aligned = all_aligned(o.d_x, o.d_out, o.x, o.weight);
+    Grid grid = grid_of(ceil_div(o.x.rows, kRmsNormRowBlock), o.x.width);
+    if (!with_row_team<T>(o.x.width, [&]<class Team>(Team) {
+          const bool whole = whole_runs(o.x.width) && aligned;
+          grid = grid_of_teams<Team>(o.x.rows, o.x.width);
+          launch_kernel(kOp, whole ? team_backward<Team, true, T, W> : team_backward<Team, false, T, W>, grid, queue,
+                        operands);
+        })) {
+      launch_kernel(kOp, aligned ? backward_rows<true, T, W> : backward_rows<false, T, W>, grid, queue, operands);
     }
-    launch_kernel("rms_norm.backward", kernel, grid_of(o.partial.rows, o.x.width), queue, operands);
-    constexpr int kThreads = 256;
-    const Grid columns{dim3(static_cast<unsigned>(ceil_div(o.x.width, kThreads))), dim3(kThreads)};
-    launch_kernel("rms_norm.backward", add_partial_sums<A>, columns, queue, o.d_weight.as<A>(), o.partial.as<A>(),
-                  o.partial.rows, o.x.width);
+    const Grid columns{dim3(static_cast<unsigned>(ceil_div(o.x.width, kWarp))), dim3(kWarp, kWarp)};
+    launch_kernel(kOp, add_partial_sums<A>, columns, queue, o.d_weight.as<A>(), o.partial.as<A>(),
+                  int64_t{grid.blocks.x}, o.x.width);
   });
 }
 

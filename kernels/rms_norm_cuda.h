@@ -18,7 +18,7 @@ void rms_norm_forward_cuda(const TensorView& out, const TensorView& inv_rms, con
 
 struct RmsNormBackward {
   TensorView d_x, d_weight, d_out, x, weight, inv_rms, dots;
-  TensorView partial;  // scratch: [ceil(rows / kRmsNormRowBlock), width] in the arithmetic dtype
+  TensorView partial;  // scratch: [rms_norm_shares_cuda(rows), width] in the arithmetic dtype
   int64_t full_width = 0;
   Write d_x_mode = Write::kOverwrites;
 };

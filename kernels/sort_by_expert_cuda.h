@@ -14,9 +14,9 @@ struct SortByExpertOnCuda {
   TensorView counts, source_row, first, sorted_rows, row_weights, experts, weights;
   TensorView scratch;  // i32, as many as sort_by_expert_scratch says
 };
-// Where each block's choices of each expert begin, and where each expert's rows do.
+// Where each block's choices of each expert begin.
 constexpr int64_t sort_by_expert_scratch(int64_t choices, int64_t num_experts) {
-  return ((choices + kChoicesOfBlock - 1) / kChoicesOfBlock + 1) * num_experts;
+  return (choices + kChoicesOfBlock - 1) / kChoicesOfBlock * num_experts;
 }
 
 void sort_by_expert_cuda(const SortByExpertOnCuda& operands, CudaQueue queue);

@@ -65,7 +65,11 @@ __global__ void backward_rows(Backward<T> o) {
 }
 
 Grid grid_of(const TensorView& out) {
-  return {dim3(static_cast<unsigned>(out.rows)), dim3(static_cast<unsigned>(threads_for_row(out.width)))};
+  // Small blocks, so that the next starts while others work; each thread takes as many runs as any other.
+  constexpr int64_t kMostThreads = 256;
+  const int64_t runs_per_thread = ceil_div(ceil_div(out.width, kRunLength), kMostThreads);
+  return {dim3(static_cast<unsigned>(out.rows)),
+          dim3(static_cast<unsigned>(threads_for_row(ceil_div(out.width, runs_per_thread), kMostThreads)))};
 }
 
 }  // namespace

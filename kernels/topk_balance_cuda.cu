@@ -52,14 +52,31 @@ void for_each_runs(const std::vector<int64_t>& offsets, const std::vector<int64_
 
 using Count = unsigned long long;  // an i64 that atomicAdd knows
 
+// Blocks of y count a run's choices, first in shared memory: few counters would keep atomics waiting for each other.
+constexpr int kChoicesPerBlock = 2048;
 __global__ void count_choices(Count* counts, const int32_t* experts, const __grid_constant__ Runs runs, int topk,
                               int num_experts) {
-  const int64_t i = runs.begin() * topk + index_of_thread(), token = i / topk;
-  if (token >= runs.end()) return;
-  const int32_t expert = experts[i];
-  require(expert >= 0 && expert < num_experts && (i % topk == 0 || experts[i - 1] < expert),
-          "router: expert ids ascend within the model's experts");
-  atomicAdd(counts + (runs.first + runs.run_of(token)) * num_experts + expert, Count{1});
+  SHOAL_DYNAMIC_SHARED(int32_t, of_block);
+  const int64_t run = blockIdx.y, end = runs.offsets[run + 1] * topk;
+  const int64_t begin = runs.offsets[run] * topk + int64_t{blockIdx.x} * kChoicesPerBlock;
+  if (begin >= end) return;
+  const int count = end - begin < kChoicesPerBlock ? static_cast<int>(end - begin) : kChoicesPerBlock;
+  for (int e = static_cast<int>(threadIdx.x); e < num_experts; e += static_cast<int>(blockDim.x)) of_block[e] = 0;
+  __syncthreads();
+  const int32_t* const from = experts + begin;
+  const int place = static_cast<int>(begin % topk);  // among its token's, of the block's first choice
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
+    const int32_t expert = from[i];
+    require(expert >= 0 && expert < num_experts && ((place + i) % topk == 0 || from[i - 1] < expert),
+            "router: expert ids ascend within the model's experts");
+    atomicAdd(of_block + expert, 1);
+  }
+  __syncthreads();
+  Count* const of_run = counts + (runs.first + run) * num_experts;
+  for (int e = static_cast<int>(threadIdx.x); e < num_experts; e += static_cast<int>(blockDim.x)) {
+    if (of_block[e] != 0) atomicAdd(of_run + e, static_cast<Count>(of_block[e]));
+  }
 }
 
 template <class A>
@@ -87,6 +104,7 @@ __global__ void loss_of_tokens(Loss<A> o, const __grid_constant__ Runs runs) {
   const auto load_factor = [&](int e) { return static_cast<A>(static_cast<double>(count[e]) / balanced); };
   A sum = 0, dot = 0;
   long long counted = 0;
+#pragma unroll 4
   for (int e = lane_of_thread(); e < o.num_experts; e += kWarp) {
     counted += count[e];
     sum += s[e];
@@ -103,6 +121,7 @@ __global__ void loss_of_tokens(Loss<A> o, const __grid_constant__ Runs runs) {
 template <class A>
 __global__ void add_token_losses(A* loss, const double* token_losses, int64_t tokens) {
   double sum = 0;
+#pragma unroll 8
   for (int64_t i = threadIdx.x; i < tokens; i += blockDim.x) sum += token_losses[i];
   sum = block_reduce(sum);
   if (threadIdx.x == 0) *loss += static_cast<A>(sum);
@@ -113,10 +132,18 @@ __global__ void add_token_losses(A* loss, const double* token_losses, int64_t to
 void balance_counts_cuda(const TensorView& counts, const TensorView& experts, const std::vector<int64_t>& offsets,
                          const RouterShape& shape, CudaQueue queue) {
   fill_zero_cuda(counts, queue);
-  for_each_runs(offsets, nullptr, [&](const Runs& runs, int64_t tokens) {
-    launch_kernel("router.balance_counts", count_choices, grid_of_threads(tokens * shape.topk), queue,
-                  counts.as<Count>(), experts.as<int32_t>(), runs, static_cast<int>(shape.topk),
-                  static_cast<int>(shape.num_experts));
+  for_each_runs(offsets, nullptr, [&](const Runs& runs, int64_t) {
+    int64_t most = 0;
+    for (int i = 0; i < runs.count; ++i) {
+      const int64_t tokens = runs.offsets[i + 1] - runs.offsets[i];
+      most = tokens > most ? tokens : most;
+    }
+    constexpr int kThreads = 256;
+    const auto blocks = static_cast<unsigned>(ceil_div(most * shape.topk, kChoicesPerBlock));
+    const Grid grid{dim3(blocks, static_cast<unsigned>(runs.count)), dim3(kThreads),
+                    sizeof(int32_t) * static_cast<size_t>(shape.num_experts)};
+    launch_kernel("router.balance_counts", count_choices, grid, queue, counts.as<Count>(), experts.as<int32_t>(), runs,
+                  static_cast<int>(shape.topk), static_cast<int>(shape.num_experts));
   });
 }
 

@@ -2,23 +2,33 @@
 #include "kernels/cuda_block.h"
 #include "kernels/cuda_rows.h"
 #include "kernels/topk_cuda.h"
+#include "kernels/topk_keys_cuda.h"
 #include "kernels/topk_warp.h"
 
 namespace shoal {
 
 namespace {
 
+// Runs of all tokens' logits: a score of its own for each.
+template <bool kAligned, class A>
+__global__ void sigmoid_scores(A* scores, const A* logits, int64_t count) {
+  const int64_t at = index_of_thread() * kRunLength;
+  if (at >= count) return;
+  Run<A> values = {};
+  load_run<kAligned>(values, logits + at, count - at);
+#pragma unroll
+  for (int i = 0; i < kRunLength; ++i) values[i] = A{1} / (A{1} + exp(-values[i]));
+  store_run<kAligned>(scores + at, values, count - at);
+}
+
 template <class A>
-__global__ void scores_of_tokens(A* scores, const A* logits, int64_t tokens, int num_experts, RouterScore score) {
+__global__ void softmax_scores(A* scores, const A* logits, int64_t tokens, int num_experts) {
   const int64_t token = token_of_warp();
   if (token >= tokens) return;
   const A* const from = logits + token * num_experts;
   A* const to = scores + token * num_experts;
-  if (score == RouterScore::kSigmoid) {
-    for (int e = lane_of_thread(); e < num_experts; e += kWarp) to[e] = A{1} / (A{1} + exp(-from[e]));
-    return;
-  }
   A max = from[0];
+#pragma unroll 4
   for (int e = lane_of_thread(); e < num_experts; e += kWarp) max = from[e] > max ? from[e] : max;
   max = warp_reduce<Max>(max);
   A sum = 0;
@@ -134,46 +144,102 @@ struct Backward {
 
 // d_scores of one token: what the balance loss says, plus, for the chosen ones, with w_j = α s_j / D and D = Σ s +
 // tiny, dL/ds_j = α / D * (dw_j - Σ_k dw_k s_k / D); without normalisation α dw_j. Then the score's own derivative.
+//
+// A lane looks after a chosen one, 32 of them at a time, and adds to its score's gradient in shared memory. Sums over
+// the chosen are in the order of weight_divisor, on every lane.
 template <class A>
 __global__ void backward_of_tokens(Backward<A> o) {
+  SHOAL_DYNAMIC_SHARED(A, shared);
   const int64_t token = token_of_warp();
   if (token >= o.tokens) return;
+  const int lane = lane_of_thread();
+  A* const d_scores = shared + static_cast<int>(threadIdx.x) / kWarp * o.num_experts;
   const A* const s = o.scores + token * o.num_experts;
   const A* const d_w = o.d_weights + token * o.topk;
   const int32_t* const chosen = o.experts + token * o.topk;
   A* const d = o.d_logits + token * o.num_experts;
-  for (int j = 0; j < o.topk; ++j) require_expert(chosen, j, o.num_experts);
-  const A divisor = weight_divisor(s, chosen, o.topk, o.normalize), factor = o.route_scale / divisor;
-  A pull = 0;
-  if (o.normalize) {
-    for (int j = 0; j < o.topk; ++j) pull += d_w[j] * s[chosen[j]];
-    pull /= divisor;
+#pragma unroll 4
+  for (int e = lane; e < o.num_experts; e += kWarp) {
+    d_scores[e] = o.d_scores != nullptr ? o.d_scores[token * o.num_experts + e] : A{0};
+  }
+  A sum = 0, pull = 0;
+  for (int begin = 0; begin < o.topk; begin += kWarp) {
+    const int j = begin + lane, count = o.topk - begin < kWarp ? o.topk - begin : kWarp;
+    if (j < o.topk) require_expert(chosen, j, o.num_experts);
+    const A score = j < o.topk ? s[chosen[j]] : A{0}, product = j < o.topk ? d_w[j] * score : A{0};
+    if (!o.normalize) continue;
+    for (int i = 0; i < count; ++i) {
+      sum += __shfl_sync(0xFFFFFFFFu, score, i);
+      pull += __shfl_sync(0xFFFFFFFFu, product, i);
+    }
+  }
+  const A divisor = o.normalize ? sum + static_cast<A>(kTinySum) : A{1}, factor = o.route_scale / divisor;
+  pull = o.normalize ? pull / divisor : A{0};
+  __syncwarp();
+  for (int j = lane; j < o.topk; j += kWarp) d_scores[chosen[j]] += factor * (d_w[j] - pull);
+  __syncwarp();
+  if (!o.softmax) {
+#pragma unroll 4
+    for (int e = lane; e < o.num_experts; e += kWarp) d[e] = d_scores[e] * (s[e] * (A{1} - s[e]));
+    return;
   }
   A dot = 0;
-  for (int e = lane_of_thread(); e < o.num_experts; e += kWarp) {
-    A d_score = o.d_scores != nullptr ? o.d_scores[token * o.num_experts + e] : A{0};
-    for (int j = 0; j < o.topk; ++j) {
-      if (chosen[j] == e) d_score += factor * (d_w[j] - pull);
-    }
-    dot += d_score * s[e];
-    d[e] = o.softmax ? d_score : d_score * (s[e] * (A{1} - s[e]));
-  }
-  if (!o.softmax) return;
+#pragma unroll 4
+  for (int e = lane; e < o.num_experts; e += kWarp) dot += d_scores[e] * s[e];
   dot = warp_reduce(dot);
-  for (int e = lane_of_thread(); e < o.num_experts; e += kWarp) d[e] = s[e] * (d[e] - dot);
+#pragma unroll 4
+  for (int e = lane; e < o.num_experts; e += kWarp) d[e] = s[e] * (d_scores[e] - dot);
+}
+
+// A warp for each token, with shared memory for each.
+Grid grid_of_warps_with(int64_t tokens, int64_t bytes_per_warp) {
+  constexpr int64_t kMostBytes = 48 << 10;
+  const int64_t fitting = kMostBytes / bytes_per_warp;
+  const int warps = fitting >= kTokensPerBlock ? kTokensPerBlock : fitting < 1 ? 1 : static_cast<int>(fitting);
+  Grid grid = grid_of_tokens(tokens, warps);
+  grid.shared_bytes = static_cast<size_t>(warps * bytes_per_warp);
+  return grid;
+}
+
+// Calls f(kernel) with the choice in registers; false: there are more experts than fit.
+template <class F>
+bool with_key_kernel(int64_t num_experts, bool aligned, F&& f) {
+  const auto fits = [&]<int kCount>(std::integral_constant<int, kCount>) {
+    if (num_experts > kCount * kWarp) return false;
+    f(aligned && num_experts == kCount * kWarp ? choose_by_keys<kCount, true> : choose_by_keys<kCount, false>);
+    return true;
+  };
+  return fits(std::integral_constant<int, 1>{}) || fits(std::integral_constant<int, 2>{}) ||
+         fits(std::integral_constant<int, 4>{}) || fits(std::integral_constant<int, 8>{}) ||
+         fits(std::integral_constant<int, 16>{});
 }
 
 }  // namespace
 
 void router_scores_cuda(const TensorView& scores, const TensorView& logits, const RouterShape& shape, CudaQueue queue) {
+  constexpr const char* kOp = "router.scores";
   dispatch_scores(scores, [&]<class A>(A) {
-    launch_kernel("router.scores", scores_of_tokens<A>, grid_of_tokens(logits.rows), queue, scores.as<A>(),
-                  logits.as<A>(), logits.rows, static_cast<int>(shape.num_experts), shape.score);
+    if (shape.score == RouterScore::kSigmoid) {
+      const int64_t count = logits.rows * shape.num_experts;
+      launch_kernel(kOp, all_aligned(scores, logits) ? sigmoid_scores<true, A> : sigmoid_scores<false, A>,
+                    grid_of_threads(ceil_div(count, kRunLength)), queue, scores.as<A>(), logits.as<A>(), count);
+      return;
+    }
+    launch_kernel(kOp, softmax_scores<A>, grid_of_tokens(logits.rows), queue, scores.as<A>(), logits.as<A>(),
+                  logits.rows, static_cast<int>(shape.num_experts));
   });
 }
 
 void router_choose_cuda(const TensorView& experts, const TensorView& scores, const TensorView& bias,
                         const RouterShape& shape, CudaQueue queue) {
+  constexpr const char* kOp = "router.choose";
+  if (scores.dtype == DType::kF32 && shape.topk_groups >= shape.num_groups &&
+      with_key_kernel(shape.num_experts, is_aligned(scores) && is_aligned(bias), [&](auto kernel) {
+        launch_kernel(kOp, kernel, grid_of_tokens(scores.rows), queue, experts.as<int32_t>(), scores.as<float>(),
+                      bias.as<float>(), scores.rows, static_cast<int>(shape.num_experts), static_cast<int>(shape.topk));
+      })) {
+    return;
+  }
   const Choice choice{.num_experts = static_cast<int>(shape.num_experts),
                       .topk = static_cast<int>(shape.topk),
                       .num_groups = static_cast<int>(shape.num_groups),
@@ -181,13 +247,9 @@ void router_choose_cuda(const TensorView& experts, const TensorView& scores, con
                       .sum_of_two = shape.group_score == GroupScore::kTop2Sum};
   dispatch_scores(scores, [&]<class A>(A) {
     const int64_t bytes_per_warp = ChoiceMemory<A>::bytes(choice.num_experts, choice.num_groups);
-    constexpr int64_t kMostBytes = 48 << 10;
-    const int64_t fitting = kMostBytes / bytes_per_warp;
-    const int warps = fitting >= kTokensPerBlock ? kTokensPerBlock : fitting < 1 ? 1 : static_cast<int>(fitting);
-    Grid grid = grid_of_tokens(scores.rows, warps);
-    grid.shared_bytes = static_cast<size_t>(warps * bytes_per_warp);
-    launch_kernel("router.choose", choose_for_tokens<A>, grid, queue, experts.as<int32_t>(), scores.as<A>(),
-                  bias.as<float>(), scores.rows, choice);
+    const Grid grid = grid_of_warps_with(scores.rows, bytes_per_warp);
+    launch_kernel(kOp, choose_for_tokens<A>, grid, queue, experts.as<int32_t>(), scores.as<A>(), bias.as<float>(),
+                  scores.rows, choice);
   });
 }
 
@@ -215,7 +277,8 @@ void router_backward_cuda(const TensorView& d_logits, const TensorView& d_weight
                                .softmax = shape.score == RouterScore::kSoftmax,
                                .normalize = shape.normalize,
                                .route_scale = static_cast<A>(shape.route_scale)};
-    launch_kernel("router.backward", backward_of_tokens<A>, grid_of_tokens(scores.rows), queue, operands);
+    const Grid grid = grid_of_warps_with(scores.rows, shape.num_experts * static_cast<int64_t>(sizeof(A)));
+    launch_kernel("router.backward", backward_of_tokens<A>, grid, queue, operands);
   });
 }
 

@@ -59,6 +59,42 @@ TEST_CASE("rms_norm agrees with plain loops in double", "[cuda]") {
   CHECK(relative_error(values_of(d_weight), r.d_weight) < 4 * forward_bound(sums));
 }
 
+TEST_CASE("rms_norm of rows of every width, more than are at work at once, agrees with plain loops in double",
+          "[cuda]") {
+  TestDevice device;
+  struct Sizes {
+    int64_t rows, width;
+  };
+  // Half a warp, a warp or a block for a row, on a GPU; the last has more columns than a block's registers hold.
+  const Sizes s = GENERATE(Sizes{17001, 8}, Sizes{33, 128}, Sizes{70, 512}, Sizes{2120, 136}, Sizes{37, 1024},
+                           Sizes{531, 1032}, Sizes{3, 8192}, Sizes{3, 8200});
+  const DType dtype = DType::kBF16, sums = DType::kF32;
+  CAPTURE(s.rows, s.width);
+  Tensor x = device.tensor(normals(s.rows * s.width, "x", 3), Shape{s.rows, s.width}, dtype);
+  Tensor weight = device.tensor(normals(s.width, "weight"), Shape{s.width}, dtype);
+  Tensor d_out = device.tensor(normals(s.rows * s.width, "d_out"), Shape{s.rows, s.width}, dtype);
+  const Reference r = reference(values_of(x), values_of(weight), values_of(d_out));
+  Tensor out = device.empty(x.shape(), dtype), inv_rms = device.empty(Shape{s.rows}, sums);
+  rms_norm_forward(out, inv_rms, x, weight, kEps, device.stream);
+  CHECK(relative_error(values_of(out), r.out) < forward_bound(dtype));
+  Tensor d_x = device.empty(x.shape(), dtype), d_weight = device.zeros(Shape{s.width}, sums);
+  rms_norm_backward(d_x, d_weight, d_out, x, weight, inv_rms, Write::kOverwrites, device.stream);
+  CHECK(relative_error(values_of(d_x), r.d_x) < forward_bound(dtype));
+  CHECK(relative_error(values_of(d_weight), r.d_weight) < 4 * forward_bound(sums));
+
+  // With all columns here the ops of split columns have the same bits, wherever the rows lie.
+  Tensor shifted = device.empty(Shape{s.rows, s.width + 1}, dtype).columns(1, s.width);
+  Tensor row_sums = device.empty(Shape{s.rows}, sums), dots = device.empty(Shape{s.rows}, sums);
+  row_sums_of_squares(row_sums, x, device.stream);
+  rms_norm_from_sums(shifted, inv_rms, x, weight, row_sums, s.width, kEps, device.stream);
+  CHECK(values_of(shifted) == values_of(out));
+  rms_norm_backward_dots(dots, d_out, x, weight, device.stream);
+  Tensor d_weight_too = device.zeros(Shape{s.width}, sums);
+  rms_norm_backward_from_dots(shifted, d_weight_too, d_out, x, weight, inv_rms, dots, s.width, device.stream);
+  CHECK(values_of(shifted) == values_of(d_x));
+  CHECK(same_bits(d_weight_too, d_weight));
+}
+
 TEST_CASE("rms_norm's gradients agree with central differences", "[cuda]") {
   TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32);

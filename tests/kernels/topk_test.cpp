@@ -207,6 +207,34 @@ TEST_CASE("the router of many experts agrees with the CPU's", "[cuda]") {
   for (size_t i = 0; i < 4; ++i) CHECK(relative_error(results[i], results[i + 4]) < forward_bound(dtype));
 }
 
+TEST_CASE("the best of any number of experts are chosen, equals by their ids", "[cuda]") {
+  TestDevice device;
+  const DType dtype = GENERATE(DType::kF64, DType::kF32);
+  const int64_t num_experts = GENERATE(1, 31, 32, 33, 64, 100, 128, 129, 256, 300, 512, 513);
+  const bool biased = GENERATE(false, true);
+  const RouterShape s{.num_experts = num_experts, .topk = std::min<int64_t>(num_experts, GENERATE(1, 8, 40))};
+  CAPTURE(name_of(dtype), num_experts, s.topk, biased);
+  constexpr int64_t kTokens = 11;
+  std::vector<double> scores = normals(kTokens * num_experts, "scores"), bias = normals(num_experts, "bias");
+  // Few different values, both zeros and infinities among them.
+  for (double& value : scores) value = std::round(value) / 2;
+  for (double& value : bias) value = std::round(value) / 2;
+  scores[0] = -0.0;
+  scores.back() = -std::numeric_limits<double>::infinity();
+  scores[scores.size() / 2] = std::numeric_limits<double>::infinity();
+  Tensor experts = device.empty(Shape{kTokens, s.topk}, DType::kI32);
+  router_choose(experts, device.tensor(scores, Shape{kTokens, num_experts}, dtype),
+                biased ? device.tensor(bias, Shape{num_experts}, DType::kF32) : Tensor(), s, device.stream);
+  std::vector<int32_t> expected;
+  for (int64_t token = 0; token < kTokens; ++token) {
+    std::vector<double> values(scores.begin() + token * num_experts, scores.begin() + (token + 1) * num_experts);
+    for (size_t e = 0; e < values.size() && biased; ++e) values[e] += bias[e];
+    const std::vector<int32_t> best = best_ids(values, s.topk);
+    expected.insert(expected.end(), best.begin(), best.end());
+  }
+  CHECK(experts.to_vector<int32_t>() == expected);
+}
+
 TEST_CASE("the router gives the same bits on any thread count", "[cuda]") {
   TestDevice device;
   const RouterShape s = published_shape(GENERATE(0, 1));
