@@ -60,7 +60,7 @@ void pack_matrix(PackedMatrix& packed, const Tensor& weight, PackFor use, Stream
                   .precision = weight.dtype()};
   launch(
       stream, work, [&] { pack_matrix_cpu(*packed.impl_, weight); },
-      [&](CudaQueue queue) { pack_matrix_cuda(*packed.impl_, weight, queue); });
+      [&](CudaQueue) { pack_matrix_cuda(*packed.impl_, weight); });
 }
 
 void linear_forward(Tensor y, const Tensor& x, const PackedMatrix& weight, Stream& stream) {

@@ -78,28 +78,15 @@ void reserve_packed(PackedMatrix& matrix, int64_t out, int64_t in, DType dtype, 
     return;
   }
   matrix.impl_ = nullptr;  // first, so that its memory is free for the new one
-  matrix.impl_ = std::make_shared<PackedMatrix::Impl>(PackedMatrix::Impl{out, in, dtype, use, {}, {}, {}, {}});
+  matrix.impl_ = std::make_shared<PackedMatrix::Impl>(PackedMatrix::Impl{out, in, dtype, use, {}, {}, {}, {}, {}});
   PackedMatrix::Impl& packed = *matrix.impl_;
   packed.device = allocator.device();
   const auto bytes = [&](int64_t count) {
     return Tensor::empty(Shape{count}, DType::kU8, allocator, MemoryKind::kWeights);
   };
-  // On a GPU rows of scales begin at multiples of 16 bytes: its libraries read them there.
-  const int64_t apart = allocator.device() == DeviceKind::kCuda ? 4 : 1;
-  const auto scales = [&](int64_t rows, int64_t columns) {
-    const Shape shape{rows, (columns + apart - 1) / apart * apart};
-    return Tensor::empty(shape, DType::kF32, allocator, MemoryKind::kWeights).columns(0, columns);
-  };
-  if (dtype == DType::kE4M3) packed.scales = scales(num_tiles(out), num_tiles(in));
-  if (allocator.device() == DeviceKind::kCuda) {
-    // By reference, but for codes.
-    if (dtype != DType::kE4M3) return;
-    packed.forward = bytes(out * in);
-    if (use == PackFor::kForwardAndBackward) {
-      packed.backward = bytes(in * out);
-      packed.backward_scales = scales(num_tiles(in), num_tiles(out));
-    }
-    return;
+  if (allocator.device() == DeviceKind::kCuda) return;  // by reference; codes: pack_fp8_cuda.h
+  if (dtype == DType::kE4M3) {
+    packed.scales = Tensor::empty({num_tiles(out), num_tiles(in)}, DType::kF32, allocator, MemoryKind::kWeights);
   }
   if (packed.dtype == DType::kF64) {
     packed.forward = bytes(packed.out * packed.in * size_of(DType::kF64));

@@ -17,13 +17,16 @@ enum class GemmBackend {
 };
 GemmBackend gemm_backend(DType dtype);
 
+struct PackedExperts;  // pack_fp8_cuda.h
+
 struct PackedMatrix::Impl {
   int64_t out = 0, in = 0;
   DType dtype = DType::kF32;
   PackFor use = PackFor::kForward;
-  Tensor forward, backward;  // [bytes] u8 in the backend's layout; on a GPU see gemm_cuda.h
-  Tensor scales;             // e4m3: [num_tiles(out), num_tiles(in)] f32
-  Tensor backward_scales;    // on a GPU: the same transposed
+  Tensor forward, backward;                      // [bytes] u8 in the backend's layout; on a GPU see gemm_cuda.h
+  Tensor scales;                                 // e4m3: [num_tiles(out), num_tiles(in)] f32
+  Tensor backward_scales;                        // on a GPU: the same transposed
+  std::shared_ptr<const PackedExperts> experts;  // on a GPU, e4m3: what these are parts of
   DeviceKind device = DeviceKind::kCpu;
 };
 

@@ -7,7 +7,6 @@
 #include "kernels/gemm_plain_cuda.h"
 #include "kernels/grouped_gemm_cuda.h"
 #include "kernels/quantize.h"
-#include "kernels/transpose_cuda.h"
 
 namespace shoal {
 
@@ -65,26 +64,7 @@ GemmCall rows_from(const GemmCall& call, int64_t first) {
 
 }  // namespace
 
-void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueue queue) {
-  if (packed.dtype != DType::kE4M3) {
-    packed.forward = weight;
-    return;
-  }
-  if (weight.numel() == 0) return;
-  copy_rows_cuda({.to = packed.forward.raw(),
-                  .to_pitch = packed.in,
-                  .from = weight.raw(),
-                  .from_pitch = weight.row_stride(),
-                  .width_bytes = packed.in,
-                  .rows = packed.out},
-                 queue, CopyWait::kReturnsAtOnce);
-  if (!packed.backward.defined()) return;
-  const Transposition codes = transposition(weight.view(), packed.backward.raw(), packed.out);
-  transpose_bytes_cuda("gemm_fp8.pack", {&codes, 1}, queue);
-  const Tensor& turned = packed.backward_scales;
-  const Transposition scales = transposition(packed.scales.view(), turned.raw(), turned.row_stride());
-  transpose_words_cuda("gemm_fp8.pack", {&scales, 1}, queue);
-}
+void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight) { packed.forward = weight; }
 
 int64_t gemm_cuda_scratch_bytes(std::span<const GemmCall> calls) {
   int64_t bytes = calls.size() > 1 ? grouped_cuda_scratch_bytes(calls) : 0;

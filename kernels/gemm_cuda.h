@@ -7,10 +7,9 @@
 
 namespace shoal {
 
-// A matrix is packed by reference, `forward` is the weight itself: its numbers must stay until the next packing. FP8
-// codes are copied: `forward` [out, in], and for backward turned, `backward` [in, out], rows dense: tensor cores sum
-// FP8 along rows only.
-void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight, CudaQueue queue);
+// A matrix is packed by reference, `forward` is the weight itself: its numbers must stay until the next packing. FP8:
+// pack_fp8_cuda.h.
+void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight);
 
 // Many experts' at once, or one call after the other. Throws for the narrow accumulators: the emulation is the CPU's.
 // `scratch`: of gemm_cuda_scratch_bytes.

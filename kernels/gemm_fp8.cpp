@@ -8,6 +8,7 @@
 #include "kernels/gemm_cuda.h"
 #include "kernels/launch.h"
 #include "kernels/operands.h"
+#include "kernels/pack_fp8_cuda.h"
 
 namespace shoal {
 
@@ -168,6 +169,12 @@ void check_pair(const QuantizedColumns& d_y, const QuantizedColumns& x) {
 void pack_matrix_fp8(PackedMatrix& packed, const Tensor& weight, PackFor use, Stream& stream) {
   check_on(stream, weight);
   SHOAL_CHECK(weight.dims() == 2, "the weight is {}, expected [out, in]", weight.shape());
+  if (stream.device() == DeviceKind::kCuda) {
+    std::vector<PackedMatrix> alone{std::move(packed)};
+    pack_together_fp8(alone, weight, 1, use, stream);
+    packed = std::move(alone[0]);
+    return;
+  }
   reserve_packed(packed, weight.size(0), weight.size(1), DType::kE4M3, use, stream.allocator());
   const QuantizedBlocks blocks{.codes = stream.workspace(weight.shape(), DType::kE4M3), .scales = packed.impl_->scales};
   quantize_blocks(blocks, weight, stream);
@@ -175,9 +182,7 @@ void pack_matrix_fp8(PackedMatrix& packed, const Tensor& weight, PackFor use, St
                   .kind = WorkKind::kMove,
                   .bytes = operand_bytes(blocks.codes, packed.impl_->forward, packed.impl_->backward),
                   .precision = DType::kE4M3};
-  launch(
-      stream, work, [&] { pack_matrix_cpu(*packed.impl_, blocks.codes); },
-      [&](CudaQueue queue) { pack_matrix_cuda(*packed.impl_, blocks.codes, queue); });
+  stream.launch(work, [&] { pack_matrix_cpu(*packed.impl_, blocks.codes); });
 }
 
 void linear_forward_fp8(Tensor y, const QuantizedRows& x, const PackedMatrix& weight, Stream& stream,
@@ -204,7 +209,11 @@ void linear_backward_weight_fp8(Tensor d_w, const QuantizedColumns& d_y, const Q
 
 void pack_experts_fp8(std::vector<PackedMatrix>& packed, const Tensor& weights, PackFor use, Stream& stream) {
   SHOAL_CHECK(weights.dims() == 3, "the weights are {}, expected [num_experts, out, in]", weights.shape());
-  packed.resize(static_cast<size_t>(weights.size(0)));
+  const int64_t experts = weights.size(0), out = weights.size(1);
+  if (stream.device() == DeviceKind::kCuda && experts > 0 && out % kTile == 0) {
+    return pack_together_fp8(packed, weights.reshape({experts * out, weights.size(2)}), experts, use, stream);
+  }
+  packed.resize(static_cast<size_t>(experts));
   for (size_t e = 0; e < packed.size(); ++e) pack_matrix_fp8(packed[e], weights[static_cast<int64_t>(e)], use, stream);
 }
 

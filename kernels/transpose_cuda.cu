@@ -120,8 +120,8 @@ __device__ void transpose_4x4(uint32_t (&out)[4], const uint32_t (&in)[4]) {
   out[3] = choose_bytes(high01, high23, 0x7632);
 }
 
-// In shared memory word w of row r stands at w ^ (r / 16) * 4: the eight runs of 16 rows that neighbouring threads gather
-// come from different banks.
+// In shared memory word w of row r stands at w ^ (r / 16) * 4: the eight runs of 16 rows that neighbouring threads
+// gather come from different banks.
 __device__ int place_of(int row, int word) { return word ^ (row / kRunBytes * kRunWords); }
 
 // A tile comes in runs along its rows, and leaves in runs down its columns: a thread gathers a word of each of 16 rows.

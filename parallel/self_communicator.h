@@ -1,5 +1,5 @@
-// parallel/self_communicator.h: a group of one: every operation is a local copy, complete when it is posted. A GPU's tensors
-// are copied in the order of their queue, so that nobody waits.
+// parallel/self_communicator.h: a group of one: every operation is a local copy, complete when it is posted. A GPU's
+// tensors are copied in the order of their queue, so that nobody waits.
 #pragma once
 
 #include "parallel/exchange_communicator.h"

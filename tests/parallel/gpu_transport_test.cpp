@@ -1,4 +1,4 @@
-// tests/parallel/gpu_transport_test.cpp: which way messages between GPUs go, and what stands against NCCL, in sentences.
+// tests/parallel/gpu_transport_test.cpp: which way messages between GPUs go, and what stands against NCCL.
 #include "parallel/gpu_transport.h"
 
 #include <catch2/catch.hpp>
