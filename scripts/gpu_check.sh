@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
 # scripts/gpu_check.sh: one command that shows whether Shoal is right on this machine's GPU, and how fast; writes a report.
 #
-# usage: scripts/gpu_check.sh [--build FOLDER] [--output FILE] [--only PART]... [--quick]
+# usage: scripts/gpu_check.sh [--build FOLDER] [--output FILE] [--only PART]... [--limit SECONDS] [--quick]
 #
 #   --build FOLDER   where the programs are (default: the bundle's, or build-cuda, which scripts/build.sh --cuda makes)
 #   --output FILE    the report (default gpu_report.md)
 #   --only PART      tests, sanitizer, training, layouts or bench; may be repeated (default: all, in this order)
+#   --limit SECONDS  how long one training run may take (default 120)
 #   --quick          only the tests and a training run of 40 steps
 #
 # tests      every op with NVIDIA's libraries and with own kernels alone, whole training steps beside the CPU's
 # sanitizer  NVIDIA's compute-sanitizer over a few ops, where it is there
 # training   200 steps on the GPU beside the same on the CPU
 # layouts    2 and 4 ranks that share the GPU beside one rank
-# bench      kernels, and training steps
+# bench      kernels, and training steps of a MoE of 1.3B parameters (45 GiB of GPU memory)
 # Exits with 1 when anything failed; the report says what. Eight minutes at most on a GPU beside 16 cores.
 source "$(dirname "$0")/lib.sh"
 
-folder='' output=gpu_report.md parts=() steps=200
+folder='' output=gpu_report.md parts=() steps=200 limit=120
 while [ $# -gt 0 ]; do
   case "$1" in
     --build) [ $# -ge 2 ] || die "--build wants a folder"; folder=$2; shift ;;
@@ -26,6 +27,7 @@ while [ $# -gt 0 ]; do
       parts+=("$2")
       shift
       ;;
+    --limit) [[ "${2:-}" =~ ^[0-9]+$ ]] || die "--limit wants seconds, not '${2:-}'"; limit=$2; shift ;;
     --quick) parts+=(tests training) steps=40 ;;
     -h | --help) show_help; exit 0 ;;
     *) die "unknown argument '$1' (see --help)" ;;
@@ -59,7 +61,6 @@ found=$(SHOAL_TEST_DEVICE=cuda "$folder/base_tests" "[cuda]" 2>&1) || [ $? -ne 7
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-threads=$(($(nproc) < 4 ? $(nproc) : 4))
 jobs_at_once=$(($(nproc) / 2 < 6 ? ($(nproc) + 1) / 2 : 6))
 
 # check NAME COMMAND...: runs a command; $work/NAME.verdict says "passed: …" or "**failed**: …".
@@ -170,14 +171,16 @@ check_run() {
   say "$name: $verdict ($((SECONDS - start)) s)"
 }
 
-# train NAME RANKS SETTING...: a run in $work/NAME. One rank needs no launcher. The model is small: a few threads a rank
-# are its fastest on a CPU, where many would wait for each other.
+# train NAME RANKS SETTING...: a run in $work/NAME. One rank needs no launcher. Few threads: the model is so small that many
+# would wait for each other.
 train() {
-  local name=$1 ranks=$2
+  local name=$1 ranks=$2 threads=$(($(nproc) / $2))
   shift 2
+  [ "$threads" -le 4 ] || threads=4
+  [ "$threads" -ge 1 ] || threads=1
   mpirun=()
   [ "$ranks" -eq 1 ] || set_mpirun "$ranks"
-  timeout 120 "${mpirun[@]}" "$folder/shoal" train "run.threads=$threads" "${config[@]}" "run.dir=$work/$name" "$@" >"$work/$name.run" 2>&1 || {
+  timeout "$limit" "${mpirun[@]}" "$folder/shoal" train "${config[@]}" "run.threads=$threads" "run.dir=$work/$name" "$@" >"$work/$name.run" 2>&1 || {
     echo "error: $name ended early: $(tail -n 3 "$work/$name.run" | tr '\n' ' ')"
     return 1
   }
@@ -245,9 +248,11 @@ bench() {
   echo '```' >&3
 }
 run_bench() {
-  prepare_data
-  if "$folder/shoal" bench --help | grep -qE "^ +kernels"; then bench kernels "$folder/shoal" bench kernels; fi
-  bench train "$folder/shoal" bench train "${config[@]}" data.seq_len=1024 train.microbatch=8 train.global_batch=8
+  local precision
+  bench kernels "$folder/shoal" bench kernels --device cuda
+  for precision in BF16 FP8; do
+    bench "moe_1b, $precision" "$folder/shoal" bench train configs/moe_1b.textproto run.device=CUDA precision.linear=$precision --steps 4
+  done
 }
 
 for name in tests sanitizer training layouts bench; do part "$name"; done
