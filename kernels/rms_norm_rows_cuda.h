@@ -163,7 +163,7 @@ __global__ __launch_bounds__(Team::kMostThreads, Team::kBlocksAtOnce) void team_
       for (int r = 0; r < Team::kRuns; ++r) {
 #pragma unroll
         for (int i = 0; i < kRunLength; ++i) {
-          x[u][r][i] = store<T>(load(x[u][r][i]) * inv * static_cast<A>(load(w[r][i])));
+          x[u][r][i] = round_to<T>(load(x[u][r][i]) * inv * static_cast<A>(load(w[r][i])));
         }
       }
       store_row<Team, kWhole>(o.out.at(first + u, 0), x[u], width);
@@ -237,13 +237,19 @@ __global__ __launch_bounds__(Team::kMostThreads, Team::kBlocksAtOnce) void team_
         Run<W> w = load_weights<Team, kWhole>(weight, r, width);
         forget_unpacked(d[u][r]);
         forget_unpacked(x[u][r]);
+        A results[kRunLength];
 #pragma unroll
         for (int i = 0; i < kRunLength; ++i) {
           const A d_i = load(d[u][r][i]), x_i = load(x[u][r][i]);
           d_w[r][i] += d_i * (x_i * inv);
-          const A result = d_i * static_cast<A>(load(w[i])) * inv - x_i * pull;
-          x[u][r][i] = store<T>(o.adds ? result + load(before[u][r][i]) : result);
+          results[i] = d_i * static_cast<A>(load(w[i])) * inv - x_i * pull;
         }
+        if (o.adds) {
+#pragma unroll
+          for (int i = 0; i < kRunLength; ++i) results[i] += load(before[u][r][i]);
+        }
+#pragma unroll
+        for (int i = 0; i < kRunLength; ++i) x[u][r][i] = round_to<T>(results[i]);
       }
       store_row<Team, kWhole>(o.d_x.at(first + u, 0), x[u], width);
     }
