@@ -1,8 +1,8 @@
 // kernels/topk_keys_cuda.h: a warp's choice of the best f32 values with all of them in registers.
 //
-// A value becomes an unsigned key that ranks as it does. A lane sorts the keys of its neighbouring ids, best first; each
-// round takes the best of the lanes' heads. The key of the last round tells who is chosen: all above it, and of its
-// equals the lowest ids.
+// A value becomes an unsigned key that ranks as it does. A lane sorts the keys of its neighbouring ids, best first;
+// each round takes the best of the lanes' heads. The key of the last round tells who is chosen: all above it, and of
+// its equals the lowest ids.
 #pragma once
 
 #include "kernels/topk_warp.h"
