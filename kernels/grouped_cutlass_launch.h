@@ -20,6 +20,7 @@
 
 #include "kernels/cuda_launch.h"
 #include "kernels/grouped_cutlass.h"
+#include "kernels/grouped_tensor_maps.h"
 
 namespace shoal {
 
@@ -30,12 +31,27 @@ using GroupedShape = cutlass::gemm::GroupProblemShape<cute::Shape<int, int, int>
 using GroupedCluster = cute::Shape<cute::_1, cute::_2, cute::_1>;
 
 // c by way of shared memory and TMA. kAdds: it may be added to, and is read then.
-template <class Tile, class Out, bool kAdds>
+template <class Tile, class Out, bool kAdds, class Cluster = GroupedCluster,
+          class Schedule = cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative,
+          class Step = cutlass::epilogue::collective::EpilogueTileAuto>
 using GroupedEpilogue = typename cutlass::epilogue::collective::CollectiveBuilder<
-    cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Tile, GroupedCluster,
-    cutlass::epilogue::collective::EpilogueTileAuto, float, float, std::conditional_t<kAdds, Out, void>,
-    cutlass::layout::RowMajor*, 16 / sizeof(Out), Out, cutlass::layout::RowMajor*, 16 / sizeof(Out),
-    cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative>::CollectiveOp;
+    cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Tile, Cluster, Step, float, float,
+    std::conditional_t<kAdds, Out, void>, cutlass::layout::RowMajor*, 16 / sizeof(Out), Out, cutlass::layout::RowMajor*,
+    16 / sizeof(Out), Schedule>::CollectiveOp;
+
+// One where either warp group has a tile of its own, and writes it while the other multiplies ("ping-pong").
+template <class Tile, class Cluster>
+using PingpongEpilogue =
+    GroupedEpilogue<Tile, cutlass::bfloat16_t, false, Cluster, cutlass::epilogue::PtrArrayTmaWarpSpecializedPingpong,
+                    cute::Shape<cute::_64, cute::_64>>;
+
+// The same for an f32 c that is added to. Memory that all of a tile of c fits: its reads begin a tile ahead, which
+// CUTLASS's own choice, four steps of eight, leaves too little time for.
+template <class Tile>
+using PingpongSumEpilogue = typename cutlass::epilogue::collective::detail::Sm90TmaBuilderImpl<
+    Tile, cute::Shape<cute::_64, cute::_32>, float, float, float, cutlass::layout::RowMajor*, 4, float,
+    cutlass::layout::RowMajor*, 4, cutlass::epilogue::fusion::LinearCombination<float, float, float, float>,
+    cutlass::epilogue::Sm90PtrArrayTmaWarpSpecialized<8, 2, 64 * 32 / 128, true, false, 2>>::CollectiveOp;
 
 // As many stages as fit beside the epilogue.
 template <class Epilogue>
@@ -45,6 +61,9 @@ using GroupedStages =
 template <class Mainloop, class Epilogue>
 using GroupedGemm =
     cutlass::gemm::device::GemmUniversalAdapter<cutlass::gemm::kernel::GemmUniversal<GroupedShape, Mainloop, Epilogue>>;
+// With maps of each problem.
+template <class Mainloop, class Epilogue>
+using MappedGemm = GroupedGemm<MapsOfInputs<Mainloop>, MapsOfOutputs<Epilogue>>;
 
 // Scales, where the main loop has them.
 template <class Mainloop>
@@ -186,6 +205,11 @@ const char* launch_grouped(const GroupedLaunch& launch) {
     for (int64_t i = 0; i < count; ++i) piece.problems[i] = launch.problems[static_cast<size_t>(first + i)];
     launch_kernel(launch.op, fill_grouped_arrays<Gemm>, {dim3(1), dim3(2 * kWarp)}, launch.queue, arrays, piece,
                   static_cast<int>(first), static_cast<int>(count));
+  }
+  using Kernel = typename Gemm::GemmKernel;
+  if constexpr (HasMapsOfProblems<typename Kernel::CollectiveMainloop>) {
+    launch_kernel(launch.op, write_tensor_maps<Kernel>, {dim3(static_cast<unsigned>(num_problems)), dim3(kWarp)},
+                  launch.queue, gemm.params());
   }
   const cutlass::Status started = gemm.run(launch.queue);
   return started == cutlass::Status::kSuccess ? nullptr : cutlassGetStatusString(started);
