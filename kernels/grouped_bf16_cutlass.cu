@@ -62,7 +62,8 @@ const char* grouped_bf16_cutlass(GemmKind kind, const GroupedLaunch& launch) {
   if (grouped_variant() == GroupedVariant::kMapped) {
     switch (kind) {
       case GemmKind::kForward: return launch_grouped<MappedBf16Gemm<RowMajor, ColumnMajor, NarrowOutWideSteps>>(launch);
-      case GemmKind::kBackwardInput: return launch_grouped<MappedBf16Gemm<RowMajor, RowMajor, NarrowOutWideSteps>>(launch);
+      case GemmKind::kBackwardInput:
+        return launch_grouped<MappedBf16Gemm<RowMajor, RowMajor, NarrowOutWideSteps>>(launch);
       case GemmKind::kBackwardWeight: return launch_grouped<MappedBf16Gemm<ColumnMajor, RowMajor, WideOut>>(launch);
     }
   }

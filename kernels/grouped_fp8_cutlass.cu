@@ -23,32 +23,28 @@ using ScalesOfA = decltype(Scales<kColumns>::deduce_layoutSFA());
 template <int kColumns>
 using ScalesOfB = decltype(Scales<kColumns>::deduce_layoutSFB());
 
-template <int kColumns, class Epilogue, class Blocks = Tile, class Cluster = GroupedCluster,
-          class Schedule = cutlass::gemm::KernelPtrArrayTmaWarpSpecializedCooperativeFP8Blockwise>
-using Fp8Gemm =
-    GroupedGemm<typename cutlass::gemm::collective::CollectiveBuilder<
-                    cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Code,
-                    cute::tuple<cutlass::layout::RowMajor*, ScalesOfA<kColumns>*>, 16, Code,
-                    cute::tuple<cutlass::layout::ColumnMajor*, ScalesOfB<kColumns>*>, 16, float, Blocks, Cluster,
-                    GroupedStages<Epilogue>, Schedule>::CollectiveOp,
-                Epilogue>;
+template <int kColumns, class Epilogue>
+using Fp8Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
+    cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Code,
+    cute::tuple<cutlass::layout::RowMajor*, ScalesOfA<kColumns>*>, 16, Code,
+    cute::tuple<cutlass::layout::ColumnMajor*, ScalesOfB<kColumns>*>, 16, float, Tile, GroupedCluster,
+    GroupedStages<Epilogue>, cutlass::gemm::KernelPtrArrayTmaWarpSpecializedCooperativeFP8Blockwise>::CollectiveOp;
 
-// FOR ONE MEASUREMENT: a warp group multiplies while the other writes its tile; two blocks on top of each other share
-// b.
-using Turn = cute::Shape<cute::_64, cute::_128, cute::_128>;
-using Above = cute::Shape<cute::_2, cute::_1, cute::_1>;
-using PingpongGemm = Fp8Gemm<128, PingpongEpilogue<Turn, Above>, Turn, Above,
-                             cutlass::gemm::KernelPtrArrayTmaWarpSpecializedPingpongFP8Blockwise>;
+using NarrowOut = GroupedEpilogue<Tile, cutlass::bfloat16_t, false>;
+using WideOut = GroupedEpilogue<Tile, float, true>;
 
 }  // namespace
 
 const char* grouped_fp8_rows_cutlass(const GroupedLaunch& launch) {
-  if (grouped_variant() == GroupedVariant::kPingpong) return launch_grouped<PingpongGemm>(launch);
-  return launch_grouped<Fp8Gemm<128, GroupedEpilogue<Tile, cutlass::bfloat16_t, false>>>(launch);
+  // FOR ONE MEASUREMENT: the variant.
+  if (grouped_variant() == GroupedVariant::kMapped) {
+    return launch_grouped<MappedGemm<Fp8Mainloop<128, NarrowOut>, NarrowOut>>(launch);
+  }
+  return launch_grouped<GroupedGemm<Fp8Mainloop<128, NarrowOut>, NarrowOut>>(launch);
 }
 
 const char* grouped_fp8_columns_cutlass(const GroupedLaunch& launch) {
-  return launch_grouped<Fp8Gemm<1, GroupedEpilogue<Tile, float, true>>>(launch);
+  return launch_grouped<GroupedGemm<Fp8Mainloop<1, WideOut>, WideOut>>(launch);
 }
 
 }  // namespace shoal

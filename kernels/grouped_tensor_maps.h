@@ -52,7 +52,8 @@ struct MapsOfInputs : Collective {
   CUTLASS_DEVICE void tensormaps_cp_fence_release(MapStorage&, const Maps&) {}
 };
 
-// An epilogue's: the one that stores c of problem 0, one unused, the one that reads c where it is read; of problem 1, ...
+// An epilogue's: of problem 0 the one that stores c, an unused one, and the one that reads c where it is read; of
+// problem 1, ...
 template <class Collective>
 struct MapsOfOutputs : Collective {
   using Map = cute::TmaDescriptor;
@@ -74,8 +75,7 @@ struct MapsOfOutputs : Collective {
   }
   template <bool kIsRead, class Shape>
   CUTLASS_DEVICE void write(MapStorage& shared, const Params& params, const Shape& mnkl, int32_t problem) {
-    Map* const map = cute::get<0>(
-        Collective::template tensormaps_init<kIsRead>(params, shared, 1, kMaps * problem, 0));
+    Map* const map = cute::get<0>(Collective::template tensormaps_init<kIsRead>(params, shared, 1, kMaps * problem, 0));
     Collective::template tensormaps_perform_update<kIsRead>(shared, params, map, mnkl, problem, 0);
     __syncwarp();
     Collective::template tensormaps_cp_fence_release<kIsRead>(shared, map, 0);
@@ -98,7 +98,9 @@ struct MapsOfOutputs : Collective {
 };
 
 template <class Mainloop>
-concept HasMapsOfProblems = requires { Mainloop::kHasMapsOfProblems; };
+concept HasMapsOfProblems = requires {
+  Mainloop::kHasMapsOfProblems;
+};
 
 // All maps of a problem, by one block of one warp for each.
 template <class Kernel>
