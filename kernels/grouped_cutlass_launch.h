@@ -185,10 +185,15 @@ typename Gemm::Arguments grouped_arguments(const GroupedArrays<Gemm>& arrays, co
 // See grouped_bf16_cutlass.
 template <class Gemm>
 const char* launch_grouped(const GroupedLaunch& launch) {
-  static_assert(Gemm::GemmKernel::SharedStorageSize <= 227 << 10, "more shared memory than a block may have");
-  if constexpr (std::is_void_v<typename Gemm::GemmKernel::ElementC>) {
+  using Kernel = typename Gemm::GemmKernel;
+  static_assert(Kernel::SharedStorageSize <= 227 << 10, "more shared memory than a block may have");
+  if constexpr (std::is_void_v<typename Kernel::ElementC>) {
     if (launch.mode != Write::kOverwrites) return "this product only overwrites";
   }
+  // Asked for at a kernel's first call only.
+  static const cudaError_t has_memory = cudaFuncSetAttribute(
+      cutlass::device_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, Kernel::SharedStorageSize);
+  if (has_memory != cudaSuccess) return cudaGetLastError(), cudaGetErrorString(has_memory);
   const auto num_problems = static_cast<int64_t>(launch.problems.size());
   GroupedArrays<Gemm> arrays;
   std::byte* const workspace = arrays.take(launch.scratch, num_problems);
@@ -196,9 +201,9 @@ const char* launch_grouped(const GroupedLaunch& launch) {
   const int64_t room = launch.scratch + grouped_cutlass_bytes(num_problems, launch.num_multiprocessors) - workspace;
   if (room < static_cast<int64_t>(Gemm::get_workspace_size(arguments))) return "the workspace is too small";
   if (Gemm::can_implement(arguments) != cutlass::Status::kSuccess) return "the shapes are not its own";
-  Gemm gemm;
-  const cutlass::Status ready = gemm.initialize(arguments, workspace, launch.queue);
+  const cutlass::Status ready = Kernel::initialize_workspace(arguments, workspace, launch.queue);
   if (ready != cutlass::Status::kSuccess) return cutlassGetStatusString(ready);
+  typename Kernel::Params params = Kernel::to_underlying_arguments(arguments, workspace);
   for (int64_t first = 0; first < num_problems; first += kPieceProblems) {
     ProblemPiece piece = {};
     const int64_t count = num_problems - first < kPieceProblems ? num_problems - first : kPieceProblems;
@@ -206,12 +211,11 @@ const char* launch_grouped(const GroupedLaunch& launch) {
     launch_kernel(launch.op, fill_grouped_arrays<Gemm>, {dim3(1), dim3(2 * kWarp)}, launch.queue, arrays, piece,
                   static_cast<int>(first), static_cast<int>(count));
   }
-  using Kernel = typename Gemm::GemmKernel;
   if constexpr (HasMapsOfProblems<typename Kernel::CollectiveMainloop>) {
     launch_kernel(launch.op, write_tensor_maps<Kernel>, {dim3(static_cast<unsigned>(num_problems)), dim3(kWarp)},
-                  launch.queue, gemm.params());
+                  launch.queue, params);
   }
-  const cutlass::Status started = gemm.run(launch.queue);
+  const cutlass::Status started = Gemm::run(params, launch.queue);
   return started == cutlass::Status::kSuccess ? nullptr : cutlassGetStatusString(started);
 }
 

@@ -12,10 +12,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace shoal {
 
-// A main loop's: a's and b's of problem 0, of problem 1, ...
+// A main loop's: a's and b's of problem 0, of problem 1, ... What each begins as is the same at every call, and encoded
+// at the first only, which takes the driver microseconds.
 template <class Collective>
 struct MapsOfInputs : Collective {
   using Map = cute::TmaDescriptor;
@@ -27,6 +29,21 @@ struct MapsOfInputs : Collective {
   template <class Shape>
   static size_t get_workspace_size(const Shape& problems, const typename Collective::Arguments&, int /*processors*/) {
     return 2 * sizeof(Map) * static_cast<size_t>(problems.groups());
+  }
+  template <class Shape>
+  static Params to_underlying_arguments(const Shape& problems, const typename Collective::Arguments& arguments,
+                                        void* workspace) {
+    static const Params first = Collective::to_underlying_arguments(problems, arguments, workspace);
+    Params params = first;
+    params.tensormaps = workspace;
+    const auto set = [](auto& to, auto from) { to = reinterpret_cast<std::remove_reference_t<decltype(to)>>(from); };
+    set(params.ptr_A, arguments.ptr_A), set(params.ptr_B, arguments.ptr_B);
+    set(params.dA, arguments.dA), set(params.dB, arguments.dB);
+    if constexpr (requires { params.ptr_SFA; }) {
+      set(params.ptr_SFA, arguments.ptr_SFA), set(params.ptr_SFB, arguments.ptr_SFB);
+      set(params.layout_SFA, arguments.layout_SFA), set(params.layout_SFB, arguments.layout_SFB);
+    }
+    return params;
   }
   CUTLASS_DEVICE static Maps of_problem(const Params& params, int32_t problem) {
     Map* const a = static_cast<Map*>(static_cast<void*>(params.tensormaps)) + 2 * problem;
@@ -68,6 +85,19 @@ struct MapsOfOutputs : Collective {
   static size_t get_workspace_size(const Shape& problems, const typename Collective::Arguments& arguments,
                                    int /*processors*/) {
     return Collective::get_workspace_size(problems, arguments, problems.groups());
+  }
+  template <class Shape>
+  static Params to_underlying_arguments(const Shape& problems, const typename Collective::Arguments& arguments,
+                                        void* workspace) {
+    static const Params first = Collective::to_underlying_arguments(problems, arguments, workspace);
+    Params params = first;
+    params.thread = Collective::FusionCallbacks::to_underlying_arguments(problems, arguments.thread, workspace);
+    // After what the arithmetic on c wants.
+    const size_t before = Collective::get_workspace_size(problems, arguments, 0);
+    params.tensormaps = reinterpret_cast<Map*>(static_cast<std::byte*>(workspace) + before);
+    params.ptr_C = arguments.ptr_C, params.dC = arguments.dC;
+    params.ptr_D = arguments.ptr_D, params.dD = arguments.dD;
+    return params;
   }
   template <bool kIsRead>
   CUTLASS_DEVICE static Map* of_problem(const Params& params, int32_t problem) {
