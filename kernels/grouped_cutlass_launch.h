@@ -114,12 +114,15 @@ struct GroupedArrays {
 };
 constexpr int64_t kMostArrays = 11, kMostArrayBytes = 32;
 
-// As many as the parameters of a kernel hold on every driver.
-constexpr int kPieceProblems = 56;
+// Beside the rest as many as the parameters of a kernel hold on every driver.
+template <class Gemm>
+constexpr int64_t kPieceProblems = (4096 - sizeof(typename Gemm::GemmKernel::Params) - sizeof(GroupedArrays<Gemm>) -
+                                    2 * sizeof(int64_t)) /
+                                   sizeof(GroupedProblem);
+template <class Gemm>
 struct ProblemPiece {
-  GroupedProblem problems[kPieceProblems];
+  GroupedProblem problems[kPieceProblems<Gemm>];
 };
-static_assert(sizeof(ProblemPiece) + 8 * (kMostArrays + 1) < 4096);
 
 template <class Stride>
 __device__ void set_stride(Stride& stride, int64_t elements) {
@@ -131,12 +134,8 @@ __device__ void set_stride(Stride& stride, int64_t elements) {
 }
 
 template <class Gemm>
-__global__ void fill_grouped_arrays(GroupedArrays<Gemm> to, const ProblemPiece piece, int first, int count) {
+__device__ void fill_entry(const GroupedArrays<Gemm>& to, int at, const GroupedProblem& problem) {
   using Arrays = GroupedArrays<Gemm>;
-  const int i = static_cast<int>(threadIdx.x);
-  if (i >= count) return;
-  const GroupedProblem& problem = piece.problems[i];
-  const int at = first + i;
   to.shapes[at] = cute::make_shape(problem.m, problem.n, problem.k);
   to.a[at] = static_cast<const typename Arrays::Kernel::ElementA*>(problem.a);
   to.b[at] = static_cast<const typename Arrays::Kernel::ElementB*>(problem.b);
@@ -151,6 +150,19 @@ __global__ void fill_grouped_arrays(GroupedArrays<Gemm> to, const ProblemPiece p
     const auto shape = cute::make_shape(problem.m, problem.n, problem.k, 1);
     to.a_scale_layouts[at] = Scales::tile_atom_to_shape_SFA(shape);
     to.b_scale_layouts[at] = Scales::tile_atom_to_shape_SFB(shape);
+  }
+}
+
+// A problem for each block, of one warp.
+template <class Gemm>
+__global__ void fill_grouped_arrays([[maybe_unused]] const __grid_constant__ typename Gemm::GemmKernel::Params params,
+                                    GroupedArrays<Gemm> to, int first,
+                                    const __grid_constant__ ProblemPiece<Gemm> piece) {
+  const int at = first + static_cast<int>(blockIdx.x);
+  if (threadIdx.x == 0) fill_entry(to, at, piece.problems[blockIdx.x]);
+  __syncthreads();
+  if constexpr (HasMapsOfProblems<typename Gemm::GemmKernel::CollectiveMainloop>) {
+    write_tensor_maps<typename Gemm::GemmKernel>(params, at);
   }
 }
 
@@ -204,16 +216,13 @@ const char* launch_grouped(const GroupedLaunch& launch) {
   const cutlass::Status ready = Kernel::initialize_workspace(arguments, workspace, launch.queue);
   if (ready != cutlass::Status::kSuccess) return cutlassGetStatusString(ready);
   typename Kernel::Params params = Kernel::to_underlying_arguments(arguments, workspace);
-  for (int64_t first = 0; first < num_problems; first += kPieceProblems) {
-    ProblemPiece piece = {};
-    const int64_t count = num_problems - first < kPieceProblems ? num_problems - first : kPieceProblems;
+  for (int64_t first = 0; first < num_problems; first += kPieceProblems<Gemm>) {
+    ProblemPiece<Gemm> piece = {};
+    const int64_t left = num_problems - first;
+    const int64_t count = left < kPieceProblems<Gemm> ? left : kPieceProblems<Gemm>;
     for (int64_t i = 0; i < count; ++i) piece.problems[i] = launch.problems[static_cast<size_t>(first + i)];
-    launch_kernel(launch.op, fill_grouped_arrays<Gemm>, {dim3(1), dim3(2 * kWarp)}, launch.queue, arrays, piece,
-                  static_cast<int>(first), static_cast<int>(count));
-  }
-  if constexpr (HasMapsOfProblems<typename Kernel::CollectiveMainloop>) {
-    launch_kernel(launch.op, write_tensor_maps<Kernel>, {dim3(static_cast<unsigned>(num_problems)), dim3(kWarp)},
-                  launch.queue, params);
+    launch_kernel(launch.op, fill_grouped_arrays<Gemm>, {dim3(static_cast<unsigned>(count)), dim3(kWarp)}, launch.queue,
+                  params, arrays, static_cast<int>(first), piece);
   }
   const cutlass::Status started = Gemm::run(params, launch.queue);
   return started == cutlass::Status::kSuccess ? nullptr : cutlassGetStatusString(started);

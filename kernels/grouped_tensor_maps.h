@@ -132,14 +132,13 @@ concept HasMapsOfProblems = requires {
   Mainloop::kHasMapsOfProblems;
 };
 
-// All maps of a problem, by one block of one warp for each.
+// All maps of a problem, by a block of one warp.
 template <class Kernel>
-__global__ void write_tensor_maps(const __grid_constant__ typename Kernel::Params params) {
+__device__ void write_tensor_maps(const typename Kernel::Params& params, int32_t problem) {
   using Mainloop = typename Kernel::CollectiveMainloop;
   using Epilogue = typename Kernel::CollectiveEpilogue;
   __shared__ alignas(128) std::byte inputs[sizeof(typename Mainloop::TensorMapStorage)];
   __shared__ alignas(128) std::byte outputs[sizeof(typename Epilogue::TensorMapStorage)];
-  const auto problem = static_cast<int32_t>(blockIdx.x);
   const auto mnkl = cute::append<4>(params.problem_shape.get_problem_shape(problem), 1);
   Mainloop mainloop;
   mainloop.write(*reinterpret_cast<typename Mainloop::TensorMapStorage*>(inputs), params.mainloop, mnkl, problem);

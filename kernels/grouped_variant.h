@@ -8,7 +8,7 @@ namespace shoal {
 
 enum class GroupedVariant { kCooperative, kPingpong, kPingpong128, kMapped };
 
-// SHOAL_GROUPED_VARIANT: cooperative (also where it is unset), pingpong, pingpong128 or mapped.
+// SHOAL_GROUPED_VARIANT: cooperative (also where it is unset), mapped, pingpong or pingpong128.
 inline GroupedVariant grouped_variant() {
   static const GroupedVariant variant = [] {
     const char* const set = std::getenv("SHOAL_GROUPED_VARIANT");
