@@ -48,6 +48,7 @@ int64_t grouped_cutlass_bytes(int64_t num_problems, int num_multiprocessors);
 //   kBackwardInput   a dense in k, b dense in n; c bf16, overwritten
 //   kBackwardWeight  a dense in m, b dense in n; c f32
 const char* grouped_bf16_cutlass(GemmKind kind, const GroupedLaunch& launch);
+const char* grouped_bf16_pingpong_cutlass(GemmKind kind, const GroupedLaunch& launch);
 // e4m3 codes with scales, all dense in k.
 //   rows     a has a scale for each row and 128 of k, b for 128 columns and 128 of k; c bf16, overwritten
 //   columns  a and b have a scale for each row (of a, of b) and 128 of k; c f32

@@ -20,6 +20,7 @@
 
 #include "kernels/cuda_launch.h"
 #include "kernels/grouped_cutlass.h"
+#include "kernels/grouped_tensor_maps.h"
 
 namespace shoal {
 
@@ -30,12 +31,27 @@ using GroupedShape = cutlass::gemm::GroupProblemShape<cute::Shape<int, int, int>
 using GroupedCluster = cute::Shape<cute::_1, cute::_2, cute::_1>;
 
 // c by way of shared memory and TMA. kAdds: it may be added to, and is read then.
-template <class Tile, class Out, bool kAdds>
+template <class Tile, class Out, bool kAdds, class Cluster = GroupedCluster,
+          class Schedule = cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative,
+          class Step = cutlass::epilogue::collective::EpilogueTileAuto>
 using GroupedEpilogue = typename cutlass::epilogue::collective::CollectiveBuilder<
-    cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Tile, GroupedCluster,
-    cutlass::epilogue::collective::EpilogueTileAuto, float, float, std::conditional_t<kAdds, Out, void>,
-    cutlass::layout::RowMajor*, 16 / sizeof(Out), Out, cutlass::layout::RowMajor*, 16 / sizeof(Out),
-    cutlass::epilogue::PtrArrayTmaWarpSpecializedCooperative>::CollectiveOp;
+    cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Tile, Cluster, Step, float, float,
+    std::conditional_t<kAdds, Out, void>, cutlass::layout::RowMajor*, 16 / sizeof(Out), Out, cutlass::layout::RowMajor*,
+    16 / sizeof(Out), Schedule>::CollectiveOp;
+
+// One where either warp group has a tile of its own, and writes it while the other multiplies ("ping-pong").
+template <class Tile, class Cluster>
+using PingpongEpilogue =
+    GroupedEpilogue<Tile, cutlass::bfloat16_t, false, Cluster, cutlass::epilogue::PtrArrayTmaWarpSpecializedPingpong,
+                    cute::Shape<cute::_64, cute::_64>>;
+
+// The same for an f32 c that is added to. Memory that all of a tile of c fits: its reads begin a tile ahead, which
+// CUTLASS's own choice, four steps of eight, leaves too little time for.
+template <class Tile>
+using PingpongSumEpilogue = typename cutlass::epilogue::collective::detail::Sm90TmaBuilderImpl<
+    Tile, cute::Shape<cute::_64, cute::_32>, float, float, float, cutlass::layout::RowMajor*, 4, float,
+    cutlass::layout::RowMajor*, 4, cutlass::epilogue::fusion::LinearCombination<float, float, float, float>,
+    cutlass::epilogue::Sm90PtrArrayTmaWarpSpecialized<8, 2, 64 * 32 / 128, true, false, 2>>::CollectiveOp;
 
 // As many stages as fit beside the epilogue.
 template <class Epilogue>
@@ -45,6 +61,9 @@ using GroupedStages =
 template <class Mainloop, class Epilogue>
 using GroupedGemm =
     cutlass::gemm::device::GemmUniversalAdapter<cutlass::gemm::kernel::GemmUniversal<GroupedShape, Mainloop, Epilogue>>;
+// With maps of each problem.
+template <class Mainloop, class Epilogue>
+using MappedGemm = GroupedGemm<MapsOfInputs<Mainloop>, MapsOfOutputs<Epilogue>>;
 
 // Scales, where the main loop has them.
 template <class Mainloop>
@@ -95,12 +114,15 @@ struct GroupedArrays {
 };
 constexpr int64_t kMostArrays = 11, kMostArrayBytes = 32;
 
-// As many as the parameters of a kernel hold on every driver.
-constexpr int kPieceProblems = 56;
+// Beside the rest as many as the parameters of a kernel hold on every driver.
+template <class Gemm>
+constexpr int64_t kPieceProblems = (4096 - sizeof(typename Gemm::GemmKernel::Params) - sizeof(GroupedArrays<Gemm>) -
+                                    2 * sizeof(int64_t)) /
+                                   sizeof(GroupedProblem);
+template <class Gemm>
 struct ProblemPiece {
-  GroupedProblem problems[kPieceProblems];
+  GroupedProblem problems[kPieceProblems<Gemm>];
 };
-static_assert(sizeof(ProblemPiece) + 8 * (kMostArrays + 1) < 4096);
 
 template <class Stride>
 __device__ void set_stride(Stride& stride, int64_t elements) {
@@ -112,12 +134,8 @@ __device__ void set_stride(Stride& stride, int64_t elements) {
 }
 
 template <class Gemm>
-__global__ void fill_grouped_arrays(GroupedArrays<Gemm> to, const ProblemPiece piece, int first, int count) {
+__device__ void fill_entry(const GroupedArrays<Gemm>& to, int at, const GroupedProblem& problem) {
   using Arrays = GroupedArrays<Gemm>;
-  const int i = static_cast<int>(threadIdx.x);
-  if (i >= count) return;
-  const GroupedProblem& problem = piece.problems[i];
-  const int at = first + i;
   to.shapes[at] = cute::make_shape(problem.m, problem.n, problem.k);
   to.a[at] = static_cast<const typename Arrays::Kernel::ElementA*>(problem.a);
   to.b[at] = static_cast<const typename Arrays::Kernel::ElementB*>(problem.b);
@@ -132,6 +150,19 @@ __global__ void fill_grouped_arrays(GroupedArrays<Gemm> to, const ProblemPiece p
     const auto shape = cute::make_shape(problem.m, problem.n, problem.k, 1);
     to.a_scale_layouts[at] = Scales::tile_atom_to_shape_SFA(shape);
     to.b_scale_layouts[at] = Scales::tile_atom_to_shape_SFB(shape);
+  }
+}
+
+// A problem for each block, of one warp.
+template <class Gemm>
+__global__ void fill_grouped_arrays([[maybe_unused]] const __grid_constant__ typename Gemm::GemmKernel::Params params,
+                                    GroupedArrays<Gemm> to, int first,
+                                    const __grid_constant__ ProblemPiece<Gemm> piece) {
+  const int at = first + static_cast<int>(blockIdx.x);
+  if (threadIdx.x == 0) fill_entry(to, at, piece.problems[blockIdx.x]);
+  __syncthreads();
+  if constexpr (HasMapsOfProblems<typename Gemm::GemmKernel::CollectiveMainloop>) {
+    write_tensor_maps<typename Gemm::GemmKernel>(params, at);
   }
 }
 
@@ -166,10 +197,15 @@ typename Gemm::Arguments grouped_arguments(const GroupedArrays<Gemm>& arrays, co
 // See grouped_bf16_cutlass.
 template <class Gemm>
 const char* launch_grouped(const GroupedLaunch& launch) {
-  static_assert(Gemm::GemmKernel::SharedStorageSize <= 227 << 10, "more shared memory than a block may have");
-  if constexpr (std::is_void_v<typename Gemm::GemmKernel::ElementC>) {
+  using Kernel = typename Gemm::GemmKernel;
+  static_assert(Kernel::SharedStorageSize <= 227 << 10, "more shared memory than a block may have");
+  if constexpr (std::is_void_v<typename Kernel::ElementC>) {
     if (launch.mode != Write::kOverwrites) return "this product only overwrites";
   }
+  // Asked for at a kernel's first call only.
+  static const cudaError_t has_memory = cudaFuncSetAttribute(
+      cutlass::device_kernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, Kernel::SharedStorageSize);
+  if (has_memory != cudaSuccess) return cudaGetLastError(), cudaGetErrorString(has_memory);
   const auto num_problems = static_cast<int64_t>(launch.problems.size());
   GroupedArrays<Gemm> arrays;
   std::byte* const workspace = arrays.take(launch.scratch, num_problems);
@@ -177,17 +213,18 @@ const char* launch_grouped(const GroupedLaunch& launch) {
   const int64_t room = launch.scratch + grouped_cutlass_bytes(num_problems, launch.num_multiprocessors) - workspace;
   if (room < static_cast<int64_t>(Gemm::get_workspace_size(arguments))) return "the workspace is too small";
   if (Gemm::can_implement(arguments) != cutlass::Status::kSuccess) return "the shapes are not its own";
-  Gemm gemm;
-  const cutlass::Status ready = gemm.initialize(arguments, workspace, launch.queue);
+  const cutlass::Status ready = Kernel::initialize_workspace(arguments, workspace, launch.queue);
   if (ready != cutlass::Status::kSuccess) return cutlassGetStatusString(ready);
-  for (int64_t first = 0; first < num_problems; first += kPieceProblems) {
-    ProblemPiece piece = {};
-    const int64_t count = num_problems - first < kPieceProblems ? num_problems - first : kPieceProblems;
+  typename Kernel::Params params = Kernel::to_underlying_arguments(arguments, workspace);
+  for (int64_t first = 0; first < num_problems; first += kPieceProblems<Gemm>) {
+    ProblemPiece<Gemm> piece = {};
+    const int64_t left = num_problems - first;
+    const int64_t count = left < kPieceProblems<Gemm> ? left : kPieceProblems<Gemm>;
     for (int64_t i = 0; i < count; ++i) piece.problems[i] = launch.problems[static_cast<size_t>(first + i)];
-    launch_kernel(launch.op, fill_grouped_arrays<Gemm>, {dim3(1), dim3(2 * kWarp)}, launch.queue, arrays, piece,
-                  static_cast<int>(first), static_cast<int>(count));
+    launch_kernel(launch.op, fill_grouped_arrays<Gemm>, {dim3(static_cast<unsigned>(count)), dim3(kWarp)}, launch.queue,
+                  params, arrays, static_cast<int>(first), piece);
   }
-  const cutlass::Status started = gemm.run(launch.queue);
+  const cutlass::Status started = Gemm::run(params, launch.queue);
   return started == cutlass::Status::kSuccess ? nullptr : cutlassGetStatusString(started);
 }
 
