@@ -1,8 +1,5 @@
 // kernels/cross_entropy_cuda.cu: a block for each row; its maximum and its sum come from one read (online).
 //
-// The gradient walks back from the row's end, and few rows are at work at once, so that it finds much of what it reads
-// for the second time in the second-level cache.
-//
 // Threads keep a maximum of their own and the sum that belongs to it, brought to the row's maximum at the end. Every
 // eight exponentials are added up in the arithmetic type, the eights in f64.
 #include "kernels/cross_entropy_cuda.h"
@@ -12,8 +9,6 @@
 namespace shoal {
 
 namespace {
-
-constexpr int kMostThreads = 1024;
 
 constexpr double kLowest = -1.7976931348623157e308;
 template <class A>
@@ -28,42 +23,25 @@ struct RowSum {
   double sum = 0;
 };
 
-// The thread's sum goes on with a run, of which the first `count` count. kWhole: all of it, which spares comparisons.
-template <bool kWhole, class A>
-__device__ __forceinline__ void add_elements(RowSum<A>& mine, const Run<A>& x, int count) {
-  A max = mine.max;
-#pragma unroll
-  for (int i = 0; i < kRunLength; ++i) max = (kWhole || i < count) && x[i] > max ? x[i] : max;
-  if (max > mine.max) {
-    mine.sum *= exp(static_cast<double>(mine.max - max));
-    mine.max = max;
-  }
-  A sum = 0;
-#pragma unroll
-  for (int i = 0; i < kRunLength; ++i) sum += kWhole || i < count ? exp(x[i] - max) : A{0};
-  mine.sum += static_cast<double>(sum);
-}
-template <class A>
-__device__ __forceinline__ void add_run(RowSum<A>& mine, const Run<A>& x, int64_t count) {
-  if (count >= kRunLength) {
-    add_elements<true>(mine, x, kRunLength);
-  } else {
-    add_elements<false>(mine, x, static_cast<int>(count));
-  }
-}
-
-// Of the whole row, on every thread of the block. Two runs are on their way at once.
+// Of the whole row, on every thread of the block.
 template <bool kAligned, class A>
 __device__ RowSum<A> sum_row(const A* logits, int64_t width) {
   RowSum<A> mine;
-  const int64_t stride = int64_t{blockDim.x} * kRunLength;
-  for (int64_t column = int64_t{threadIdx.x} * kRunLength; column < width; column += 2 * stride) {
-    Run<A> x = {}, next = {};
-    load_run<kAligned>(x, logits + column, width - column);
-    load_run<kAligned>(next, logits + column + stride, width - column - stride);
-    add_run(mine, x, width - column);
-    if (column + stride < width) add_run(mine, next, width - column - stride);
-  }
+  for_each_run(width, [&](int64_t column, int64_t count) {
+    Run<A> x = {};
+    load_run<kAligned>(x, logits + column, count);
+    A max = mine.max;
+#pragma unroll
+    for (int i = 0; i < kRunLength; ++i) max = i < count && x[i] > max ? x[i] : max;
+    if (max > mine.max) {
+      mine.sum *= exp(static_cast<double>(mine.max - max));
+      mine.max = max;
+    }
+    A sum = 0;
+#pragma unroll
+    for (int i = 0; i < kRunLength; ++i) sum += i < count ? exp(x[i] - max) : A{0};
+    mine.sum += static_cast<double>(sum);
+  });
   RowSum<A> whole;
   whole.max = block_reduce<Max>(mine.max);
   whole.sum = block_reduce(mine.sum * exp(static_cast<double>(mine.max - whole.max)));
@@ -73,21 +51,17 @@ __device__ RowSum<A> sum_row(const A* logits, int64_t width) {
 // scale * (softmax - onehot) of a row, with `factor` = scale / sum, rounded once. d may replace x.
 template <bool kAligned, class A, class D>
 __device__ void gradient_row(D* d, const A* x, int64_t width, int64_t target, A max, A factor, A scale) {
-  const int64_t stride = int64_t{blockDim.x} * kRunLength;
-  for (int64_t column = ((width - 1) / stride * blockDim.x + threadIdx.x) * kRunLength; column >= 0; column -= stride) {
-    if (column >= width) continue;
+  for_each_run(width, [&](int64_t column, int64_t count) {
     Run<A> values = {};
     Run<D> gradients = {};
-    load_run<kAligned>(values, x + column, width - column);
-    const int64_t behind = target - column;
-    const int target_in_run = behind >= 0 && behind < kRunLength ? static_cast<int>(behind) : -1;
+    load_run<kAligned>(values, x + column, count);
 #pragma unroll
     for (int i = 0; i < kRunLength; ++i) {
       const A value = exp(values[i] - max) * factor;
-      gradients[i] = store<D>(i == target_in_run ? value - scale : value);
+      gradients[i] = store<D>(column + i == target ? value - scale : value);
     }
-    store_run<kAligned>(d + column, gradients, width - column);
-  }
+    store_run<kAligned>(d + column, gradients, count);
+  });
 }
 
 template <bool kAligned, class D>
@@ -106,7 +80,7 @@ struct Rows {
 };
 
 template <bool kAligned, class A, class D>
-__global__ __launch_bounds__(kMostThreads) void visit_rows(Rows<A, D> o) {
+__global__ void visit_rows(Rows<A, D> o) {
   const int64_t row = blockIdx.x, target = o.targets[row];
   require(target >= -1 && target < o.width, "cross_entropy: targets are -1 or lie within the vocabulary");
   const A* const x = o.logits + row * o.width;
@@ -130,9 +104,8 @@ __global__ __launch_bounds__(kMostThreads) void visit_rows(Rows<A, D> o) {
 constexpr int64_t kStatistics = 3;
 
 template <bool kAligned, class A>
-__global__ __launch_bounds__(kMostThreads) void take_statistics(double* statistics, const A* logits,
-                                                                const int32_t* targets, int64_t width, int64_t first_id,
-                                                                int64_t vocab) {
+__global__ void take_statistics(double* statistics, const A* logits, const int32_t* targets, int64_t width,
+                                int64_t first_id, int64_t vocab) {
   const int64_t row = blockIdx.x, target = targets[row], column = target - first_id;
   require(target >= -1 && target < vocab, "cross_entropy: targets are -1 or lie within the vocabulary");
   const A* const x = logits + row * width;
@@ -163,8 +136,8 @@ __device__ WholeRow whole_row(const double* statistics, int64_t ranks, int64_t r
 }
 
 template <bool kAligned, class A, class D>
-__global__ __launch_bounds__(kMostThreads) void visit_split_rows(Rows<A, D> o, const double* statistics, int64_t ranks,
-                                                                 int64_t first_id, int64_t vocab) {
+__global__ void visit_split_rows(Rows<A, D> o, const double* statistics, int64_t ranks, int64_t first_id,
+                                 int64_t vocab) {
   __shared__ WholeRow shared;
   const int64_t row = blockIdx.x, target = o.targets[row];
   require(target >= -1 && target < vocab, "cross_entropy: targets are -1 or lie within the vocabulary");
@@ -208,8 +181,7 @@ Rows<A, D> rows_of(const TensorView& losses, const TensorView& d_logits, const T
 }
 
 Grid grid_of(const TensorView& logits) {
-  return {dim3(static_cast<unsigned>(logits.rows)),
-          dim3(static_cast<unsigned>(threads_for_row(logits.width, kMostThreads)))};
+  return {dim3(static_cast<unsigned>(logits.rows)), dim3(static_cast<unsigned>(threads_for_row(logits.width)))};
 }
 
 }  // namespace

@@ -1,10 +1,9 @@
-// kernels/grouped_bf16_pingpong_cutlass.cu: the experts' products in bf16 where a tile's sums are short, on Hopper.
+// kernels/grouped_bf16_pingpong_cutlass.cu: the gradients of the experts' products in bf16, on Hopper's tensor cores.
 //
 // Two warp groups take turns: one multiplies, the other writes its tile. Sums of few terms leave that half of the time
 // uncovered where both work on one tile.
 #if SHOAL_HAS_CUTLASS
 #include "kernels/grouped_cutlass_launch.h"
-#include "kernels/grouped_variant.h"
 
 namespace shoal {
 
@@ -34,19 +33,13 @@ template <class Blocks, class LayoutA, class LayoutB, class Epilogue>
 using PingpongGemm = MappedGemm<PingpongMainloop<Blocks, LayoutA, LayoutB, Epilogue>, Epilogue>;
 
 using TallOut = PingpongEpilogue<Tall::Tile, Tall::Cluster>;
-using SquareOut = PingpongEpilogue<Square::Tile, Square::Cluster>;
 using SquareSum = PingpongSumEpilogue<Square::Tile>;
 
 }  // namespace
 
 const char* grouped_bf16_pingpong_cutlass(GemmKind kind, const GroupedLaunch& launch) {
-  // FOR ONE MEASUREMENT: square forward, with CUTLASS's own maps.
-  if (grouped_variant() == GroupedVariant::kPingpong128 && kind == GemmKind::kForward) {
-    using Square128 = PingpongMainloop<Square, RowMajor, ColumnMajor, SquareOut>;
-    return launch_grouped<GroupedGemm<Square128, SquareOut>>(launch);
-  }
   switch (kind) {
-    case GemmKind::kForward: return launch_grouped<PingpongGemm<Tall, RowMajor, ColumnMajor, TallOut>>(launch);
+    case GemmKind::kForward: break;  // kernels/grouped_bf16_cutlass.cu
     case GemmKind::kBackwardInput: return launch_grouped<PingpongGemm<Tall, RowMajor, RowMajor, TallOut>>(launch);
     // Square: beside a whole tile of f32 in memory, one more stage of the operands than Tall's.
     case GemmKind::kBackwardWeight:

@@ -5,7 +5,6 @@
 // no larger tile.
 #if SHOAL_HAS_CUTLASS
 #include "kernels/grouped_cutlass_launch.h"
-#include "kernels/grouped_variant.h"
 
 namespace shoal {
 
@@ -36,11 +35,7 @@ using WideOut = GroupedEpilogue<Tile, float, true>;
 }  // namespace
 
 const char* grouped_fp8_rows_cutlass(const GroupedLaunch& launch) {
-  // FOR ONE MEASUREMENT: the variant.
-  if (grouped_variant() == GroupedVariant::kMapped) {
-    return launch_grouped<MappedGemm<Fp8Mainloop<128, NarrowOut>, NarrowOut>>(launch);
-  }
-  return launch_grouped<GroupedGemm<Fp8Mainloop<128, NarrowOut>, NarrowOut>>(launch);
+  return launch_grouped<MappedGemm<Fp8Mainloop<128, NarrowOut>, NarrowOut>>(launch);
 }
 
 const char* grouped_fp8_columns_cutlass(const GroupedLaunch& launch) {
