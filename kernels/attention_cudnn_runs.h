@@ -14,7 +14,8 @@ namespace shoal {
 // bound; one of a single document and kv head may reach the second. A little above the powers of two that dS is.
 constexpr double kUsualAttentionScratchBytes = 1.1 * (1 << 30), kMostAttentionScratchBytes = 4.4 * (1 << 30);
 // Documents of one length that is a multiple of this get a graph of their own, which needs no tables. Others share the
-// graph of the next power of two: a graph takes seconds to build.
+// graph of the next power of two: a graph takes seconds to build, and stays. So does one document alone, which in
+// generation grows from call to call.
 constexpr int64_t kRegularAttentionLength = 128;
 // A grid has no more in its second and third direction.
 constexpr int64_t kMostAttentionInGrid = 65535;
@@ -40,7 +41,8 @@ inline AttentionDocuments attention_documents(const std::vector<int64_t>& offset
     shortest = std::min(shortest, length);
     longest = std::max(longest, length);
   }
-  if (shortest == longest && longest % kRegularAttentionLength == 0) {
+  const bool alone = documents.count() == 1 && !std::has_single_bit(static_cast<uint64_t>(longest));
+  if (shortest == longest && longest % kRegularAttentionLength == 0 && !alone) {
     documents.layout = AttentionLayout::kRegular;
     documents.length = longest;
   } else {

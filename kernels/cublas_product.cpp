@@ -9,6 +9,7 @@
 
 #include <array>
 #include <bit>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -94,11 +95,11 @@ class Plans {
     if (library_.get() == nullptr) check_cublas(cublasLtCreate(library_.fill()), op, shape);
     if (const auto found = plans_.find(shape); found != plans_.end()) return found->second;
     if (plans_.size() >= kMostPlans) plans_.clear();
-    Plan& plan = plans_[shape];
+    Plan plan;
     make(plan, op, shape);
     set_scales(plan, op, shape, operands);  // before the library is asked: it wants addresses
     choose(plan, op, shape);
-    return plan;
+    return plans_.emplace(shape, std::move(plan)).first->second;
   }
   cublasLtHandle_t library() const { return library_.get(); }
 
@@ -145,9 +146,10 @@ class Plans {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(s.a_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(s.c_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(s.c_alignment));
-    // Parts of a long sum are added up in an order of their own: in the workspace, or one block after the other.
-    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-           uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_INPLACE});
+    // Parts of a long sum are added up in an order of their own: in the workspace in f32, or in place, one block after
+    // the other, where that is f32 too.
+    const uint32_t in_place = s.c_dtype == DType::kF32 ? CUBLASLT_REDUCTION_SCHEME_INPLACE : 0;
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE} | in_place);
     std::array<cublasLtMatmulHeuristicResult_t, kMostCublasCandidates> results{};
     int found = 0;
     const cublasStatus_t status =
@@ -157,7 +159,11 @@ class Plans {
       const cublasLtMatmulHeuristicResult_t& result = results[static_cast<size_t>(i)];
       if (result.state == CUBLAS_STATUS_SUCCESS) plan.algorithms.push_back(result.algo);
     }
-    if (plan.algorithms.empty()) warn_library_refused(CudaLibrary::kCublas, op, cublasLtGetStatusString(status));
+    if (plan.algorithms.empty()) {
+      const std::string reason = fmt::format("{} product of {} x {} x {}: {}", name_of(s.dtype), s.m, s.n, s.k,
+                                             cublasLtGetStatusString(status));
+      warn_library_refused(CudaLibrary::kCublas, op, reason.c_str());
+    }
   }
 
   Library library_;

@@ -44,9 +44,11 @@ std::array<bool, kLibraries.size()> allowed_by(const char* list) {
     if (name.empty() || name == "none") continue;
     size_t i = 0;
     while (i < kLibraries.size() && kLibraries[i].name != name) ++i;
-    SHOAL_CHECK(i < kLibraries.size(),
-                "SHOAL_CUDA_LIBRARIES names '{}'; expected none, or some of cublas,cutlass,cudnn", name);
+    if (i == kLibraries.size()) {
+      fail("SHOAL_CUDA_LIBRARIES names '{}'; expected none, or some of cublas,cutlass,cudnn", name);
+    }
     allowed[i] = kLibraries[i].built;
+    if (!allowed[i]) spdlog::warn("SHOAL_CUDA_LIBRARIES names {}, which this program was built without", name);
   }
   return allowed;
 }
@@ -64,7 +66,7 @@ void warn_library_refused(CudaLibrary library, const char* op, const char* reaso
   const std::string_view name = kLibraries[static_cast<size_t>(library)].name;
   const std::lock_guard lock(mutex);
   if (said.insert(std::string(name) + op + reason).second) {
-    spdlog::warn("{}: {} refused ({}); own kernels run in its place, slower", op, name, reason);
+    spdlog::warn("{}: {} refused ({}); something slower runs in its place", op, name, reason);
   }
 }
 

@@ -9,7 +9,8 @@
 // after block. Other pairings (a weight in blocks against columns, …) do not exist. y and d_x are rounded once, to f32
 // or bf16.
 //
-// A row of y or d_x is bitwise independent of how many rows are computed together and of the thread count. NaN in an
+// A row of y or d_x is bitwise independent of how many rows are computed together and of the thread count; on a GPU
+// through NVIDIA's libraries within the tensor cores' rounding, as in gemm.h. NaN in an
 // operand (a code, or the scale of a tile that was not finite) reaches every sum it takes part in.
 //
 // kNarrowPromoted adds each 128 in 14 bits, as FP8 tensor cores do (kernels/accumulator.h): an emulation, slow. kNarrow

@@ -37,6 +37,9 @@ void sort_by_expert(const ExpertOrder& order, const Tensor& experts, const Tenso
   SHOAL_CHECK_EQ(order.first.shape(), (Shape{experts.size(0) + 1}));
   SHOAL_CHECK(order.counts.dims() == 1 && order.counts.numel() >= experts.size(1), "{} of {} experts", experts.size(1),
               order.counts.numel());
+  if (stream.device() == DeviceKind::kCuda && order.counts.numel() > kMostSortedExpertsOnCuda) {
+    fail("{} experts on one rank: on CUDA they are at most {}", order.counts.numel(), kMostSortedExpertsOnCuda);
+  }
   const Work work{.op = "sort_by_expert",
                   .kind = WorkKind::kMove,
                   .bytes = operand_bytes(order.counts, order.source_row, order.first, order.sorted_rows,

@@ -9,6 +9,9 @@ namespace shoal {
 // Choices that one block of threads counts and places.
 constexpr int64_t kChoicesOfBlock = 512;
 
+// What a block's shared memory holds counts of.
+constexpr int64_t kMostSortedExpertsOnCuda = 6000;
+
 // Operands as in sort_by_expert.h.
 struct SortByExpertOnCuda {
   TensorView counts, source_row, first, sorted_rows, row_weights, experts, weights;

@@ -1,6 +1,7 @@
 // parallel/gpu_transport.cpp: what every rank has, what follows from it, and a try.
 #include "parallel/gpu_transport.h"
 
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -121,6 +122,8 @@ GpuWorld connect_gpus(std::unique_ptr<Communicator> ranks, ParallelConfig::Trans
     } catch (const Error& error) {
       if (by_name) throw;
       refusal = error.what();
+      // At once: the other ranks may still be connecting to this one.
+      spdlog::warn("NCCL refused on rank {}: {}", shared->rank(), refusal);
     }
     if (all_say(refusal.empty(), *shared)) {
       connected.told = fmt::format("messages between GPUs go over NCCL {}", nccl_version(nccl_library()));

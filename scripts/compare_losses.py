@@ -7,6 +7,7 @@
 # first steps differ by more than --first-tolerance or the means by more than --tolerance, or the runs' lengths differ.
 import argparse
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -27,9 +28,10 @@ def main():
     parser.add_argument("--tolerance", type=float, default=0.02)
     arguments = parser.parse_args()
     one, two = (losses(run) for run in arguments.runs)
-    if len(one) != len(two) or not one or None in one + two:
+    not_finite = sum(loss is None or not math.isfinite(loss) for loss in one + two)
+    if len(one) != len(two) or not one or not_finite:
         sys.exit(f"compare_losses.py: error: expected as many finite losses in both runs, found {len(one)} and {len(two)} steps"
-                 f" ({(one + two).count(None)} not finite)")
+                 f" ({not_finite} not finite)")
     differences = [abs(a - b) for a, b in zip(one, two)]
     worst = max(range(len(differences)), key=differences.__getitem__)
     first = max(differences[:arguments.first])

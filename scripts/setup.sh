@@ -35,7 +35,9 @@ wheels=(
 # Unpacks the headers of one wheel into third_party/NAME/include, whole or not at all.
 fetch_headers() {
   local name=$1 version=$2 folders=$3 folder=third_party/$1 scratch
-  scratch=$(mktemp -d)
+  mkdir -p third_party
+  scratch=$(mktemp -d third_party/.fetch.XXXXXX)  # beside its place, so that it gets there whole or not at all
+  trap "rm -rf '$scratch'" EXIT
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$scratch" "$name==$version" ||
     die "pip could not fetch the wheel of $name $version; without it the CUDA backend is built with its own kernels"
   python3 - "$scratch" "$folders" <<'PYTHON'
@@ -52,7 +54,6 @@ with zipfile.ZipFile(glob.glob(scratch + "/*.whl")[0]) as wheel:
 PYTHON
   say "$version" >"$scratch/VERSION"
   rm -rf "$scratch"/*.whl "$folder"
-  mkdir -p third_party
   chmod 755 "$scratch"
   mv "$scratch" "$folder"
 }

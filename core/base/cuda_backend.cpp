@@ -49,14 +49,18 @@ void use_cuda_device(int index) {
     fail("there is no CUDA device {}: this machine shows {} (does CUDA_VISIBLE_DEVICES hide some?)", index, count);
   }
   check_cuda(cudaSetDevice(index), "cudaSetDevice");
+  const CudaDevice chosen = describe_cuda_device(index);
+  if (chosen.major < 8) {
+    fail("CUDA device {} ({}) has compute capability {}.{}; the kernels want 8.0 or newer, set run.device to CPU",
+         index, chosen.name, chosen.major, chosen.minor);
+  }
   const cudaError_t runs = try_kernel();
   if (runs == cudaErrorNoKernelImageForDevice || runs == cudaErrorInvalidDeviceFunction) {
     cudaGetLastError();
-    const CudaDevice device = describe_cuda_device(index);
     fail(
         "CUDA device {} ({}) has compute capability {}.{}, and this program was built for {}; build it with "
         "-DSHOAL_CUDA_ARCHITECTURES={}{}",
-        index, device.name, device.major, device.minor, SHOAL_CUDA_ARCHITECTURES, device.major, device.minor);
+        index, chosen.name, chosen.major, chosen.minor, SHOAL_CUDA_ARCHITECTURES, chosen.major, chosen.minor);
   }
   check_cuda(runs, "the first kernel");
   keep_freed_memory(index);

@@ -44,7 +44,7 @@ void run(const Options& options, MpiSession& session) {
   Stream stream(job.allocator());
   LineReport report(job.speaks(), options.json);
   const std::string device = stream.device() == DeviceKind::kCuda
-                                 ? describe_cuda_device(0).name
+                                 ? describe_cuda_device(current_cuda_device()).name
                                  : fmt::format("{} CPU thread(s)", job.threads().num_threads);
   report.heading(device + "\n" + kernel_heading());
   const int failed = bench_kernels(stream, options.bench, [&](const KernelTime& time) { report.line(time); });

@@ -109,6 +109,7 @@ void add_fastest_of_library(KernelCases& cases, const ProductSize& s) {
         const Tensor x = in.normals({s.rows, s.in}, kBF16), y = in.empty({s.rows, s.out}, kBF16);
         const PackedMatrix weight = packed(in, kBF16, s.out, s.in, PackFor::kForward);
         const std::function<void()> fastest = fastest_cublas_forward(y, x, weight, in.stream());
+        if (!fastest) fail("cuBLASLt is not asked here");
         const double flops = 2.0 * static_cast<double>(s.rows) * static_cast<double>(s.in * s.out);
         const Work work{.op = "fastest of cuBLASLt",
                         .kind = WorkKind::kGemm,

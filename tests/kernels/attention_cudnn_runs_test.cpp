@@ -24,6 +24,8 @@ TEST_CASE("documents that are equal and a whole number of 128 tokens are regular
   CHECK(equal.layout == AttentionLayout::kRegular);
   CHECK(equal.length == 384);
   CHECK(equal.begins == std::vector<int64_t>{0, 384, 768});
+  CHECK(attention_documents({0, 1024}).layout == AttentionLayout::kRegular);
+  CHECK(attention_documents({0, 384}).layout == AttentionLayout::kPacked);  // one that grows has few graphs
   const AttentionDocuments odd = attention_documents({0, 200, 400});
   CHECK(odd.layout == AttentionLayout::kPacked);
   CHECK(odd.length == 256);
