@@ -319,7 +319,8 @@ TEST_CASE("attention in the widths of models, with fused rows, agrees with plain
   const auto shape = GENERATE(AttentionShape{.heads = 2, .kv_heads = 1, .qk_dim = 64, .v_dim = 64, .scale = 0.125},
                               AttentionShape{.heads = 4, .kv_heads = 2, .qk_dim = 128, .v_dim = 128, .scale = 0.09},
                               AttentionShape{.heads = 1, .kv_heads = 1, .qk_dim = 192, .v_dim = 128, .scale = 0.07});
-  const Offsets offsets = GENERATE(Offsets{0, 128}, Offsets{0, 128, 256}, Offsets{0, 0, 1, 38, 38, 103, 193, 193});
+  const Offsets offsets = GENERATE(Offsets{0, 128}, Offsets{0, 128, 256}, Offsets{0, 0, 1, 38, 38, 103, 193, 193},
+                                   Offsets{0, 70, 71, 90}, Offsets{0, 3, 20, 60, 61, 63, 100, 139});
   CAPTURE(shape.heads, shape.kv_heads, shape.qk_dim, offsets);
   Operands o(device, {shape, offsets}, DType::kBF16);
   const Reference r = reference(o);

@@ -86,6 +86,16 @@ TEST_CASE("the three products agree with plain loops in double", "[cuda]") {
   CHECK(relative_error(values_of(d_w), d_w_reference) < product_bound(sums, s.rows));
 }
 
+TEST_CASE("a long sum in bf16 is rounded once", "[cuda]") {
+  TestDevice device;
+  const Sizes s{32, 8192, 32};  // few outputs of many terms: libraries cut such sums
+  const Layer layer(device, s, DType::kBF16);
+  const auto reference = product(values_of(layer.x), s.in, 1, values_of(layer.w), 1, s.in, s.rows, s.out, s.in);
+  const Tensor y = device.empty(Shape{s.rows, s.out}, DType::kBF16);
+  linear_forward(y, layer.x, layer.packed, device.stream);
+  CHECK(relative_error(values_of(y), reference) < 2e-3);  // half of bf16's spacing is at most 2^-9 of a number
+}
+
 TEST_CASE("accumulating a weight gradient is the product plus an addition, bitwise", "[cuda]") {
   TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);

@@ -102,6 +102,18 @@ TEST_CASE("experts of widths that tensor cores take agree with plain loops in do
   CHECK(same_bits(again.d_w, experts.d_w));
 }
 
+TEST_CASE("more experts than a GPU has multiprocessors, and than one launch is told of", "[cuda]") {
+  TestDevice device;
+  Offsets offsets{0};
+  for (int64_t e = 0; e < 150; ++e) offsets.push_back(offsets.back() + e % 4);
+  Experts experts(device, offsets, 32, 48, DType::kBF16);
+  const Reference reference(experts, std::vector<double>(150 * 32 * 48, 0.0));
+  experts.run(Write::kOverwrites, device.stream);
+  CHECK(relative_error(values_of(experts.y), reference.y) < bound(DType::kBF16));
+  CHECK(relative_error(values_of(experts.d_x), reference.d_x) < bound(DType::kBF16));
+  CHECK(relative_error(values_of(experts.d_w), reference.d_w) < bound(DType::kF32));
+}
+
 TEST_CASE("what one expert gets reaches no other", "[cuda]") {
   TestDevice device;
   Experts experts(device, kUneven, kWideIn, kWideOut, DType::kBF16);
