@@ -50,6 +50,7 @@ constexpr const char* name_of(AttentionPass pass) {
 
 struct Refused {
   std::string reason;
+  bool for_good = true;  // the same answer would come again
 };
 void accept(fe::error_t error) {
   if (error.is_bad()) throw Refused{error.get_message()};
@@ -75,7 +76,7 @@ cudnnHandle_t handle_on(int device) {
   cudnnHandle_t& handle = cudnn.handles[device];
   if (handle == nullptr && fe::detail::create_handle(&handle) != CUDNN_STATUS_SUCCESS) {
     handle = nullptr;
-    throw Refused{"no handle: " + fe::detail::get_last_error_string_()};
+    throw Refused{"no handle: " + fe::detail::get_last_error_string_(), false};  // memory may be short just now
   }
   return handle;
 }
@@ -209,16 +210,22 @@ const CudnnAttentionGraph* find_attention_graph(const AttentionGraphKey& key) {
   const auto found = cudnn.graphs.find(key);
   if (found != cudnn.graphs.end()) return found->second.get();
   std::string reason;
+  bool for_good = true;
   try {
     return (cudnn.graphs[key] = build(key)).get();
   } catch (const Refused& refused) {
     reason = refused.reason;
+    for_good = refused.for_good;
   } catch (const Error&) {  // of CUDA itself
     throw;
   } catch (const std::runtime_error& error) {  // a symbol that an older library lacks
     reason = error.what();
   }
-  cudnn.graphs[key] = nullptr;
+  if (for_good) {
+    cudnn.graphs[key] = nullptr;
+  } else {
+    cudnn.graphs.erase(key);
+  }
   reason = reason.substr(0, reason.find('\n'));
   warn_library_refused(CudaLibrary::kCudnn, "attention", reason.c_str());
   return nullptr;

@@ -60,6 +60,17 @@ bool may_call(CudaLibrary library) {
   return allowed[static_cast<size_t>(library)];
 }
 
+std::string describe_cuda_libraries() {
+  std::string called, left_out;
+  for (size_t i = 0; i < kLibraries.size(); ++i) {
+    if (!kLibraries[i].built) continue;
+    std::string& list = may_call(static_cast<CudaLibrary>(i)) ? called : left_out;
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", kLibraries[i].name);
+  }
+  if (called.empty()) called = "own kernels alone";
+  return left_out.empty() ? called : fmt::format("{}; left out: {}", called, left_out);
+}
+
 void warn_library_refused(CudaLibrary library, const char* op, const char* reason) {
   static std::mutex mutex;
   static std::set<std::string> said;

@@ -66,12 +66,16 @@ GemmCall rows_from(const GemmCall& call, int64_t first) {
 
 void pack_matrix_cuda(PackedMatrix::Impl& packed, const Tensor& weight) { packed.forward = weight; }
 
+namespace {
+
+// Many experts; or a group of one: FP8 that cuBLASLt's layouts do not hold.
+bool may_group(std::span<const GemmCall> calls) { return calls.size() > 1 || (calls.size() == 1 && is_fp8(calls[0])); }
+
+}  // namespace
+
 int64_t gemm_cuda_scratch_bytes(std::span<const GemmCall> calls) {
-  int64_t bytes = calls.size() > 1 ? grouped_cuda_scratch_bytes(calls) : 0;
-  for (const GemmCall& call : calls) {
-    bytes = std::max(bytes, gemm_cublas_scratch_bytes(call));
-    if (is_fp8(call)) bytes = std::max(bytes, grouped_cuda_scratch_bytes({&call, 1}));
-  }
+  int64_t bytes = may_group(calls) ? grouped_cuda_scratch_bytes(calls) : 0;
+  for (const GemmCall& call : calls) bytes = std::max(bytes, gemm_cublas_scratch_bytes(call));
   return bytes;
 }
 
@@ -84,8 +88,7 @@ void gemm_cuda(const char* op, std::span<const GemmCall> calls, std::byte* scrat
   if (calls.size() > 1 && grouped_gemm_cuda(op, calls, scratch, queue)) return;
   for (const GemmCall& call : calls) {
     const int64_t done = gemm_cublas(op, call, scratch, queue);
-    // A group of one: FP8 that cuBLASLt's layouts do not hold.
-    if (done == 0 && is_fp8(call) && grouped_gemm_cuda(op, {&call, 1}, scratch, queue)) continue;
+    if (done == 0 && calls.size() == 1 && may_group(calls) && grouped_gemm_cuda(op, calls, scratch, queue)) continue;
     if (done < call.c.size(0)) gemm_plain_cuda(op, plain_product(rows_from(call, done)), queue);
   }
 }

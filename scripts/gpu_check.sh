@@ -216,9 +216,6 @@ train_own() {
 # Twenty steps. The experts' choices are recorded on one rank and replayed, as examples/parallel_layouts does: what is left
 # are roundings, in other places where a sum is split. In f32 they are small enough to tell any mistake; in bf16 they are
 # those of another device.
-# Such roundings are allowed to do what bf16 itself does: on a CPU one rank in bf16 and the same in f32 are up to 2.0e-2
-# apart in the first ten steps (at the tenth), means of 20 steps 1.2e-3.
-layout_tolerances="--first-tolerance 2e-2 --tolerance 0.02"
 run_layouts() {
   local layout name ranks settings precision tolerances
   prepare_data
@@ -232,7 +229,7 @@ run_layouts() {
     "4 BF16 parallel.tensor=2 parallel.expert=4"; do
     read -r ranks precision settings <<<"$layout"
     name=layout-${layout//[ .=]/-}
-    tolerances=$layout_tolerances
+    tolerances=$device_tolerances
     [ "$precision" = BF16 ] || tolerances="--first-tolerance 1e-4 --tolerance 1e-4"
     check_run "$name" train_beside "$name" "layout-1-$precision" "$tolerances" "$ranks" train.steps=20 $settings \
       "precision.compute=$precision" model.moe.routing=REPLAY "model.moe.replay_file=$work/routes-$precision"

@@ -18,6 +18,7 @@
 #include "core/cli/commands.h"
 #include "core/cli/machine.h"
 #include "core/train/environment.h"
+#include "kernels/cuda_libraries.h"
 #include "parallel/mpi_session.h"
 #include "parallel/nccl_library.h"
 
@@ -176,6 +177,7 @@ void report_gpu(Json& report, std::vector<std::string>& warnings) {
                    {"cuda_in_this_build", cuda_is_built()},
                    {"cuda_devices", Json::array()}};
   if (cuda_is_built()) {
+    report["gpu"]["ops_call"] = describe_cuda_libraries();
     const std::string why_not = why_no_nccl();
     report["gpu"]["nccl"] = why_not.empty() ? nccl_version(nccl_library()) : why_not;
   }
@@ -255,6 +257,7 @@ void print_rest(const Json& report) {
                fmt::format("{}, compute capability {}, {}", device["name"].get<std::string>(),
                            device["compute_capability"].get<std::string>(), gib(device["memory_bytes"])));
   }
+  if (gpu.contains("ops_call")) print_line("ops call", gpu["ops_call"]);
   if (gpu.contains("nccl")) print_line("NCCL", gpu["nccl"]);
   if (gpu["gpus"].empty())
     print_line("NVIDIA", gpu["nvidia_smi"] ? "nvidia-smi is here, but no driver is loaded" : "none found");
