@@ -198,7 +198,7 @@ train_beside() {
 }
 # Both round to bf16 at the same places and sum in f32 in different orders. Later the weights drift apart, and routing turns
 # roundings into other choices of experts. How far is measured: two CPU runs of this config whose initial weights differ
-# by 1e-3, half of bf16's rounding, are up to 2.4e-3 apart in the first ten steps, and their means of 20 steps up to
+# by 1e-3, half of bf16's largest rounding, are up to 2.4e-3 apart in the first ten steps, and their means of 20 steps up to
 # 0.011 (0.003 near the end). Twice that is allowed.
 device_tolerances="--first-tolerance 5e-3 --tolerance 0.02"
 run_training() {
