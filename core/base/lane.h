@@ -11,6 +11,7 @@
 
 #include "core/base/stream.h"
 #include "core/base/task.h"
+#include "core/base/wire.h"
 
 namespace shoal {
 
@@ -21,6 +22,8 @@ class Operation {
   virtual bool done() = 0;
   // Blocks until complete; throws what went wrong on the wire.
   virtual void wait() = 0;
+  // When it was under way, once complete; zeros where that is not known.
+  virtual WireSpan span() const { return {}; }
 };
 using OperationPtr = std::shared_ptr<Operation>;
 
