@@ -1,8 +1,6 @@
 // core/base/lane.cpp: the fixed rotation.
 #include "core/base/lane.h"
 
-#include <chrono>
-
 namespace shoal {
 
 void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks) {
@@ -17,13 +15,13 @@ void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks) {
       Lane& lane = *lanes[i];
       if (tasks[i].done()) continue;
       if (lane.waiting_for_ && !lane.waiting_for_->done()) {
-        const auto begin = std::chrono::steady_clock::now();
+        const double begin_s = lane.compute_.now_s();
         try {
           lane.waiting_for_->wait();
         } catch (...) {
           // Thrown again in the coroutine that waits, by await_resume.
         }
-        lane.exposed_wire_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        lane.exposed_wire_seconds_ += lane.compute_.now_s() - begin_s;
       }
       lane.waiting_for_ = nullptr;
       lane.resume_at_.resume();
