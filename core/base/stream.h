@@ -79,13 +79,13 @@ class Stream {
   [[noreturn]] static void fail_without_cuda(const Work& work);
 
   Allocator& allocator_;
-  SimulatedClock* clock_ = nullptr;
   WorkByOp work_;
-  WorkBySize timed_work_;
   double model_flops_ = 0;
   bool profile_ = false;
   double begin_s_ = 0;          // of the op that runs, on a CPU
   std::vector<TimedOp> timed_;  // on a GPU: not read yet
+  WorkBySize timed_work_;
+  SimulatedClock* clock_ = nullptr;  // on kSimulated
 };
 
 // The elements of a contiguous tensor on the host: the only way contents leave a device. A simulated tensor has none,

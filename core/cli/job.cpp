@@ -3,6 +3,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
+#include "core/base/cuda_backend.h"
 #include "core/cli/machine.h"
 #include "core/train/device_setup.h"
 #include "parallel/gpu_transport.h"
@@ -25,6 +28,20 @@ RunConfig cpu_run() {
   return run;
 }
 
+namespace {
+
+// Ranks of a machine share its memory, and its GPUs if there are fewer.
+int64_t share_of_memory(DeviceKind device, int local_ranks) {
+  if (device == DeviceKind::kCuda) {
+    const int ranks_per_gpu = (local_ranks + cuda_device_count() - 1) / cuda_device_count();
+    return describe_cuda_device(current_cuda_device()).memory_bytes / ranks_per_gpu;
+  }
+  const int64_t limit = container_limits().memory_bytes, available = memory_available_bytes();
+  return (limit > 0 ? std::min(limit, available) : available) / local_ranks;
+}
+
+}  // namespace
+
 Job::Job(MpiSession& session, const ParallelConfig& parallel, const RunConfig& run)
     : allocator_(std::make_unique<Allocator>(set_up_device(run.device(), session.local_rank()))) {
   const bool on_gpu = allocator_->device() == DeviceKind::kCuda;
@@ -33,6 +50,7 @@ Job::Job(MpiSession& session, const ParallelConfig& parallel, const RunConfig& r
                    parallel.transport(), *allocator_, host_);
   world_ = std::move(connected.world);
   threads_ = set_up_threads(*world_, run.threads());
+  memory_bytes_ = share_of_memory(allocator_->device(), session.local_size());
   mesh_ = std::make_unique<ProcessMesh>(mesh_sizes(parallel), *world_);
   if (!speaks()) return;
   if (!connected.told.empty()) spdlog::info("{}", connected.told);

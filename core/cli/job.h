@@ -22,6 +22,8 @@ class Job {
   // This rank's memory: the model's, and the scratch of the mesh's groups.
   Allocator& allocator() const { return *allocator_; }
   const CpuThreads& threads() const { return threads_; }
+  // What this rank's tensors can have of its machine's or its GPU's memory.
+  int64_t memory_bytes() const { return memory_bytes_; }
   bool speaks() const { return world_->rank() == 0; }
 
  private:
@@ -30,6 +32,7 @@ class Job {
   std::unique_ptr<Communicator> world_;
   std::unique_ptr<ProcessMesh> mesh_;
   CpuThreads threads_;
+  int64_t memory_bytes_ = 0;
 };
 
 // Of a command that measures the CPU.

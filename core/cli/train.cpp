@@ -90,9 +90,10 @@ void run(const Options& options, MpiSession& session) {
   if (!options.speeds_path.empty()) fail("--speeds belongs to --dry-run: a run takes the time that it takes");
   if (options.ranks > 0 || options.rank > 0) fail("--ranks and --rank belong to --dry-run; mpirun -np N starts ranks");
   const Job job(session, loaded.config.parallel(), loaded.config.run());
-  Trainer trainer(
-      loaded.config, job.mesh(), job.allocator(), job.threads(),
-      {.config_text = effective_config_text(loaded, Origins::kOmit), .command_line = command_line(options)});
+  Trainer trainer(loaded.config, job.mesh(), job.allocator(), job.threads(),
+                  {.config_text = effective_config_text(loaded, Origins::kOmit),
+                   .command_line = command_line(options),
+                   .memory_bytes = job.memory_bytes()});
   trainer.run();
 }
 

@@ -166,6 +166,7 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_optim(checker, config);
   check_precision(checker, config);
   check_parallel(checker, config.parallel());
+  check_overlap(checker, config);
   check_transport(checker, config);
   check_run(checker, config);
   if (use == ConfigUse::kCount) return;

@@ -52,6 +52,19 @@ void check_parallel(const Checker& checker, const ParallelConfig& parallel) {
   check_links(checker, parallel);
 }
 
+void check_overlap(const Checker& checker, const Config& config) {
+  const ParallelConfig& parallel = config.parallel();
+  const ParallelConfig::Overlap::Schedule overlap = parallel.overlap();
+  const bool pairs =
+      overlap == ParallelConfig::Overlap::PAIR_FORWARD || overlap == ParallelConfig::Overlap::PAIR_FORWARD_BACKWARD;
+  if (!pairs || parallel.gradient_reduction() == ParallelConfig::EACH_STEP) return;
+  checker.refuse(
+      {"parallel.overlap", "parallel.gradient_reduction"},
+      "parallel.overlap is {}, but with parallel.gradient_reduction EACH_MICROBATCH each microbatch's "
+      "gradients leave before the next one's begin;\n  set it to EACH_STEP, or parallel.overlap to OFF or AUTO",
+      ParallelConfig::Overlap::Schedule_Name(overlap));
+}
+
 void check_transport(const Checker& checker, const Config& config) {
   if (config.parallel().transport() != ParallelConfig::NCCL || config.run().device() != RunConfig::CPU) return;
   checker.refuse({"parallel.transport", "run.device"},

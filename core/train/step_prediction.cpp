@@ -36,6 +36,7 @@ StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const 
   step.ops_s = clock.ops_s() - before.ops_s();
   step.host_s = clock.host_s() - before.host_s();
   step.waited_s = clock.waited_s() - before.waited_s();
+  step.waited_by_kind = rehearsal.last().exposed_by_kind;
   for (const LinkClass link : {LinkClass::kIntraNode, LinkClass::kInterNode}) {
     step.busy_s[static_cast<size_t>(link)] = wire->busy_s(link) - wire_before.busy_s(link);
   }
@@ -44,6 +45,20 @@ StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const 
   step.guessed_s = times.guessed_s();
   return step;
 }
+
+namespace {
+
+// ": dispatch 1.20, combine 0.30" in milliseconds.
+std::string by_kind(const WireSeconds& seconds) {
+  std::string text;
+  for (size_t kind = 0; kind < seconds.size(); ++kind) {
+    if (seconds[kind] <= 0) continue;
+    text += fmt::format("{} {} {:.2f}", text.empty() ? ":" : ",", kWireKindNames[kind], seconds[kind] * 1e3);
+  }
+  return text;
+}
+
+}  // namespace
 
 std::string describe(const StepPrediction& step) {
   const double compute_s = step.ops_s + step.host_s;
@@ -56,7 +71,7 @@ std::string describe(const StepPrediction& step) {
   std::string text = fmt::format("step, simulated     {:>8.2f} ms\n", step.step_s * 1e3);
   text += line("computing", compute_s,
                fmt::format("ops {:.2f}, the host between them {:.2f}", step.ops_s * 1e3, step.host_s * 1e3));
-  text += line("waiting", step.waited_s, "for the wire, with nothing to compute");
+  text += line("waiting", step.waited_s, "for the wire, with nothing to compute" + by_kind(step.waited_by_kind));
   text += line("link in the node", intra_s, "busy");
   text += line("link between nodes", inter_s, "busy");
   text += line("longest of these", bound_s, fmt::format("the step is {:.2f} of it", step.step_s / bound_s));

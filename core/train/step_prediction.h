@@ -27,6 +27,7 @@ struct StepPrediction {
   double ops_s = 0;
   double host_s = 0;    // between ops
   double waited_s = 0;  // for the wire, with nothing to run
+  WireSeconds waited_by_kind{};
   std::array<double, kNumLinkClasses> busy_s{};  // of the links that this rank sends on
   WorkByOp ops;                                  // with their seconds
   MemoryUse memory;
