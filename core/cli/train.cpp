@@ -34,6 +34,8 @@ constexpr const char* kDescription = R"(Train a model.
   shoal train configs/small.textproto --dry-run
   shoal train configs/models/deepseek_v3.textproto --dry-run --ranks 2048 --rank 1234 \
       parallel.expert=64 parallel.ranks_per_node=8 train.global_batch=2048 train.microbatch=1
+  shoal train configs/quickstart.textproto --dry-run --ranks 2 --speeds speeds.json \
+      parallel.expert=2 parallel.ranks_per_node=1 parallel.emulate.inter_node.gbit_per_s=1
 
 Files are merged in order, later ones win; key=value sets one field. The run folder (run.dir) receives
 metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, and final/: the model, which
