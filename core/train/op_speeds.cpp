@@ -53,7 +53,8 @@ WorkKind work_kind_named(const std::string& name) {
 }
 
 DType dtype_named(const std::string& name) {
-  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16, DType::kE4M3, DType::kI64, DType::kI32, DType::kU8}) {
+  for (const DType dtype :
+       {DType::kF64, DType::kF32, DType::kBF16, DType::kE4M3, DType::kI64, DType::kI32, DType::kU8}) {
     if (name == name_of(dtype)) return dtype;
   }
   fail("there is no precision '{}'", name);
@@ -157,8 +158,10 @@ double OpTimes::guess(const Work& work) const {
     }
     if (amount > 0) return seconds / amount * (multiplies ? work.executed_flops : work.bytes);
   }
-  fail("the op speeds (measured with model '{}') name no op of the kind of {}: {}; measure them with a model that has one",
-       speeds_.model, work.op, name_of(work.kind));
+  fail(
+      "the op speeds (measured with model '{}') name no op of the kind of {}: {}; measure them with a model that has "
+      "one",
+      speeds_.model, work.op, name_of(work.kind));
 }
 
 }  // namespace shoal

@@ -23,7 +23,7 @@ struct SimulatedCluster {
 };
 
 struct StepPrediction {
-  double step_s = 0;    // = the next three
+  double step_s = 0;  // = the next three
   double ops_s = 0;
   double host_s = 0;    // between ops
   double waited_s = 0;  // for the wire, with nothing to run
@@ -31,7 +31,7 @@ struct StepPrediction {
   std::array<double, kNumLinkClasses> busy_s{};  // of the links that this rank sends on
   WorkByOp ops;                                  // with their seconds
   MemoryUse memory;
-  std::map<std::string, double> guessed_s;       // ops that the table does not name
+  std::map<std::string, double> guessed_s;  // ops that the table does not name
 };
 
 // Every rank does what this one does, routing is balanced, and the step is not the first: weights that were gathered

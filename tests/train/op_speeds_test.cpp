@@ -32,7 +32,8 @@ TEST_CASE("op speeds: sizes that follow the law give it back, one size only its 
   WorkBySize timed;
   const auto law = [](const WorkSize& s) { return 2e-6 + 3e-10 * s.executed_flops + 5e-11 * s.bytes; };
   int64_t calls = 1;
-  for (const auto& [flops, bytes] : {std::pair{1e4, 4e5}, std::pair{1e6, 1e5}, std::pair{2e6, 3e6}, std::pair{5e6, 1e6}}) {
+  for (const auto& [flops, bytes] :
+       {std::pair{1e4, 4e5}, std::pair{1e6, 1e5}, std::pair{2e6, 3e6}, std::pair{5e6, 1e6}}) {
     const WorkSize several = size("gemm.a", WorkKind::kGemm, flops, bytes);
     timed[several] = {.seconds = law(several) * static_cast<double>(calls), .calls = calls};
     ++calls;
