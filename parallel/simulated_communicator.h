@@ -1,7 +1,8 @@
 // parallel/simulated_communicator.h: rank r of n on paper, without the others: for layouts, and for simulated tensors.
 //
 // Bytes are counted as if they travelled, and with a wire (simulated_wire.h) they take the time they would. What needs
-// no other rank is done (a barrier too); a message of real tensors to or from another rank is refused when it is posted.
+// no other rank is done (a barrier too); a message of real tensors to or from another rank is refused when it is
+// posted.
 #pragma once
 
 #include <memory>
