@@ -1,7 +1,8 @@
 // parallel/communicator.h: the collectives of one group of ranks, posted now and complete later.
 //
 // Every verb is Collective: each rank of the group posts the same verbs in the same order, with zero rows too. It
-// returns an Operation that shares ownership of its buffers until complete; `co_await lane.wire(op, kind)` or `op->wait()`.
+// returns an Operation that shares ownership of its buffers until complete; `co_await lane.wire(op, kind)` or
+// `op->wait()`.
 //
 // Reductions are an all-to-all of pieces plus a local sum in ascending rank order, in the tensor's own type (bf16: in
 // f32, rounded once at the end), so that all back ends agree bitwise (MPI_Reduce* has no bf16 and sums differently from
