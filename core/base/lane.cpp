@@ -1,8 +1,6 @@
 // core/base/lane.cpp: the fixed rotation.
 #include "core/base/lane.h"
 
-#include <chrono>
-
 namespace shoal {
 
 void Lane::suspend(std::coroutine_handle<> here, const OperationPtr& operation, WireKind kind, bool rotates) {
@@ -31,14 +29,13 @@ void Lane::run_deferred() {
 
 void Lane::wait_for_wire() {
   if (waiting_for_ && !waiting_for_->done()) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin_s = compute_.now_s();
     try {
       waiting_for_->wait();
     } catch (...) {
       // Thrown again in the coroutine that waits, by await_resume.
     }
-    exposed_wire_seconds_[static_cast<size_t>(waiting_kind_)] +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    exposed_wire_seconds_[static_cast<size_t>(waiting_kind_)] += compute_.now_s() - begin_s;
   }
   waiting_for_ = nullptr;
 }

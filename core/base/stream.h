@@ -1,8 +1,8 @@
 // core/base/stream.h: the order in which one rank's ops run, and the account of their work.
 //
 // CPU: an op runs at once, in the caller's thread with OpenMP inside. CUDA: an op is put behind those before it on the
-// rank's compute queue, and the host goes on. kSimulated: nothing runs, only the account grows. One compute stream per
-// rank; a Stream& is never defaulted.
+// rank's compute queue, and the host goes on. kSimulated: nothing runs, only the account grows, and a clock where there
+// is one. One compute stream per rank; a Stream& is never defaulted.
 #pragma once
 
 #include <vector>
@@ -12,6 +12,8 @@
 #include "core/base/work.h"
 
 namespace shoal {
+
+class SimulatedClock;
 
 class Stream {
  public:
@@ -55,17 +57,25 @@ class Stream {
   void set_profile(bool on) { profile_ = on; }
   // Of all ops so far; waits for those that are timed.
   const WorkByOp& work();
+  // Of those that were timed.
+  const WorkBySize& timed_work();
   double model_flops() const { return model_flops_; }
   void reset_work();
 
+  // On kSimulated: every op from now on advances `clock`, which must outlive the stream's last op; null: none.
+  void set_clock(SimulatedClock* clock);
+  // Seconds since any fixed moment, on the clock that this rank's time is measured by.
+  double now_s() const;
+
  private:
   struct TimedOp {
-    const char* op = "";
+    Work work;
     CudaEvent begin = nullptr, end = nullptr;
   };
 
   void begin_op(const Work& work);
   void end_op(const Work& work);
+  void add_timed(const Work& work, double seconds);
   [[noreturn]] static void fail_without_cuda(const Work& work);
 
   Allocator& allocator_;
@@ -74,6 +84,8 @@ class Stream {
   bool profile_ = false;
   double begin_s_ = 0;          // of the op that runs, on a CPU
   std::vector<TimedOp> timed_;  // on a GPU: not read yet
+  WorkBySize timed_work_;
+  SimulatedClock* clock_ = nullptr;  // on kSimulated
 };
 
 // The elements of a contiguous tensor on the host: the only way contents leave a device. A simulated tensor has none,

@@ -14,7 +14,8 @@
 
 namespace shoal {
 
-BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps) {
+BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps,
+                       int speed_steps) {
   Rehearsal rehearsal(config, mesh, allocator, compute);
   BenchTrain bench;
   bench.model = config.model().name();
@@ -50,6 +51,7 @@ BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator&
   bench.profile_step_ms = timed_step_s(rehearsal, mesh.world()) * 1e3;
   stream.set_profile(false);
   bench.profile = stream.work();
+  if (speed_steps > 0) bench.speeds = measure_op_speeds(rehearsal, speed_steps);
   return bench;
 }
 

@@ -58,7 +58,7 @@ struct DryRun {
   int64_t tokens_per_step = 0;
   MemoryUse memory;    // this rank
   WireBytes sent;      // in one step by this rank, with balanced routing
-  double busy_s[2]{};  // this rank's links, in the node and between nodes, each operation alone; 0 when not described
+  double busy_s[2]{};  // the links that this rank sends on, in the node and between nodes; 0 when not described
 };
 // `simulated`: the scratch of the mesh's groups comes from it.
 DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulated, DType compute);
