@@ -117,8 +117,9 @@ void Tracer::wait(WireKind kind, int64_t begin_ns, int64_t end_ns, int lane) {
   records_.push_back(record);
 }
 
-void Tracer::section(TraceTrack track, const char* name, int64_t begin_ns, int64_t end_ns) {
+void Tracer::section(TraceTrack track, const char* name, int64_t begin_ns, int64_t end_ns, int64_t number) {
   TraceRecord record;
+  record.tag = number;
   record.name = name;
   record.begin_ns = begin_ns;
   record.end_ns = end_ns;

@@ -34,10 +34,10 @@ struct TraceRecord {
   int64_t begin_ns = 0, end_ns = 0;
   double flops = 0, bytes = 0;
   uint64_t group = 0;  // kWire: WireSpan's
-  int64_t tag = 0;
+  int64_t tag = 0;     // kWire: likewise; kStep: which
   int32_t lane = -1, microbatch = -1, layer = -1;  // -1: not known
   TraceTrack track = TraceTrack::kCompute;
-  uint8_t kind = 0;  // kCompute: WorkKind; kWait, kWire: WireKind; kStep: none
+  uint8_t kind = 0;  // kCompute: WorkKind; kWait, kWire: WireKind
 };
 
 class Tracer {
@@ -65,7 +65,8 @@ class Tracer {
   // Nothing was under way where the span is not known.
   void wire(WireKind kind, const WireSpan& span, int lane);
   void wait(WireKind kind, int64_t begin_ns, int64_t end_ns, int lane);
-  void section(TraceTrack track, const char* name, int64_t begin_ns, int64_t end_ns);
+  // `number`: of a step; it becomes the record's tag.
+  void section(TraceTrack track, const char* name, int64_t begin_ns, int64_t end_ns, int64_t number = 0);
 
   // On a GPU, on its compute queue: from here to the matching end_queue(); they nest. drop_queue() forgets the one that
   // was begun last.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/wire.h"
 #include "core/checkpoint/append_file.h"
 #include "core/train/quantize_metrics.h"
 #include "core/train/tensorboard.h"
@@ -34,7 +35,11 @@ struct StepMetrics {
   int64_t intra_node_bytes = 0;           // payload between ranks of a node: activations, gradients, weights
   int64_t inter_node_bytes = 0;           // payload between nodes
   int64_t metadata_bytes = 0;             // counts, choices of experts
-  double exposed_comm_ms = 0;             // waiting on the wire with nothing to compute, worst rank
+  // Of the rank that waited longest on the wire with nothing to compute.
+  double exposed_comm_ms = 0;
+  WireSeconds exposed_ms{};  // by kind; their sum is exposed_comm_ms
+  double compute_ms = 0;     // in ops; NaN on a GPU, whose ops only a timeline times
+  double idle_ms = 0;        // neither: for data, and between ops
   int64_t peak_memory_bytes = 0;          // tensors, worst rank
   std::vector<QuantizeMetrics> fp8 = {};  // empty where nothing is in FP8
 };

@@ -33,6 +33,7 @@ struct StepOutcome {
   double max_violation = 0;             // worst MoE layer
   std::vector<double> quantize_counts;  // of this rank; ModelRuntime::take_quantize_counts
   double exposed_comm_s = 0;            // this rank waited for the wire, and for slower ranks, in this step
+  WireSeconds exposed_by_kind{};        // their sum is exposed_comm_s
 };
 
 class TrainStep {
