@@ -33,8 +33,8 @@ struct TraceRecord {
   const char* name = "";  // a literal
   int64_t begin_ns = 0, end_ns = 0;
   double flops = 0, bytes = 0;
-  uint64_t group = 0;  // kWire: WireSpan's
-  int64_t tag = 0;     // kWire: likewise; kStep: which
+  uint64_t group = 0;                              // kWire: WireSpan's
+  int64_t tag = 0;                                 // kWire: likewise; kStep: which
   int32_t lane = -1, microbatch = -1, layer = -1;  // -1: not known
   TraceTrack track = TraceTrack::kCompute;
   uint8_t kind = 0;  // kCompute: WorkKind; kWait, kWire: WireKind

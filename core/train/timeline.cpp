@@ -12,9 +12,10 @@ namespace shoal {
 void check_timeline_ranks(const TrainConfig& train, int num_ranks) {
   for (const int rank : train.timeline().ranks()) {
     if (rank < num_ranks) continue;
-    fail("train.timeline.ranks names rank {}, but the job has {} rank(s), which count from 0; name those to record, or "
-         "none for all",
-         rank, num_ranks);
+    fail(
+        "train.timeline.ranks names rank {}, but the job has {} rank(s), which count from 0; name those to record, or "
+        "none for all",
+        rank, num_ranks);
   }
 }
 

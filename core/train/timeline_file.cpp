@@ -1,10 +1,11 @@
 // core/train/timeline_file.cpp: slices by category, and intervals without intervals.
 #include "core/train/timeline_file.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 

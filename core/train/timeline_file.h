@@ -40,11 +40,11 @@ struct StepTimes {
   int64_t step = 0;
   int rank = 0;
   double step_ms = 0;
-  double compute_ms = 0;                              // in ops
-  std::array<double, kNumWireKinds> exposed_ms{};     // waiting for the wire, with no op under way
-  std::array<double, kNumWireKinds> wire_ms{};        // something of the kind under way, hidden or not
-  double data_ms = 0;                                 // for data, likewise
-  double idle_ms = 0;                                 // the rest
+  double compute_ms = 0;                           // in ops
+  std::array<double, kNumWireKinds> exposed_ms{};  // waiting for the wire, with no op under way
+  std::array<double, kNumWireKinds> wire_ms{};     // something of the kind under way, hidden or not
+  double data_ms = 0;                              // for data, likewise
+  double idle_ms = 0;                              // the rest
   double exposed_total_ms() const;
 };
 // By step, then by rank.

@@ -1,10 +1,11 @@
 // core/train/timeline_json.cpp: threads, slices, flows.
 #include "core/train/timeline_json.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <iterator>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "core/base/check.h"
@@ -104,8 +105,8 @@ class Writer {
   void slice(int pid, const Slice& slice) {
     const TraceRecord& record = slice.record;
     event(R"("ph":"X","pid":{},"tid":{},"ts":{},"dur":{},"cat":"{}","name":{},"args":{{{}}})", pid, slice.thread(),
-          time(record.begin_ns), microseconds(record.end_ns - record.begin_ns),
-          category_of(record.track, record.kind), json_text(record.name), arguments(record));
+          time(record.begin_ns), microseconds(record.end_ns - record.begin_ns), category_of(record.track, record.kind),
+          json_text(record.name), arguments(record));
   }
 
   void flow(int id, int from, const Slice& sent, int to, const Slice& received) {
@@ -204,10 +205,8 @@ void write_flows(const std::vector<std::vector<End>>& operations, Writer& writer
 }
 
 std::string header(const std::vector<RankTrace>& ranks, const TimelineInfo& info) {
-  nlohmann::ordered_json other{{"producer", "shoal"},
-                               {"config", info.config},
-                               {"schedule", info.schedule},
-                               {"date", info.date}};
+  nlohmann::ordered_json other{
+      {"producer", "shoal"}, {"config", info.config}, {"schedule", info.schedule}, {"date", info.date}};
   if (!info.commit.empty()) other["commit"] = info.commit;
   for (const RankTrace& trace : ranks) {
     other["clocks"].push_back({{"rank", trace.rank},

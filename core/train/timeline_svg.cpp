@@ -135,9 +135,8 @@ class Drawing {
     label("compute", kComputeHeight);
     add("<rect x=\"{}\" y=\"{:.0f}\" width=\"{}\" height=\"{}\" fill=\"#f2f2f2\"/>\n", kLeft, y_,
         std::round(x_of(panel.end_ms - panel.begin_ms) - kLeft), kComputeHeight);
-    track("compute", rank.of(TraceTrack::kCompute), panel, kComputeHeight, ops_, [](int kind) {
-      return std::string(kWorkColours[static_cast<size_t>(kind)]);
-    });
+    track("compute", rank.of(TraceTrack::kCompute), panel, kComputeHeight, ops_,
+          [](int kind) { return std::string(kWorkColours[static_cast<size_t>(kind)]); });
     track("waits", rank.of(TraceTrack::kWait), panel, kComputeHeight, waits_,
           [](int kind) { return fmt::format("url(#wait{})", kind); });
     y_ += kComputeHeight + kRowGap;
@@ -150,9 +149,8 @@ class Drawing {
       }
       if (of_kind.empty()) continue;
       label(std::string(kWireKindNames[static_cast<size_t>(kind)]), kWireHeight);
-      track("wire", of_kind, panel, kWireHeight, wires_, [](int k) {
-        return std::string(kWireColours[static_cast<size_t>(k)]);
-      });
+      track("wire", of_kind, panel, kWireHeight, wires_,
+            [](int k) { return std::string(kWireColours[static_cast<size_t>(k)]); });
       y_ += kWireHeight + kRowGap;
     }
     y_ += kRankGap;

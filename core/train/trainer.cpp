@@ -259,7 +259,8 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   const WireBytes now = mesh_.bytes();
   const bool is_timed = runtime_.allocator().device() == DeviceKind::kCpu;
   const double busy_s = is_timed ? runtime_.stream().busy_seconds() - busy_s_ : std::nan("");
-  std::vector<double> values{outcome.exposed_comm_s, busy_s,
+  std::vector<double> values{outcome.exposed_comm_s,
+                             busy_s,
                              static_cast<double>(runtime_.allocator().use().total_peak_bytes),
                              static_cast<double>(now.payload[1] - sent_.payload[1]),
                              static_cast<double>(now.payload[2] - sent_.payload[2]),

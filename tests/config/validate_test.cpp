@@ -252,7 +252,8 @@ TEST_CASE("timelines of no step or rank are refused", "[config]") {
   CHECK(timeline("") == "(no error)");
   CHECK(timeline("first_step: 20 steps: 5 ranks: [1, 0]") == "(no error)");
   CHECK(timeline("first_step: 0").find("train.timeline.first_step is 0; expected 1 to") != std::string::npos);
-  CHECK(timeline("first_step: 21").find("train.timeline.first_step (21) exceeds train.steps (20)") != std::string::npos);
+  CHECK(timeline("first_step: 21").find("train.timeline.first_step (21) exceeds train.steps (20)") !=
+        std::string::npos);
   CHECK(timeline("steps: 0").find("train.timeline.steps is 0; expected 1 to 1000") != std::string::npos);
   CHECK(timeline("ranks: -1").find("train.timeline.ranks[0] is -1; expected 0 to") != std::string::npos);
   CHECK(timeline("ranks: [2, 2]").find("train.timeline.ranks names rank 2 twice") != std::string::npos);

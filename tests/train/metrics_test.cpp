@@ -47,8 +47,8 @@ StepMetrics example() {
 TEST_CASE("a step's line has every promised key, and numbers that read back exactly") {
   const json line = json::parse(to_json(example()));
   for (const char* key : {"step", "tokens", "loss", "aux_loss", "lr", "grad_norm", "step_ms", "tokens_per_s", "tflops",
-                          "mfu", "expert_load_max_violation", "comm_bytes", "exposed_comm_ms", "exposed_comm_ms_by_kind",
-                          "compute_ms", "idle_ms"}) {
+                          "mfu", "expert_load_max_violation", "comm_bytes", "exposed_comm_ms",
+                          "exposed_comm_ms_by_kind", "compute_ms", "idle_ms"}) {
     INFO(key);
     CHECK(line.contains(key));
   }
@@ -59,8 +59,13 @@ TEST_CASE("a step's line has every promised key, and numbers that read back exac
   CHECK(line["grad_norm"].get<double>() == 0.1 + 0.2);
   CHECK(line["comm_bytes"].get<int64_t>() == 123456789012);
   CHECK(line["update_skipped"] == false);
-  CHECK(line["exposed_comm_ms_by_kind"] == json{{"dispatch", 2.25}, {"combine", 1}, {"tensor", 0}, {"gradients", 0},
-                                                {"weights", 0}, {"counts", 0}, {"other", 0}});
+  CHECK(line["exposed_comm_ms_by_kind"] == json{{"dispatch", 2.25},
+                                                {"combine", 1},
+                                                {"tensor", 0},
+                                                {"gradients", 0},
+                                                {"weights", 0},
+                                                {"counts", 0},
+                                                {"other", 0}});
   CHECK(line["peak_memory_bytes"].get<int64_t>() == 1LL << 40);
   CHECK_THAT(to_json(example()), Catch::StartsWith("{\"step\":12,\"tokens\":49152,"));
 }

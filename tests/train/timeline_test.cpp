@@ -2,10 +2,10 @@
 #include "core/train/timeline.h"
 
 #include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/train/rehearsal.h"
@@ -70,9 +70,9 @@ RankTrace example_rank(int rank) {
                    record_of(TraceTrack::kCompute, 2, 1063, 1083, "add"),
                    record_of(TraceTrack::kOptimizer, 0, 1083, 1090, "optimizer"),
                    wire_of(WireKind::kDispatch, 1010, 1030, 1, 1),
-                   wire_of(WireKind::kDispatch, 1020, 1050, 1, 2),   // overlaps the one before
-                   wire_of(WireKind::kDispatch, 1030, 1035, 1, 3),   // has room in the first row
-                   wire_of(WireKind::kCombine, 1040, 1040, 2, 1)};   // took no time
+                   wire_of(WireKind::kDispatch, 1020, 1050, 1, 2),  // overlaps the one before
+                   wire_of(WireKind::kDispatch, 1030, 1035, 1, 3),  // has room in the first row
+                   wire_of(WireKind::kCombine, 1040, 1040, 2, 1)};  // took no time
   return trace;
 }
 
