@@ -21,6 +21,7 @@ void add_doctor_command(Command shoal, MpiSession& session);
 void add_evaluate_command(Command shoal, MpiSession& session);
 void add_generate_command(Command shoal, MpiSession& session);
 void add_ngram_command(Command shoal);
+void add_timeline_command(Command shoal);
 void add_tokenize_command(Command shoal);
 void add_tokenizer_command(Command shoal);
 void add_train_command(Command shoal, MpiSession& session);

@@ -245,6 +245,20 @@ TEST_CASE("steps and batches that make no run are refused", "[config]") {
         "2147483647:\n  lower train.microbatch or data.seq_len");
 }
 
+TEST_CASE("timelines of no step or rank are refused", "[config]") {
+  const auto timeline = [](const std::string& fields) {
+    return gqa({"train.steps=20", "train.timeline={" + fields + "}"});
+  };
+  CHECK(timeline("") == "(no error)");
+  CHECK(timeline("first_step: 20 steps: 5 ranks: [1, 0]") == "(no error)");
+  CHECK(timeline("first_step: 0").find("train.timeline.first_step is 0; expected 1 to") != std::string::npos);
+  CHECK(timeline("first_step: 21").find("train.timeline.first_step (21) exceeds train.steps (20)") !=
+        std::string::npos);
+  CHECK(timeline("steps: 0").find("train.timeline.steps is 0; expected 1 to 1000") != std::string::npos);
+  CHECK(timeline("ranks: -1").find("train.timeline.ranks[0] is -1; expected 0 to") != std::string::npos);
+  CHECK(timeline("ranks: [2, 2]").find("train.timeline.ranks names rank 2 twice") != std::string::npos);
+}
+
 TEST_CASE("optimizers that cannot learn are refused", "[config]") {
   CHECK(gqa({"optim.lr=0"}) == "b: optim.lr is 0; expected more than 0 (the peak learning rate)");
   CHECK(gqa({"optim.beta1=-0.1"}) == "b: optim.beta1 is -0.1; expected 0 to 1 (a moment's share of its past)");
