@@ -121,7 +121,7 @@ OperationPtr ExchangeCommunicator::post(std::vector<Round> rounds, std::vector<T
     play(sent);
     return std::make_shared<SimulatedOperation>(std::move(buffers));
   }
-  const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers));
+  const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers), id());
   return start(exchange);
 }
 

@@ -13,6 +13,7 @@
 #include "core/config/validate.h"
 #include "core/train/rehearsal.h"
 #include "core/train/trainer.h"
+#include "parallel/link_emulator.h"
 #include "parallel/simulated_communicator.h"
 
 namespace shoal {
@@ -44,16 +45,12 @@ std::vector<std::string> command_line(const Options& options) {
   return words;
 }
 
-LinkSpeed link_speed(const LinkConfig& link) {
-  return {.bytes_per_s = link.gbit_per_s() * 1e9 / 8, .latency_s = link.latency_us() * 1e-6};
-}
-
 // One step on paper as rank `rank` of as many as there are `nodes`.
 void run_dry(const Config& config, int rank, const std::vector<int>& nodes) {
   if (rank >= static_cast<int>(nodes.size())) fail("--rank {} of {} ranks: they count from 0", rank, nodes.size());
   const ParallelConfig& parallel = config.parallel();
   const auto wire = std::make_shared<SimulatedWire>();
-  wire->links = {link_speed(parallel.emulate().intra_node()), link_speed(parallel.emulate().inter_node())};
+  wire->links = emulated_links(parallel.emulate()).model();
   wire->ranks_on_node = static_cast<int>(std::ranges::count(nodes, nodes[static_cast<size_t>(rank)]));
   Allocator paper(DeviceKind::kSimulated);
   SimulatedCommunicator world(rank, nodes, paper, wire);
