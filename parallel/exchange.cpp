@@ -8,9 +8,7 @@
 
 namespace shoal {
 
-int64_t steady_ns() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+int64_t steady_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void copy_own(const OwnCopy& own, CudaQueue queue) {
   if (own.to == own.from || own.bytes == 0) return;

@@ -136,7 +136,8 @@ std::string describe(const EmulatedLinks& links) {
   add_link(links.inter_node, "between nodes");
   add_link(links.intra_node, "inside a node");
   if (links.jitter > 0) add(fmt::format("up to {:g} % longer at random", links.jitter * 100));
-  if (links.slow_rank >= 0) add(fmt::format("{:g} times as long from and to rank {}", links.slow_factor, links.slow_rank));
+  if (links.slow_rank >= 0)
+    add(fmt::format("{:g} times as long from and to rank {}", links.slow_factor, links.slow_rank));
   return text;
 }
 

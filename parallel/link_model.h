@@ -28,8 +28,8 @@ struct LinkModel {
 // The links of an imagined cluster (parallel.emulate).
 struct EmulatedLinks {
   std::optional<LinkSpeed> intra_node = {}, inter_node = {};  // none: not described
-  double jitter = 0;    // a transfer takes 1 to 1 + jitter times as long
-  int slow_rank = -1;   // of the world; -1: none
+  double jitter = 0;                                          // a transfer takes 1 to 1 + jitter times as long
+  int slow_rank = -1;                                         // of the world; -1: none
   double slow_factor = 1;
 
   // Links that are not described are endless.

@@ -29,9 +29,7 @@ class ThreadCommunicator final : public ExchangeCommunicator {
 
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(group_->threads.size()); }
-  int node(int rank) const override {
-    return node_of(group_->threads[static_cast<size_t>(rank)], ranks_per_node_);
-  }
+  int node(int rank) const override { return node_of(group_->threads[static_cast<size_t>(rank)], ranks_per_node_); }
   uint64_t id() const override { return static_cast<uint64_t>(group_->id) + 1; }
   std::shared_ptr<const GroupLinks> emulated_links() const override { return links_; }
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override {
