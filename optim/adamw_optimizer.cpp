@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/base/trace.h"
 #include "kernels/adamw.h"
 
 namespace shoal {
@@ -50,6 +51,7 @@ AdamwOptimizer::AdamwOptimizer(GradientBuckets& buckets, const OptimConfig& conf
 }
 
 void AdamwOptimizer::step(double lr, double grad_scale, Stream& stream) {
+  const TraceSection traced(stream.trace(), TraceTrack::kOptimizer, "optimizer");
   // A parameter that no forward read has nobody else who awaited its last gather, which reads what is written here.
   buckets_.wait_for_weights();
   ++num_updates_;

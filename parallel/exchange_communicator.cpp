@@ -119,7 +119,7 @@ Tensor ExchangeCommunicator::scratch_for(int64_t pieces, int64_t count, const Te
 
 OperationPtr ExchangeCommunicator::post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device) {
   if (device == DeviceKind::kSimulated) return play(rounds, std::move(buffers));
-  const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers));
+  const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers), id());
   return start(exchange);
 }
 

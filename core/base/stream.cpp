@@ -1,10 +1,8 @@
 // core/base/stream.cpp: the account of work.
 #include "core/base/stream.h"
 
-#include <chrono>
-
-#include "core/base/nvtx.h"
 #include "core/base/simulated_clock.h"
+#include "core/base/trace.h"
 
 namespace shoal {
 
@@ -19,14 +17,6 @@ std::string_view name_of(WorkKind kind) {
   return "?";
 }
 
-namespace {
-
-double steady_now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
-
 Stream::~Stream() {
   for (const TimedOp& timed : timed_) {
     destroy_cuda_event(timed.begin);
@@ -38,17 +28,19 @@ void Stream::fail_without_cuda(const Work& work) {
   fail("{} does not run on a GPU yet; set run.device to CPU", work.op);
 }
 
-void Stream::begin_op(const Work& work) {
-  push_nvtx_range(work.op);
-  if (!profile_) return;
-  if (device() == DeviceKind::kCpu) begin_s_ = steady_now_s();
-  if (device() != DeviceKind::kCuda) return;
-  timed_.push_back({work, create_cuda_event(), create_cuda_event()});
-  record_cuda_event(timed_.back().begin, queue());
+int64_t Stream::begin_op(const Work& work) {
+  if (device() == DeviceKind::kCuda) {
+    if (profile_) {
+      timed_.push_back({work, create_cuda_event(), create_cuda_event()});
+      record_cuda_event(timed_.back().begin, queue());
+    }
+    if (trace_ != nullptr) trace_->begin_queue_op(work);
+  }
+  return device() == DeviceKind::kCpu ? trace_now_ns() : 0;
 }
 
-void Stream::end_op(const Work& work) {
-  pop_nvtx_range();
+void Stream::end_op(const Work& work, int64_t begin_ns) {
+  const int64_t end_ns = device() == DeviceKind::kCpu ? trace_now_ns() : 0;
   WorkTotals& totals = work_[work.op];
   totals.model_flops += work.model_flops;
   totals.executed_flops += work.executed_flops;
@@ -56,9 +48,26 @@ void Stream::end_op(const Work& work) {
   ++totals.calls;
   model_flops_ += work.model_flops;
   if (clock_ != nullptr) totals.seconds += clock_->run(work);
-  if (!profile_) return;
-  if (device() == DeviceKind::kCpu) add_timed(work, steady_now_s() - begin_s_);
-  if (device() == DeviceKind::kCuda) record_cuda_event(timed_.back().end, queue());
+  if (device() == DeviceKind::kCpu) {
+    busy_ns_ += end_ns - begin_ns;
+    if (profile_) add_timed(work, static_cast<double>(end_ns - begin_ns) * 1e-9);
+    if (trace_ != nullptr) trace_->op(work, begin_ns, end_ns);
+  }
+  if (device() == DeviceKind::kCuda) {
+    if (profile_) record_cuda_event(timed_.back().end, queue());
+    if (trace_ != nullptr) trace_->end_queue();
+  }
+}
+
+// An event that was never recorded could not be read.
+void Stream::abandon_op() noexcept {
+  if (device() != DeviceKind::kCuda) return;
+  if (profile_) {
+    destroy_cuda_event(timed_.back().begin);
+    destroy_cuda_event(timed_.back().end);
+    timed_.pop_back();
+  }
+  if (trace_ != nullptr) trace_->drop_queue();
 }
 
 void Stream::add_timed(const Work& work, double seconds) {
@@ -89,7 +98,7 @@ void Stream::set_clock(SimulatedClock* clock) {
   clock_ = clock;
 }
 
-double Stream::now_s() const { return clock_ != nullptr ? clock_->now_s() : steady_now_s(); }
+double Stream::now_s() const { return clock_ != nullptr ? clock_->now_s() : static_cast<double>(trace_now_ns()) * 1e-9; }
 
 void Stream::reset_work() {
   work();  // those that are timed belong to what is forgotten

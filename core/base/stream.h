@@ -8,12 +8,14 @@
 #include <vector>
 
 #include "core/base/allocator.h"
+#include "core/base/nvtx.h"
 #include "core/base/tensor.h"
 #include "core/base/work.h"
 
 namespace shoal {
 
 class SimulatedClock;
+class Tracer;
 
 class Stream {
  public:
@@ -31,10 +33,10 @@ class Stream {
   // The ops of kernels/ go through kernels/launch.h.
   template <class Cpu, class Cuda>
   void launch(const Work& work, Cpu&& cpu, Cuda&& cuda) {
-    begin_op(work);
+    RunningOp op(*this, work);
     if (device() == DeviceKind::kCpu) cpu();
     if (device() == DeviceKind::kCuda) cuda();
-    end_op(work);
+    op.end();
   }
   // An op that has no CUDA form.
   template <class Cpu>
@@ -61,6 +63,12 @@ class Stream {
   const WorkBySize& timed_work();
   double model_flops() const { return model_flops_; }
   void reset_work();
+  // Inside ops so far; of a CPU alone: a GPU's ops are timed by a trace or a profile.
+  double busy_seconds() const { return static_cast<double>(busy_ns_) * 1e-9; }
+
+  // Every op from now on is recorded there too (trace.h), until it is null again; null costs nothing.
+  void set_trace(Tracer* trace) { trace_ = trace; }
+  Tracer* trace() const { return trace_; }
 
   // On kSimulated: every op from now on advances `clock`, which must outlive the stream's last op; null: none.
   void set_clock(SimulatedClock* clock);
@@ -68,13 +76,37 @@ class Stream {
   double now_s() const;
 
  private:
+  // An op from its begin to its end, or to the exception that leaves it: then nothing is accounted and nothing stays
+  // open.
+  class RunningOp {
+   public:
+    RunningOp(Stream& stream, const Work& work)
+        : stream_(stream), work_(work), range_(work.op), begin_ns_(stream.begin_op(work)) {}
+    ~RunningOp() {
+      if (!ended_) stream_.abandon_op();
+    }
+    RunningOp(const RunningOp&) = delete;
+    RunningOp& operator=(const RunningOp&) = delete;
+    void end() {
+      stream_.end_op(work_, begin_ns_);
+      ended_ = true;
+    }
+
+   private:
+    Stream& stream_;
+    const Work& work_;
+    NvtxRange range_;
+    int64_t begin_ns_;
+    bool ended_ = false;
+  };
   struct TimedOp {
     Work work;
     CudaEvent begin = nullptr, end = nullptr;
   };
 
-  void begin_op(const Work& work);
-  void end_op(const Work& work);
+  int64_t begin_op(const Work& work);  // the time, on a CPU
+  void end_op(const Work& work, int64_t begin_ns);
+  void abandon_op() noexcept;
   void add_timed(const Work& work, double seconds);
   [[noreturn]] static void fail_without_cuda(const Work& work);
 
@@ -82,9 +114,10 @@ class Stream {
   WorkByOp work_;
   double model_flops_ = 0;
   bool profile_ = false;
-  double begin_s_ = 0;          // of the op that runs, on a CPU
   std::vector<TimedOp> timed_;  // on a GPU: not read yet
   WorkBySize timed_work_;
+  int64_t busy_ns_ = 0;
+  Tracer* trace_ = nullptr;
   SimulatedClock* clock_ = nullptr;  // on kSimulated
 };
 

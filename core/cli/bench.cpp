@@ -118,6 +118,7 @@ void add_bench_command(Command shoal, MpiSession& session) {
   add_bench_comm_command(bench, session);
   add_bench_fp8_command(bench, session);
   add_bench_kernels_command(bench, session);
+  add_bench_overlap_command(bench, session);
 }
 
 }  // namespace shoal

@@ -14,12 +14,14 @@ class MpiSession;
 void add_bench_command(Command shoal, MpiSession& session);
 void add_bench_comm_command(Command bench, MpiSession& session);  // called by add_bench_command
 void add_bench_fp8_command(Command bench, MpiSession& session);   // likewise
+void add_bench_overlap_command(Command bench, MpiSession& session);
 void add_bench_kernels_command(Command bench, MpiSession& session);
 void add_config_command(Command shoal);
 void add_doctor_command(Command shoal, MpiSession& session);
 void add_evaluate_command(Command shoal, MpiSession& session);
 void add_generate_command(Command shoal, MpiSession& session);
 void add_ngram_command(Command shoal);
+void add_timeline_command(Command shoal);
 void add_tokenize_command(Command shoal);
 void add_tokenizer_command(Command shoal);
 void add_train_command(Command shoal, MpiSession& session);

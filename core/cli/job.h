@@ -7,6 +7,7 @@
 
 #include "core/config/config.pb.h"
 #include "core/train/rank_setup.h"
+#include "parallel/link_model.h"
 #include "parallel/mpi_session.h"
 #include "parallel/process_mesh.h"
 
@@ -24,6 +25,8 @@ class Job {
   const CpuThreads& threads() const { return threads_; }
   // What this rank's tensors can have of its machine's or its GPU's memory.
   int64_t memory_bytes() const { return memory_bytes_; }
+  // Collective: the emulated links between nodes from now on (parallel.emulate.inter_node must be given).
+  void set_inter_node_link(LinkSpeed speed) const;
   bool speaks() const { return world_->rank() == 0; }
 
  private:

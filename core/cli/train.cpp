@@ -14,6 +14,7 @@
 #include "core/train/rehearsal.h"
 #include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
+#include "parallel/link_emulator.h"
 #include "parallel/simulated_communicator.h"
 
 namespace shoal {
@@ -48,10 +49,6 @@ std::vector<std::string> command_line(const Options& options) {
   return words;
 }
 
-LinkSpeed link_speed(const LinkConfig& link) {
-  return {.bytes_per_s = link.gbit_per_s() * 1e9 / 8, .latency_s = link.latency_us() * 1e-6};
-}
-
 // A step on paper.
 void run_dry(const Config& config, const SimulatedCluster& cluster, const std::string& speeds_path) {
   const int num_ranks = static_cast<int>(cluster.nodes.size());
@@ -82,10 +79,9 @@ void run(const Options& options, MpiSession& session) {
       const auto world = session.world(allocator, {.ranks_per_node = parallel.ranks_per_node()});
       for (int rank = 0; rank < world->size(); ++rank) nodes.push_back(world->node(rank));
     }
-    const EmulateConfig& links = parallel.emulate();
     const SimulatedCluster cluster{.rank = options.rank,
                                    .nodes = std::move(nodes),
-                                   .links = {link_speed(links.intra_node()), link_speed(links.inter_node())}};
+                                   .links = emulated_links(parallel.emulate()).model()};
     if (session.rank() == 0) run_dry(loaded.config, cluster, options.speeds_path);
     return;
   }

@@ -72,6 +72,26 @@ void check_train(const Checker& checker, const Config& config) {
   }
 }
 
+void check_timeline(const Checker& checker, const TrainConfig& train) {
+  if (!train.has_timeline()) return;
+  const TimelineConfig& timeline = train.timeline();
+  checker.in_range("train.timeline.first_step", timeline.first_step(), int64_t{1}, kMaxCount, "steps count from 1");
+  checker.in_range("train.timeline.steps", timeline.steps(), int64_t{1}, int64_t{1000}, "steps that are recorded");
+  if (timeline.first_step() > train.steps()) {
+    checker.refuse({"train.timeline.first_step", "train.steps"},
+                   "train.timeline.first_step ({}) exceeds train.steps ({}): no step would be recorded; name an "
+                   "earlier one",
+                   timeline.first_step(), train.steps());
+  }
+  for (int i = 0; i < timeline.ranks_size(); ++i) {
+    const std::string path = fmt::format("train.timeline.ranks[{}]", i);
+    checker.in_range(path, int64_t{timeline.ranks(i)}, int64_t{0}, int64_t{1'000'000}, "a rank of the world");
+    if (std::count(timeline.ranks().begin(), timeline.ranks().begin() + i, timeline.ranks(i)) > 0) {
+      checker.refuse(path, "train.timeline.ranks names rank {} twice; once is enough", timeline.ranks(i));
+    }
+  }
+}
+
 // Rows of one microbatch, and of its routed copies, have 32-bit indices.
 void check_rows(const Checker& checker, const Config& config) {
   const int64_t sequences = std::min(config.train().microbatch(), config.train().global_batch());
@@ -162,6 +182,7 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_model(checker, config.model());
   check_data(checker, config.data());
   check_train(checker, config);
+  check_timeline(checker, config.train());
   check_rows(checker, config);
   check_optim(checker, config);
   check_precision(checker, config);
@@ -174,12 +195,6 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_split(checker, config);
   check_fp8_split(checker, config);
   check_recompute(checker, config);
-  if (use == ConfigUse::kTrain && config.parallel().has_emulate()) {
-    checker.refuse(
-        "parallel.emulate",
-        "parallel.emulate describes links for `shoal train --dry-run`; a real run does not slow its links in "
-        "this version: remove it");
-  }
   if (use == ConfigUse::kTrain && config.data().train_size() == 0) {
     checker.refuse("data", "data.train is empty; name the token files to train on, as `shoal tokenize` writes them");
   }

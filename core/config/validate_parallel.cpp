@@ -10,8 +10,18 @@ namespace {
 constexpr int32_t kMaxRanks = 1'000'000;
 
 void check_links(const Checker& checker, const ParallelConfig& parallel) {
-  const std::pair<const char*, const LinkConfig*> links[] = {{"intra_node", &parallel.emulate().intra_node()},
-                                                             {"inter_node", &parallel.emulate().inter_node()}};
+  const EmulateConfig& emulate = parallel.emulate();
+  checker.in_range("parallel.emulate.jitter", emulate.jitter(), 0.0, 100.0, "0.2: up to 20 % longer");
+  checker.in_range("parallel.emulate.slow_rank", int64_t{emulate.slow_rank()}, int64_t{-1}, int64_t{kMaxRanks},
+                   "-1: no slow rank");
+  checker.in_range("parallel.emulate.slow_factor", emulate.slow_factor(), 1.0, 1e6, "times as long");
+  if (emulate.slow_factor() > 1 && emulate.slow_rank() < 0) {
+    checker.refuse("parallel.emulate.slow_factor",
+                   "parallel.emulate.slow_factor is {}, but no rank is slow; set parallel.emulate.slow_rank too",
+                   emulate.slow_factor());
+  }
+  const std::pair<const char*, const LinkConfig*> links[] = {{"intra_node", &emulate.intra_node()},
+                                                             {"inter_node", &emulate.inter_node()}};
   for (const auto& [name, link] : links) {
     const std::string path = fmt::format("parallel.emulate.{}.", name);
     checker.at_least(path + "gbit_per_s", link->gbit_per_s(), 0.0, "0: endless");

@@ -38,10 +38,12 @@ Task<Tensor> Transformer::run_blocks(const Microbatch& batch, bool keep, Transfo
   Tensor x = co_await embedding_.forward(batch.tokens, lane);
   saved.blocks.resize(blocks_.size());
   for (size_t i = 0; i < blocks_.size(); ++i) {
+    lane.set_place(-1, static_cast<int>(i));
     x = co_await blocks_[i]->forward(std::move(x), batch, saved.blocks[i], lane);
     if (const Tensor aux = aux_loss_of(saved.blocks[i]); aux.defined()) saved.aux_losses.push_back(aux);
     if (!keep) saved.blocks[i] = {};
   }
+  lane.set_place(-1, -1);
   co_return x;
 }
 
@@ -92,9 +94,11 @@ Task<void> Transformer::backward(const Microbatch& batch, TransformerSaved& save
   saved.x = {};
   if (done) done(first_parameter_.back());
   for (size_t i = blocks_.size(); i-- > 0;) {
+    lane.set_place(-1, static_cast<int>(i));
     d_x = co_await blocks_[i]->backward(std::move(d_x), batch, saved.blocks[i], lane);
     if (done) done(first_parameter_[i]);
   }
+  lane.set_place(-1, -1);
   co_await embedding_.backward(std::move(d_x), batch.tokens, 0, lane);
   if (done) done(0);
 }

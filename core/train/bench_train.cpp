@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 
 #include "core/base/openmp.h"
 #include "core/model/flops.h"
@@ -14,19 +13,6 @@
 #include "kernels/gemm.h"
 
 namespace shoal {
-
-namespace {
-
-double timed_step_s(Rehearsal& rehearsal, Communicator& group) {
-  wait(group.barrier());
-  const auto begin = std::chrono::steady_clock::now();
-  rehearsal.run_step();
-  rehearsal.runtime().stream().wait();
-  wait(group.barrier());
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-}  // namespace
 
 BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps,
                        int speed_steps) {

@@ -44,15 +44,6 @@ std::string proc_value(const char* file, std::string_view key) {
   return "unknown";
 }
 
-std::string utc_now() {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text.data();
-}
-
 Json instruction_sets() {
   Json sets = Json::array();
 #if defined(__x86_64__)
@@ -98,19 +89,6 @@ std::optional<std::string> head_commit(const fs::path& git) {
   return std::nullopt;
 }
 
-Json git_commit() {
-  std::error_code error;
-  fs::path at = fs::read_symlink("/proc/self/exe", error);
-  while (!error && at.has_relative_path()) {
-    at = at.parent_path();
-    std::error_code ignored;
-    if (!fs::is_directory(at / ".git", ignored)) continue;
-    if (const auto commit = head_commit(at / ".git")) return *commit;
-    break;
-  }
-  return nullptr;
-}
-
 Json libraries() {
   const dnnl_version_t* dnnl_found = dnnl::version();
   return Json{
@@ -125,6 +103,27 @@ Json libraries() {
 }
 
 }  // namespace
+
+std::string utc_now() {
+  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text.data();
+}
+
+std::string source_commit() {
+  std::error_code error;
+  fs::path at = fs::read_symlink("/proc/self/exe", error);
+  while (!error && at.has_relative_path()) {
+    at = at.parent_path();
+    std::error_code ignored;
+    if (!fs::is_directory(at / ".git", ignored)) continue;
+    return head_commit(at / ".git").value_or("");
+  }
+  return "";
+}
 
 std::string environment_json(const RunFacts& facts) {
   utsname system{};
@@ -141,7 +140,8 @@ std::string environment_json(const RunFacts& facts) {
   json["onednn_isa"] = onednn_isa();
   json["compiler"] = fmt::format("gcc {}", __VERSION__);
   json["libraries"] = libraries();
-  json["git_commit"] = git_commit();
+  const std::string commit = source_commit();
+  json["git_commit"] = commit.empty() ? Json() : Json(commit);
   json["command_line"] = facts.command_line;
   json["mpi_ranks"] = facts.num_ranks;
   json["threads_per_rank"] = facts.threads_per_rank;

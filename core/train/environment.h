@@ -15,6 +15,11 @@ struct RunFacts {
   std::string compute;            // "bf16", "f32"
 };
 
+// "2026-01-31T12:00:00Z"
+std::string utc_now();
+// Of the source tree the program lies in; empty outside one.
+std::string source_commit();
+
 // A JSON object, indented: date, host, kernel, CPU model, CPUs, memory, instruction sets, compiler, library versions,
 // git commit of the source tree the program lies in (null outside one), command line, ranks and threads.
 std::string environment_json(const RunFacts& facts);

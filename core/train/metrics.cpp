@@ -57,6 +57,12 @@ JsonObject fp8_object(const std::vector<QuantizeMetrics>& all) {
   return parts;
 }
 
+JsonObject exposed_object(const WireSeconds& exposed_ms) {
+  JsonObject kinds;
+  for (size_t kind = 0; kind < exposed_ms.size(); ++kind) kinds.add(kWireKindNames[kind], exposed_ms[kind]);
+  return kinds;
+}
+
 }  // namespace
 
 double perplexity(double loss) { return std::exp(loss); }
@@ -88,6 +94,9 @@ std::string to_json(const StepMetrics& m) {
   json.add("inter_node_bytes", m.inter_node_bytes);
   json.add("metadata_bytes", m.metadata_bytes);
   json.add("exposed_comm_ms", m.exposed_comm_ms);
+  json.add("exposed_comm_ms_by_kind", exposed_object(m.exposed_ms));
+  json.add("compute_ms", m.compute_ms);
+  json.add("idle_ms", m.idle_ms);
   json.add("peak_memory_bytes", m.peak_memory_bytes);
   if (!m.fp8.empty()) json.add("fp8", fp8_object(m.fp8));
   return json.str();
@@ -125,6 +134,13 @@ std::vector<Scalar> to_scalars(const StepMetrics& m) {
       {"mem/peak_gib", static_cast<double>(m.peak_memory_bytes) / (1 << 30)},
       {"moe/maxvio_max", m.expert_load_max_violation},
   };
+  for (size_t kind = 0; kind < m.exposed_ms.size(); ++kind) {
+    scalars.push_back({fmt::format("comm/exposed_{}_ms", kWireKindNames[kind]), m.exposed_ms[kind]});
+  }
+  if (std::isfinite(m.compute_ms)) {  // not on a GPU
+    scalars.push_back({"time/compute_ms", m.compute_ms});
+    scalars.push_back({"time/idle_ms", m.idle_ms});
+  }
   for (const QuantizeMetrics& one : m.fp8) {
     const std::string tag = fmt::format("fp8/{}_{}_", name_of(one.part), one.kind());
     scalars.push_back({tag + "saturated", one.saturated});

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/wire.h"
 #include "core/checkpoint/append_file.h"
 #include "core/train/quantize_metrics.h"
 #include "core/train/tensorboard.h"
@@ -27,14 +28,18 @@ struct StepMetrics {
   bool update_skipped = false;  // the gradients were not finite
   double step_ms = 0;
   double tokens_per_s = 0;
-  double tflops = 0;                      // model FLOPs per second / 1e12
-  double mfu = 0;                         // 0 to 1
-  double expert_load_max_violation = 0;   // worst layer: (max load - mean) / mean
-  int64_t comm_bytes = 0;                 // sent over links in this step: the next three together
-  int64_t intra_node_bytes = 0;           // payload between ranks of a node: activations, gradients, weights
-  int64_t inter_node_bytes = 0;           // payload between nodes
-  int64_t metadata_bytes = 0;             // counts, choices of experts
-  double exposed_comm_ms = 0;             // waiting on the wire with nothing to compute, worst rank
+  double tflops = 0;                     // model FLOPs per second / 1e12
+  double mfu = 0;                        // 0 to 1
+  double expert_load_max_violation = 0;  // worst layer: (max load - mean) / mean
+  int64_t comm_bytes = 0;                // sent over links in this step: the next three together
+  int64_t intra_node_bytes = 0;          // payload between ranks of a node: activations, gradients, weights
+  int64_t inter_node_bytes = 0;          // payload between nodes
+  int64_t metadata_bytes = 0;            // counts, choices of experts
+  // Of the rank that waited longest on the wire with nothing to compute.
+  double exposed_comm_ms = 0;
+  WireSeconds exposed_ms{};               // by kind; their sum is exposed_comm_ms
+  double compute_ms = 0;                  // in ops; NaN on a GPU, whose ops only a timeline times
+  double idle_ms = 0;                     // neither: for data, and between ops
   int64_t peak_memory_bytes = 0;          // tensors, worst rank
   std::vector<QuantizeMetrics> fp8 = {};  // empty where nothing is in FP8
 };

@@ -89,10 +89,11 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, A
   for (Lane& lane : lanes_) lane.set_bulk(&buckets_->posts());
 }
 
-WireSeconds ModelRuntime::exposed_wire_seconds() const {
+WireSeconds ModelRuntime::exposed_wire_seconds() {
   WireSeconds total{};
-  for (const Lane& lane : lanes_) {
-    for (size_t kind = 0; kind < total.size(); ++kind) total[kind] += lane.exposed_wire_seconds()[kind];
+  for (Lane& lane : lanes_) {
+    const WireSeconds& of_lane = lane.exposed_wire_seconds();
+    for (size_t kind = 0; kind < total.size(); ++kind) total[kind] += of_lane[kind];
   }
   return total;
 }

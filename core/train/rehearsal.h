@@ -23,6 +23,8 @@ class Rehearsal {
 
   // Collective: one whole step at full batch size; returns its tokens over all ranks.
   int64_t run_step();
+  // From the next step on (TrainStep::set_overlap).
+  void set_overlap(ParallelConfig::Overlap::Schedule overlap) { step_.set_overlap(overlap); }
 
   ModelRuntime& runtime() { return runtime_; }
   const StepOutcome& last() const { return last_; }
@@ -38,6 +40,9 @@ class Rehearsal {
   int64_t steps_ = 0;
   int64_t my_tokens_ = 0;
 };
+
+// Collective: seconds of one step between two barriers: the slowest rank's.
+double timed_step_s(Rehearsal& rehearsal, Communicator& group);
 
 // The options of a training runtime, the same for trainer and rehearsal.
 RuntimeOptions training_options(const Config& config, DType compute);

@@ -2,6 +2,7 @@
 //
 //   RUN/config.textproto   the resolved config          RUN/metrics.jsonl, RUN/tensorboard/   metrics.h
 //   RUN/environment.json   machine, build, command      RUN/final/                            final_model.h
+//   RUN/timeline.json      timeline.h
 #pragma once
 
 #include <cstdint>

@@ -137,6 +137,7 @@ Task<void> TrainStep::start(const Action& action, const StepInput& input) {
   const auto i = static_cast<size_t>(action.microbatch);
   Lane& lane = runtime_.lane(lane_of(action));
   const Microbatch& batch = input.microbatches[i];
+  lane.set_place(action.microbatch, -1);
   if (action.kind == ActionKind::kForward) return forward(batch, saved_[i], losses_[i], lane);
   Transformer::LayerDone done;
   if (i + 1 == input.microbatches.size()) done = [this](size_t first_parameter) { queue_reductions(first_parameter); };

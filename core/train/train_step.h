@@ -44,6 +44,8 @@ class TrainStep {
   TrainStep(ModelRuntime& runtime, const Config& config);
 
   StepOutcome run(StepInput input);
+  // From the next step on; every schedule trains alike. Not AUTO; OFF with EACH_MICROBATCH.
+  void set_overlap(ParallelConfig::Overlap::Schedule overlap) { overlap_ = overlap; }
 
  private:
   // A microbatch's share of the step's losses, on the device until the step's microbatches are through.

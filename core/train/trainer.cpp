@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 
 #include "core/checkpoint/final_model.h"
@@ -66,6 +67,7 @@ int64_t run_folder_bytes(const Config& config, DType compute) {
 
 // Collective. Rank 0 makes the folder; a refusal ends the job.
 std::filesystem::path open_run_folder(const Config& config, DType compute, Communicator& world) {
+  check_timeline_ranks(config.train(), world.size());
   if (world.rank() == 0) prepare_run_folder(config.run(), run_folder_bytes(config, compute));
   wait(world.barrier());
   check_shared_folder(config.run().dir(), world);
@@ -92,7 +94,12 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       batches_(config.train()),
       run_dir_(open_run_folder(config_, compute_, mesh.world())),
       runtime_(config_.model(), mesh, allocator, training_options(config_, compute_)),
-      step_(runtime_, config_) {
+      step_(runtime_, config_),
+      timeline_(config_.train(), mesh.world(), runtime_.stream(), run_dir_ / "timeline.json",
+                {.config = config_.model().name(),
+                 .schedule = ParallelConfig::Overlap::Schedule_Name(config_.parallel().overlap()),
+                 .date = utc_now(),
+                 .commit = source_commit()}) {
   if (config_.data().validation_size() > 0) {
     evaluator_.emplace(open_validation_stream(config_.data(), config_.model().vocab(), tokenizer_.get()),
                        tokenizer_ ? tokenizer_->byte_lengths() : std::vector<int32_t>(),
@@ -190,10 +197,13 @@ void Trainer::run() {
   if (config_.train().save_final()) write_final();
 }
 
-void Trainer::train_one_step(int64_t step) {
-  const double begin = now_s();
-  sent_ = mesh_.bytes();
-  const std::optional<std::vector<Batch>> batches = prefetcher_->next();
+StepInput Trainer::next_input(int64_t step) {
+  const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "data");
+  std::optional<std::vector<Batch>> batches;
+  {
+    const TraceSection waited(runtime_.stream().trace(), TraceTrack::kData, "prefetcher");
+    batches = prefetcher_->next();
+  }
   SHOAL_CHECK(batches.has_value(), "no batches for step {}", step);
   StepInput input{.step = step,
                   .lr = learning_rate(config_.optim(), step, batches_.steps()),
@@ -202,11 +212,22 @@ void Trainer::train_one_step(int64_t step) {
                   .microbatches = make_microbatches(*batches, step, sequences_of(batches_, step),
                                                     config_.model().mtp().depth(), runtime_.stream())};
   for (const Batch& batch : *batches) input.scored_tokens += batch.num_scored();
+  return input;
+}
+
+void Trainer::train_one_step(int64_t step) {
+  timeline_.begin_step(step);
+  const double begin = now_s();
+  sent_ = mesh_.bytes();
+  busy_s_ = runtime_.stream().busy_seconds();
+  StepInput input = next_input(step);
   const StepOutcome outcome = step_.run(std::move(input));
   runtime_.stream().wait();  // a GPU may still be at the update
   const double step_s = now_s() - begin;
+  timeline_.end_step(step);
   training_s_ += step_s;
   const StepMetrics metrics = metrics_of(step, outcome, step_s);
+  const bool wrote_timeline = timeline_.write_after(step);
   if (!speaks()) return;
   log_->write(metrics);
   if (outcome.update_skipped) {
@@ -217,6 +238,7 @@ void Trainer::train_one_step(int64_t step) {
     say(progress_line(metrics, batches_.steps(),
                       eta_s(training_s_, batches_.first_sequence(step + 1), batches_.total_sequences())));
   }
+  if (wrote_timeline) say(fmt::format("wrote {}", timeline_.file().string()));
 }
 
 StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double step_s) {
@@ -243,10 +265,15 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
 void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) {
   Communicator& world = mesh_.world();
   const WireBytes now = mesh_.bytes();
-  std::vector<double> values{outcome.exposed_comm_s, static_cast<double>(runtime_.allocator().use().total_peak_bytes),
+  const bool is_timed = runtime_.allocator().device() == DeviceKind::kCpu;
+  const double busy_s = is_timed ? runtime_.stream().busy_seconds() - busy_s_ : std::nan("");
+  std::vector<double> values{outcome.exposed_comm_s,
+                             busy_s,
+                             static_cast<double>(runtime_.allocator().use().total_peak_bytes),
                              static_cast<double>(now.payload[1] - sent_.payload[1]),
                              static_cast<double>(now.payload[2] - sent_.payload[2]),
                              static_cast<double>(now.metadata_total() - sent_.metadata_total())};
+  values.insert(values.end(), outcome.exposed_by_kind.begin(), outcome.exposed_by_kind.end());
   const size_t num_totals = values.size();
   values.insert(values.end(), outcome.quantize_counts.begin(), outcome.quantize_counts.end());
   const auto columns = static_cast<int64_t>(values.size());
@@ -257,18 +284,24 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   for (int rank = 0; rank < world.size(); ++rank) {
     const std::vector<double> theirs = all[rank].to_vector<double>();
     if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs.data() + num_totals);
-    metrics.exposed_comm_ms = std::max(metrics.exposed_comm_ms, theirs[0] * 1e3);
-    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[1]));
-    metrics.intra_node_bytes += static_cast<int64_t>(theirs[2]);
-    metrics.inter_node_bytes += static_cast<int64_t>(theirs[3]);
-    metrics.metadata_bytes += static_cast<int64_t>(theirs[4]);
+    if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {
+      metrics.exposed_comm_ms = theirs[0] * 1e3;
+      metrics.compute_ms = theirs[1] * 1e3;
+      for (size_t k = 0; k < kNumWireKinds; ++k) metrics.exposed_ms[k] = theirs[num_totals - kNumWireKinds + k] * 1e3;
+    }
+    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[2]));
+    metrics.intra_node_bytes += static_cast<int64_t>(theirs[3]);
+    metrics.inter_node_bytes += static_cast<int64_t>(theirs[4]);
+    metrics.metadata_bytes += static_cast<int64_t>(theirs[5]);
   }
+  metrics.idle_ms = metrics.step_ms - metrics.compute_ms - metrics.exposed_comm_ms;
   metrics.fp8 = quantize_metrics(quantize_counts);
   metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
 }
 
 void Trainer::validate(int64_t step) {
   if (!evaluator_) return;
+  const TraceSection traced(runtime_.stream().trace(), TraceTrack::kValidation, "validation");
   ValidationMetrics metrics = evaluator_->run(runtime_, mesh_.data());
   metrics.step = step;
   metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();

@@ -11,6 +11,7 @@
 #include "core/train/evaluator.h"
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
+#include "core/train/timeline.h"
 #include "core/train/train_step.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
@@ -42,6 +43,7 @@ class Trainer {
   void set_up_routing_record();
   void start_prefetch();
   void train_one_step(int64_t step);
+  StepInput next_input(int64_t step);
   StepMetrics metrics_of(int64_t step, const StepOutcome& outcome, double step_s);
   void add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome);
   void validate(int64_t step);
@@ -64,11 +66,13 @@ class Trainer {
   std::filesystem::path run_dir_;  // made once the data is known to be there, before anything expensive
   ModelRuntime runtime_;
   TrainStep step_;
+  TimelineRecorder timeline_;
   std::optional<MetricsLog> log_;  // rank 0
   MfuConvention convention_;
   double flops_per_token_ = 0;
   MemoryUse predicted_memory_;  // rank 0
   WireBytes sent_;              // by this rank, when last looked
+  double busy_s_ = 0;           // in ops, likewise
   double training_s_ = 0;       // in steps, for the time left
   int64_t skipped_updates_ = 0;
 };

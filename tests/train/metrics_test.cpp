@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -37,13 +38,17 @@ StepMetrics example() {
           .expert_load_max_violation = 1.5,
           .comm_bytes = 123456789012,
           .exposed_comm_ms = 3.25,
+          .exposed_ms = {2.25, 1, 0, 0, 0, 0, 0},
+          .compute_ms = 500,
+          .idle_ms = 9.25,
           .peak_memory_bytes = 1LL << 40};
 }
 
 TEST_CASE("a step's line has every promised key, and numbers that read back exactly") {
   const json line = json::parse(to_json(example()));
   for (const char* key : {"step", "tokens", "loss", "aux_loss", "lr", "grad_norm", "step_ms", "tokens_per_s", "tflops",
-                          "mfu", "expert_load_max_violation", "comm_bytes", "exposed_comm_ms"}) {
+                          "mfu", "expert_load_max_violation", "comm_bytes", "exposed_comm_ms",
+                          "exposed_comm_ms_by_kind", "compute_ms", "idle_ms"}) {
     INFO(key);
     CHECK(line.contains(key));
   }
@@ -54,6 +59,13 @@ TEST_CASE("a step's line has every promised key, and numbers that read back exac
   CHECK(line["grad_norm"].get<double>() == 0.1 + 0.2);
   CHECK(line["comm_bytes"].get<int64_t>() == 123456789012);
   CHECK(line["update_skipped"] == false);
+  CHECK(line["exposed_comm_ms_by_kind"] == json{{"dispatch", 2.25},
+                                                {"combine", 1},
+                                                {"tensor", 0},
+                                                {"gradients", 0},
+                                                {"weights", 0},
+                                                {"counts", 0},
+                                                {"other", 0}});
   CHECK(line["peak_memory_bytes"].get<int64_t>() == 1LL << 40);
   CHECK_THAT(to_json(example()), Catch::StartsWith("{\"step\":12,\"tokens\":49152,"));
 }
@@ -130,6 +142,16 @@ TEST_CASE("TensorBoard gets the same numbers; bits per byte only when known") {
     }
   }
   CHECK(found);
+  const auto has = [](const StepMetrics& of, const std::string& tag) {
+    return std::ranges::any_of(to_scalars(of), [&](const Scalar& scalar) { return scalar.tag == tag; });
+  };
+  CHECK(has(example(), "comm/exposed_dispatch_ms"));
+  CHECK(has(example(), "comm/exposed_other_ms"));
+  CHECK(has(example(), "time/idle_ms"));
+  StepMetrics on_gpu = example();  // whose ops are not timed
+  on_gpu.compute_ms = on_gpu.idle_ms = kNan;
+  CHECK_FALSE(has(on_gpu, "time/compute_ms"));
+  CHECK(json::parse(to_json(on_gpu))["idle_ms"].is_null());
   ValidationMetrics metrics;
   CHECK(to_scalars(metrics).size() == 2);
   metrics.val_bits_per_byte = 1;

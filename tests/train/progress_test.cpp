@@ -61,10 +61,15 @@ TEST_CASE("a line stands under its header and has every number") {
                             .grad_norm = 0.8312,
                             .tokens_per_s = 7119.6,
                             .tflops = 0.2351,
-                            .mfu = 0.5312};
+                            .mfu = 0.5312,
+                            .exposed_comm_ms = 12.34,
+                            .exposed_ms = {8.638, 3.702}};
   const std::string line = progress_line(metrics, 600, 187);
-  CHECK(line == "        150/600  25.0%   3m07s   4.5679     0.831  3.00e-04      7,120    0.235       53.1%");
+  CHECK(line ==
+        "        150/600  25.0%   3m07s   4.5679     0.831  3.00e-04      7,120    0.235       53.1%    "
+        "12.3ms dispatch 70%");
   CHECK(line.size() == progress_header(kCausal).size());
+  CHECK_THAT(progress_line({.step = 1}, 10, 1), Catch::EndsWith(" 0.0ms"));
 }
 
 TEST_CASE("numbers that are not finite, and skipped updates, are said") {

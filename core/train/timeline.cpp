@@ -1,0 +1,72 @@
+// core/train/timeline.cpp: when to record, and the file.
+#include "core/train/timeline.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/atomic_file.h"
+#include "core/base/check.h"
+
+namespace shoal {
+
+void check_timeline_ranks(const TrainConfig& train, int num_ranks) {
+  for (const int rank : train.timeline().ranks()) {
+    if (rank < num_ranks) continue;
+    fail(
+        "train.timeline.ranks names rank {}, but the job has {} rank(s), which count from 0; name those to record, or "
+        "none for all",
+        rank, num_ranks);
+  }
+}
+
+TimelineRecorder::TimelineRecorder(const TrainConfig& train, Communicator& world, Stream& stream,
+                                   std::filesystem::path file, TimelineInfo info)
+    : world_(world), stream_(stream), file_(std::move(file)), info_(std::move(info)) {
+  if (!train.has_timeline()) return;
+  check_timeline_ranks(train, world.size());
+  const TimelineConfig& timeline = train.timeline();
+  first_step_ = timeline.first_step();
+  last_step_ = std::min(first_step_ + timeline.steps() - 1, train.steps());
+  records_ = timeline.ranks().empty() || std::ranges::count(timeline.ranks(), world.rank()) > 0;
+}
+
+TimelineRecorder::~TimelineRecorder() {
+  if (tracer_ && stream_.trace() == &*tracer_) stream_.set_trace(nullptr);
+}
+
+void TimelineRecorder::begin_step(int64_t step) {
+  if (!is_recorded(step)) return;
+  if (step == first_step_) {
+    clocks_ = align_clocks(world_, this_machine_clock());
+    if (records_) {
+      tracer_.emplace(stream_.queue());
+      tracer_->start();
+      stream_.set_trace(&*tracer_);
+    }
+  }
+  begin_ns_ = trace_now_ns();
+}
+
+void TimelineRecorder::end_step(int64_t step) {
+  if (!is_recorded(step) || !tracer_) return;
+  tracer_->section(TraceTrack::kStep, "step", begin_ns_, trace_now_ns(), step);
+  const std::vector<TraceRecord> found = tracer_->take();
+  records_so_far_.insert(records_so_far_.end(), found.begin(), found.end());
+  device_error_ns_ = std::max(device_error_ns_, tracer_->clock_error_ns());
+  if (step < last_step_) return;
+  stream_.set_trace(nullptr);
+  tracer_.reset();
+}
+
+bool TimelineRecorder::write_after(int64_t step) {
+  if (!is_recorded(step) || step < last_step_) return false;
+  const std::vector<RankTrace> ranks =
+      gather_traces(world_, records_, std::exchange(records_so_far_, {}), device_error_ns_, clocks_);
+  if (world_.rank() > 0) return true;
+  AtomicFile file(file_);
+  write_timeline(ranks, info_, [&file](std::string_view text) { file.write(text); });
+  file.commit();
+  return true;
+}
+
+}  // namespace shoal

@@ -1,0 +1,311 @@
+// tests/train/timeline_test.cpp: timeline.json, read as Perfetto reads it; tables that add up; pictures; clocks.
+#include "core/train/timeline.h"
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "core/train/rehearsal.h"
+#include "core/train/timeline_file.h"
+#include "core/train/timeline_svg.h"
+#include "parallel/thread_communicator.h"
+#include "tests/model/tiny_models.h"
+#include "tests/rank_check.h"
+#include "tests/temporary_folder.h"
+
+using namespace shoal;
+using Catch::Matchers::Contains;
+using nlohmann::json;
+
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+
+Config rehearsal_config(int64_t first_step, int64_t steps) {
+  Config config;
+  *config.mutable_model() = tiny::deepseek();
+  config.mutable_data()->set_seq_len(12);
+  config.mutable_train()->set_global_batch(4);
+  config.mutable_train()->set_microbatch(1);
+  config.mutable_train()->set_steps(10);
+  config.mutable_train()->mutable_timeline()->set_first_step(first_step);
+  config.mutable_train()->mutable_timeline()->set_steps(steps);
+  config.mutable_parallel()->set_bucket_mib(1);
+  return config;
+}
+
+TraceRecord record_of(TraceTrack track, int kind, int64_t begin_ms, int64_t end_ms, const char* name = "x") {
+  TraceRecord record;
+  record.name = name;
+  record.track = track;
+  record.kind = static_cast<uint8_t>(kind);
+  record.begin_ns = begin_ms * kMs;
+  record.end_ns = end_ms * kMs;
+  return record;
+}
+
+TraceRecord wire_of(WireKind kind, int64_t begin_ms, int64_t end_ms, uint64_t group, int64_t tag) {
+  TraceRecord record = record_of(TraceTrack::kWire, static_cast<int>(kind), begin_ms, end_ms, name_of(kind).data());
+  record.group = group;
+  record.tag = tag;
+  record.bytes = 1024;
+  return record;
+}
+
+// A step of 100 ms: 60 computing, 25 waiting of which 5 beside an op, 4 for data of which 1 beside an op.
+RankTrace example_rank(int rank) {
+  RankTrace trace;
+  trace.rank = rank;
+  trace.host = "host \"a\"";
+  TraceRecord step = record_of(TraceTrack::kStep, 0, 1000, 1100, "step");
+  step.tag = 7;
+  trace.records = {step,
+                   record_of(TraceTrack::kData, 0, 1000, 1004, "data"),
+                   record_of(TraceTrack::kCompute, 0, 1003, 1043, "gemm"),
+                   record_of(TraceTrack::kWait, 1, 1043, 1053, "combine"),
+                   record_of(TraceTrack::kWait, 0, 1053, 1068, "dispatch"),
+                   record_of(TraceTrack::kCompute, 2, 1063, 1083, "add"),
+                   record_of(TraceTrack::kOptimizer, 0, 1083, 1090, "optimizer"),
+                   wire_of(WireKind::kDispatch, 1010, 1030, 1, 1),
+                   wire_of(WireKind::kDispatch, 1020, 1050, 1, 2),  // overlaps the one before
+                   wire_of(WireKind::kDispatch, 1030, 1035, 1, 3),  // has room in the first row
+                   wire_of(WireKind::kCombine, 1040, 1040, 2, 1)};  // took no time
+  return trace;
+}
+
+std::string text_of(const std::vector<RankTrace>& ranks) {
+  std::string text;
+  write_timeline(ranks, {.config = "tiny", .schedule = "OFF", .date = "today", .commit = ""},
+                 [&text](std::string_view part) { text += part; });
+  return text;
+}
+
+// In nanoseconds, exactly.
+int64_t ns_of(const json& microseconds) { return std::llround(microseconds.get<double>() * 1e3); }
+
+// What Perfetto asks for; returns the number of flows.
+int check_rules(const json& timeline) {
+  std::map<std::pair<int, int>, std::vector<std::pair<int64_t, int64_t>>> threads;
+  std::map<int64_t, const json*> sent, received;
+  std::set<std::pair<int, int>> named;
+  for (const json& event : timeline["traceEvents"]) {
+    const std::string phase = event["ph"];
+    if (phase == "M" && event["name"] == "thread_name") named.insert({event["pid"], event["tid"]});
+    if (phase == "X") {
+      const int64_t begin = ns_of(event["ts"]);
+      REQUIRE(event["dur"].get<double>() >= 0);
+      threads[{event["pid"], event["tid"]}].push_back({begin, begin + ns_of(event["dur"])});
+    }
+    if (phase == "s") REQUIRE(sent.emplace(event["id"].get<int64_t>(), &event).second);
+    if (phase == "f") REQUIRE(received.emplace(event["id"].get<int64_t>(), &event).second);
+  }
+  for (auto& [thread, slices] : threads) {
+    CHECK(named.contains(thread));
+    std::ranges::sort(slices, [](const auto& a, const auto& b) {
+      return std::pair(a.first, -a.second) < std::pair(b.first, -b.second);
+    });
+    std::vector<int64_t> open;
+    for (const auto& [begin, end] : slices) {
+      while (!open.empty() && open.back() <= begin) open.pop_back();
+      if (!open.empty()) CHECK(end <= open.back());
+      open.push_back(end);
+    }
+  }
+  // Each end of a flow lies inside a slice of its thread, and arrives no sooner than it left.
+  const auto is_inside = [&](const json& event) {
+    const int64_t at = ns_of(event["ts"]);
+    return std::ranges::any_of(threads[{event["pid"], event["tid"]}],
+                               [at](const auto& slice) { return slice.first <= at && at < slice.second; });
+  };
+  CHECK(sent.size() == received.size());
+  for (const auto& [id, begin] : sent) {
+    REQUIRE(received.contains(id));
+    const json& end = *received[id];
+    CHECK(end["bp"] == "e");
+    CHECK(end["name"] == (*begin)["name"]);
+    CHECK(end["cat"] == (*begin)["cat"]);
+    CHECK(end["pid"] != (*begin)["pid"]);
+    CHECK(is_inside(*begin));
+    CHECK(is_inside(end));
+    CHECK(ns_of((*begin)["ts"]) <= ns_of(end["ts"]));
+  }
+  return static_cast<int>(sent.size());
+}
+
+Timeline read_text(const TemporaryFolder& folder, const std::string& text) {
+  make_file(folder / "timeline.json", text);
+  return read_timeline(folder / "timeline.json");
+}
+
+}  // namespace
+
+TEST_CASE("slices nest on every thread and every flow has both ends", "[timeline]") {
+  RankTrace late = example_rank(1);
+  for (TraceRecord& record : late.records) record.begin_ns += kMs, record.end_ns += kMs;
+  const json timeline = json::parse(text_of({example_rank(0), late}));
+  // Four operations, each both ways; but one took no time on either rank, and cannot arrive before it left.
+  CHECK(check_rules(timeline) == 2 * 3 + 1);
+  CHECK(timeline["otherData"]["schedule"] == "OFF");
+  std::map<std::string, int> threads;
+  for (const json& event : timeline["traceEvents"]) {
+    if (event["name"] == "thread_name") ++threads[event["args"]["name"]];
+    if (event["name"] == "process_name") CHECK_THAT(event["args"]["name"], Contains("host \"a\""));
+  }
+  CHECK(threads["dispatch"] == 2);
+  CHECK(threads["dispatch 2"] == 2);
+  CHECK_FALSE(threads.contains("dispatch 3"));
+  CHECK(threads["compute"] == 2);
+}
+
+TEST_CASE("a group of many ranks sends its flows to the next rank alone", "[timeline]") {
+  std::vector<RankTrace> ranks;
+  for (int rank = 0; rank < 20; ++rank) {
+    RankTrace trace;
+    trace.rank = rank;
+    trace.records = {wire_of(WireKind::kGradients, 5, 9, 4, 2)};
+    ranks.push_back(trace);
+  }
+  CHECK(check_rules(json::parse(text_of(ranks))) == 20);
+}
+
+TEST_CASE("the table adds up to the step, and counts nothing twice", "[timeline]") {
+  const TemporaryFolder folder;
+  const Timeline timeline = read_text(folder, text_of({example_rank(0), example_rank(1)}));
+  const std::vector<StepTimes> all = step_times(timeline);
+  REQUIRE(all.size() == 2);
+  for (const StepTimes& times : all) {
+    CHECK(times.step == 7);
+    CHECK(times.step_ms == Approx(100));
+    CHECK(times.compute_ms == Approx(60));
+    CHECK(times.exposed_ms[0] == Approx(10));  // of 15, 5 beside an op
+    CHECK(times.exposed_ms[1] == Approx(10));
+    CHECK(times.wire_ms[0] == Approx(40));
+    CHECK(times.data_ms == Approx(3));
+    CHECK(times.idle_ms == Approx(17));
+    CHECK(times.compute_ms + times.exposed_total_ms() + times.data_ms + times.idle_ms == Approx(times.step_ms));
+  }
+  const std::string table = timeline_table(timeline, 0, {});
+  CHECK_THAT(table, Contains("dispatch") && Contains("combine") && Contains("mean") && !Contains("gradients"));
+  CHECK_THAT(timeline_table(timeline, 7, {1}), !Contains("mean") && Contains("60.00"));
+  CHECK_THROWS_WITH(timeline_table(timeline, 8, {}), Contains("it holds step 7 of rank 0, step 7 of rank 1"));
+  const json rows = json::parse(timeline_table_json({timeline}, 0, {}));
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[2]["rank"] == "mean");
+  CHECK(rows[2]["exposed_ms_by_kind"]["combine"].get<double>() == Approx(10));
+}
+
+TEST_CASE("a picture has a group for each rank and track, and stays small", "[timeline]") {
+  const TemporaryFolder folder;
+  RankTrace busy = example_rank(0);
+  for (int i = 0; i < 100'000; ++i) {  // far thinner than a pixel, and of every family
+    TraceRecord record = record_of(TraceTrack::kCompute, i % kNumWorkKinds, 0, 0);
+    record.begin_ns = 1100 * kMs + i * 10'000;
+    record.end_ns = record.begin_ns + 9'000;
+    busy.records.push_back(record);
+  }
+  busy.records[0].end_ns = 2100 * kMs;
+  const Timeline timeline = read_text(folder, text_of({busy, example_rank(1)}));
+  const std::string svg = draw_timelines({timeline, timeline}, {.titles = {"one <lane> & more"}});
+  CHECK(svg.size() < 300'000);
+  CHECK_THAT(svg, Contains("one &lt;lane&gt; &amp; more · step 7: ") && Contains("<g class=\"compute\">") &&
+                      Contains("<g class=\"waits\">") && Contains("<g class=\"wire\">") && Contains("url(#wait1)") &&
+                      Contains("waiting for combine") && Contains(" ms</text>") && !Contains("<script"));
+  const auto count = [&svg](const std::string& words) {
+    int found = 0;
+    for (size_t at = svg.find(words); at != std::string::npos; at = svg.find(words, at + 1)) ++found;
+    return found;
+  };
+  CHECK(count("class=\"timeline\"") == 2);
+  CHECK(count("class=\"rank\"") == 4);
+  CHECK(count("<g") == count("</g>"));
+  CHECK_THAT(draw_timelines({timeline}, {.ranks = {1}}), Contains("rank 1") && !Contains("rank 0"));
+  CHECK(draw_timelines({timeline}, {.max_bytes = 5000}).size() < draw_timelines({timeline}, {}).size());
+  CHECK_THROWS_WITH(draw_timelines({timeline}, {.step = 3}), Contains("no such step and rank to draw"));
+}
+
+TEST_CASE("what is no timeline is refused", "[timeline]") {
+  const TemporaryFolder folder;
+  for (const char* text : {"", "[1, 2]", "{\"traceEvents\": []}", "{\"otherData\": {}, \"traceEvents\": [{\"ph\": 3}]}",
+                           "{\"otherData\": {}, \"traceEvents\": [{\"ph\": \"X\", \"cat\": \"step\"}]}"}) {
+    CHECK_THROWS_WITH(read_text(folder, text), Contains("timeline.json is no timeline"));
+  }
+  CHECK_THROWS_WITH(read_timeline(folder / "none"), Contains("cannot be opened"));
+}
+
+TEST_CASE("two ranks record the steps that are asked for, and only these", "[timeline][threads]") {
+  const TemporaryFolder folder;
+  for (const bool one_rank_alone : {false, true}) {
+    Config config = rehearsal_config(2, 2);
+    config.mutable_parallel()->set_expert(2);
+    if (one_rank_alone) config.mutable_train()->mutable_timeline()->add_ranks(1);
+    const auto body = [&](Communicator& world, Allocator& allocator) {
+      const ProcessMesh mesh({.expert = 2}, world);
+      Rehearsal rehearsal(config, mesh, allocator, DType::kF32);
+      Stream& stream = rehearsal.runtime().stream();
+      TimelineRecorder recorder(config.train(), world, stream, folder / "timeline.json", {});
+      for (int step = 1; step <= 4; ++step) {
+        const bool is_recorded = (step == 2 || step == 3) && (!one_rank_alone || world.rank() == 1);
+        recorder.begin_step(step);
+        RANK_CHECK((stream.trace() != nullptr) == is_recorded);
+        rehearsal.run_step();
+        if (is_recorded) {
+          const int64_t now = trace_now_ns();
+          stream.trace()->wire(WireKind::kOther,
+                               {.posted_ns = now - 9000, .completed_ns = now, .bytes = 8, .group = 99, .tag = step}, 0);
+        }
+        recorder.end_step(step);
+        RANK_CHECK(recorder.write_after(step) == (step == 3));
+      }
+    };
+    run_thread_ranks(2, {}, body);
+    const json timeline = json::parse(bytes_of_file(folder / "timeline.json"));
+    check_rules(timeline);
+    const Timeline read = read_timeline(folder / "timeline.json");
+    REQUIRE(read.ranks.size() == (one_rank_alone ? 1 : 2));
+    CHECK(read.ranks.back().rank == 1);
+    for (const TimelineRank& rank : read.ranks) {
+      REQUIRE(rank.of(TraceTrack::kStep).size() == 2);
+      CHECK(rank.of(TraceTrack::kStep)[0].step == 2);
+      CHECK(rank.of(TraceTrack::kOptimizer).size() == 2);
+      CHECK(rank.of(TraceTrack::kCompute).size() > 100);
+      CHECK(std::ranges::count(rank.of(TraceTrack::kWire), 8, &TimelineSlice::bytes) >= 2);
+    }
+    for (const StepTimes& times : step_times(read)) {
+      CHECK(times.compute_ms > 0);
+      CHECK(times.idle_ms >= 0);
+      CHECK(times.compute_ms + times.exposed_total_ms() + times.data_ms + times.idle_ms ==
+            Approx(times.step_ms).epsilon(1e-9));
+    }
+  }
+}
+
+TEST_CASE("clocks that differ are aligned by messages, one machine's are one", "[timeline][threads]") {
+  // Ranks 0 and 1 on one machine, 2 and 3 on another whose clock is 5 s ahead.
+  std::vector<ClockOffset> found(4);
+  const auto body = [&](Communicator& world, Allocator& /*allocator*/) {
+    const int64_t ahead_ns = world.rank() < 2 ? 0 : 5'000'000'000;
+    const RankClock clock{.machine = world.rank() < 2 ? 1u : 2u,
+                          .now_ns = [ahead_ns] { return trace_now_ns() + ahead_ns; }};
+    const std::vector<ClockOffset> all = align_clocks(world, clock);
+    RANK_CHECK(all.size() == 4);
+    found[static_cast<size_t>(world.rank())] = all[3];
+    RANK_CHECK(all[1].ns == 0 && all[1].error_ns == 0);
+    RANK_CHECK(all[2].ns == all[3].ns);
+  };
+  run_thread_ranks(4, {}, body);
+  for (const ClockOffset& offset : found) {
+    CHECK(offset.error_ns > 0);
+    CHECK(std::abs(offset.ns - 5'000'000'000) <= offset.error_ns);
+    CHECK(offset.error_ns < 500'000'000);
+  }
+}
+
+TEST_CASE("a timeline of a rank that there is not is refused", "[timeline]") {
+  TrainConfig train;
+  train.mutable_timeline()->add_ranks(4);
+  CHECK_NOTHROW(check_timeline_ranks(train, 5));
+  CHECK_THROWS_WITH(check_timeline_ranks(train, 4), Contains("names rank 4, but the job has 4 rank(s)"));
+}
