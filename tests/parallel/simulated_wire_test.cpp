@@ -46,7 +46,7 @@ double wait_s(Paper& paper, const OperationPtr& operation) {
 
 Work seconds_of_work(double seconds) { return {.op = "test.op", .executed_flops = seconds}; }
 double seconds_stated(const Work& work) { return work.executed_flops; }
-double exposed_s(const Lane& lane) { return lane.exposed_wire_seconds()[static_cast<size_t>(WireKind::kDispatch)]; }
+double exposed_s(Lane& lane) { return lane.exposed_wire_seconds()[static_cast<size_t>(WireKind::kDispatch)]; }
 
 }  // namespace
 

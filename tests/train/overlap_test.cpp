@@ -1,6 +1,7 @@
 // tests/train/overlap_test.cpp: microbatches that run together train as those that run one by one, to the last bit.
 #include <catch2/catch.hpp>
 
+#include "core/base/random.h"
 #include "core/train/overlap_choice.h"
 #include "parallel/self_communicator.h"
 #include "tests/model/tiny_models.h"
@@ -43,6 +44,12 @@ FreeRun run(Config config, const Layout& layout, Overlap::Schedule overlap, DTyp
     std::filesystem::remove(record);
   }
   return result;
+}
+
+// Two steps, for tests of many runs.
+Trace train_freely(Config config, const Layout& layout, Overlap::Schedule overlap) {
+  config.mutable_parallel()->set_overlap(overlap);
+  return train(config, layout, 2, "", false);
 }
 
 void check_equal(const FreeRun& a, const FreeRun& b) {
@@ -136,4 +143,40 @@ TEST_CASE("AUTO pairs microbatches where layers wait for the wire", "[threads][o
   config.mutable_parallel()->set_overlap(Overlap::AUTO);
   config.mutable_parallel()->set_gradient_reduction(ParallelConfig::EACH_MICROBATCH);
   CHECK(choice({.expert = 2}) == Overlap::OFF);
+}
+
+// Links whose transfers take times drawn at random, on which nothing but the order of posting is the same twice.
+TEST_CASE("200 random schedules, layouts and jittered links end, and train as one lane on no links does",
+          "[threads][overlap][deadlock]") {
+  const CounterRandom random(20261127, stream_of("overlap_test"));
+  uint64_t draws = 0;
+  const auto below = [&](uint64_t limit) { return random.below(limit, draws++); };
+  const Layout layouts[] = {{.ranks = 2, .expert = 2},
+                            {.ranks = 2, .tensor = 2},
+                            {.ranks = 3},
+                            {.ranks = 4, .expert = 2},
+                            {.ranks = 4, .tensor = 2, .expert = 2},
+                            {.ranks = 4, .expert = 2, .expert_tensor = 2},
+                            {.ranks = 4, .expert = 4, .ranks_per_node = 2},
+                            {.ranks = 4, .tensor = 2, .expert = 4, .ranks_per_node = 2},
+                            {.ranks = 4, .expert = 4, .ranks_per_node = 2, .dispatch = ParallelConfig::HIERARCHICAL}};
+  for (int run = 0; run < 200; ++run) {
+    Layout layout = layouts[below(std::size(layouts))];
+    Config config = overlap_config(below(2) == 0 ? tiny::deepseek_mtp() : tiny::wide(tiny::olmoe()));
+    config.mutable_train()->set_global_batch(static_cast<int64_t>(1 + below(9)));
+    config.mutable_run()->set_seed(below(1000));
+    INFO("run " << run << ": " << layout.title() << ", " << config.train().global_batch() << " sequences");
+    const Trace off = train_freely(config, layout, Overlap::OFF);
+    const bool forward = below(2) == 0;
+    layout.emulate = EmulatedLinks{.intra_node = LinkSpeed{.bytes_per_s = 4e8, .latency_s = 10e-6},
+                                   .inter_node = LinkSpeed{.bytes_per_s = 1e8, .latency_s = 20e-6},
+                                   .jitter = static_cast<double>(1 + below(20)),
+                                   .slow_rank = static_cast<int>(below(static_cast<uint64_t>(layout.ranks + 1))) - 1,
+                                   .slow_factor = static_cast<double>(1 + below(4))};
+    const Trace paired =
+        train_freely(config, layout, forward ? Overlap::PAIR_FORWARD : Overlap::PAIR_FORWARD_BACKWARD);
+    CHECK(paired.losses == off.losses);
+    CHECK(paired.grad_norms == off.grad_norms);
+    CHECK(paired.weights == off.weights);
+  }
 }
