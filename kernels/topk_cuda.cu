@@ -201,14 +201,26 @@ Grid grid_of_warps_with(int64_t tokens, int64_t bytes_per_warp) {
   return grid;
 }
 
-// Calls f(kernel) with the choice in registers; false: there are more experts than fit.
+// Calls f(kernel, groups) with the choice in registers; false: there are more experts than fit, or groups end within a
+// lane's experts.
 template <class F>
-bool with_key_kernel(int64_t num_experts, bool aligned, F&& f) {
+bool with_key_kernel(const Choice& c, bool aligned, F&& f) {
+  const bool grouped = c.topk_groups < c.num_groups;
+  const int group_size = c.num_experts / c.num_groups;
   const auto fits = [&]<int kCount>(std::integral_constant<int, kCount>) {
-    if (num_experts > kCount * kWarp) return false;
-    f(aligned && num_experts == kCount * kWarp ? choose_by_keys<kCount, true> : choose_by_keys<kCount, false>);
+    if (c.num_experts > kCount * kWarp) return false;
+    const int lanes = group_size / kCount;
+    if (grouped && (group_size % kCount != 0 || !std::has_single_bit(static_cast<unsigned>(lanes)))) return false;
+    const bool whole = aligned && c.num_experts == kCount * kWarp;
+    if (grouped) {
+      f(whole ? choose_by_keys<kCount, true, true> : choose_by_keys<kCount, false, true>,
+        KeyGroups{lanes, c.num_groups, c.topk_groups, c.sum_of_two});
+    } else {
+      f(whole ? choose_by_keys<kCount, true, false> : choose_by_keys<kCount, false, false>, KeyGroups{});
+    }
     return true;
   };
+  // With more experts a lane than there have to be, groups end within a lane all the more.
   return fits(std::integral_constant<int, 1>{}) || fits(std::integral_constant<int, 2>{}) ||
          fits(std::integral_constant<int, 4>{}) || fits(std::integral_constant<int, 8>{}) ||
          fits(std::integral_constant<int, 16>{});
@@ -233,18 +245,18 @@ void router_scores_cuda(const TensorView& scores, const TensorView& logits, cons
 void router_choose_cuda(const TensorView& experts, const TensorView& scores, const TensorView& bias,
                         const RouterShape& shape, CudaQueue queue) {
   constexpr const char* kOp = "router.choose";
-  if (scores.dtype == DType::kF32 && shape.topk_groups >= shape.num_groups &&
-      with_key_kernel(shape.num_experts, is_aligned(scores) && is_aligned(bias), [&](auto kernel) {
-        launch_kernel(kOp, kernel, grid_of_tokens(scores.rows), queue, experts.as<int32_t>(), scores.as<float>(),
-                      bias.as<float>(), scores.rows, static_cast<int>(shape.num_experts), static_cast<int>(shape.topk));
-      })) {
-    return;
-  }
   const Choice choice{.num_experts = static_cast<int>(shape.num_experts),
                       .topk = static_cast<int>(shape.topk),
                       .num_groups = static_cast<int>(shape.num_groups),
                       .topk_groups = static_cast<int>(shape.topk_groups),
                       .sum_of_two = shape.group_score == GroupScore::kTop2Sum};
+  if (scores.dtype == DType::kF32 &&
+      with_key_kernel(choice, is_aligned(scores) && is_aligned(bias), [&](auto kernel, const KeyGroups& groups) {
+        launch_kernel(kOp, kernel, grid_of_tokens(scores.rows), queue, experts.as<int32_t>(), scores.as<float>(),
+                      bias.as<float>(), scores.rows, choice.num_experts, choice.topk, groups);
+      })) {
+    return;
+  }
   dispatch_scores(scores, [&]<class A>(A) {
     const int64_t bytes_per_warp = ChoiceMemory<A>::bytes(choice.num_experts, choice.num_groups);
     const Grid grid = grid_of_warps_with(scores.rows, bytes_per_warp);
