@@ -1,6 +1,9 @@
 // kernels/topk_cuda.cu: scores, choice, weights and their gradients: a warp for each token.
+#include <bit>
+
 #include "kernels/cuda_block.h"
 #include "kernels/cuda_rows.h"
+#include "kernels/swiglu_math_cuda.h"
 #include "kernels/topk_cuda.h"
 #include "kernels/topk_keys_cuda.h"
 #include "kernels/topk_warp.h"
@@ -17,7 +20,7 @@ __global__ void sigmoid_scores(A* scores, const A* logits, int64_t count) {
   Run<A> values = {};
   load_run<kAligned>(values, logits + at, count - at);
 #pragma unroll
-  for (int i = 0; i < kRunLength; ++i) values[i] = A{1} / (A{1} + exp(-values[i]));
+  for (int i = 0; i < kRunLength; ++i) values[i] = device_sigmoid(values[i]);
   store_run<kAligned>(scores + at, values, count - at);
 }
 
@@ -220,7 +223,6 @@ bool with_key_kernel(const Choice& c, bool aligned, F&& f) {
     }
     return true;
   };
-  // With more experts a lane than there have to be, groups end within a lane all the more.
   return fits(std::integral_constant<int, 1>{}) || fits(std::integral_constant<int, 2>{}) ||
          fits(std::integral_constant<int, 4>{}) || fits(std::integral_constant<int, 8>{}) ||
          fits(std::integral_constant<int, 16>{});

@@ -165,7 +165,7 @@ struct Scaled {
 
 // --------------------------------------------------------------------------------------------------------- LogFMT
 // Headers have the CPU's arithmetic, with its logarithm. Values have the GPU's own: numbers near the middle of two
-// codes may go the other way, decoded ones be off by some units in the last place.
+// codes may go the other way, decoded ones be off by some units in f32's last place.
 
 template <int kCodeBits>
 struct LogFmt {
@@ -216,9 +216,10 @@ struct LogFmt {
     for (int i = 0; i < kWireValues; ++i) {
       numbers[i] = share_of(kLargestCode, table_log2(fabsf(value_at<T>(x, i))), factor, offset);
     }
-    // Zeros have a logarithm far below the least one's, and code 0, unless there are small numbers that count as zeros,
-    // or numbers further below the largest than codes reach: nearer to zero than to the least, they are zeros.
-    if (is_cut || largest < kLeastBits || least < kLeastBits + (2u << 23)) {
+    // Zeros have a logarithm far below the least one's, and code 0, unless there is but one magnitude, or small numbers
+    // that count as zeros, or numbers further below the largest than codes reach: nearer to zero than to the least, they
+    // are zeros.
+    if (is_cut || header.step == 0 || least < kLeastBits + (2u << 23)) {
       const float zero_below = Max()(0.5f * vector_exp(header.min), kMinWireMagnitude);
 #pragma unroll
       for (int i = 0; i < kWireValues; ++i) {
@@ -234,13 +235,21 @@ struct LogFmt {
   static __device__ void decode(WireValues<T>& x, const Header& header, const Codes& codes) {
     const float zero = header.min - header.min;  // NaN where the tile is
     const float min = header.min * kLog2OfE, step = header.step * kLog2OfE;
+    // How many units of f32's last place the table and rounded logarithms may be off.
+    const auto margin = static_cast<uint32_t>(fabsf(header.min) < 128 ? 32 + 4 * fabsf(header.min) : 544.0f);
     float values[kWireValues];
 #pragma unroll
     for (int i = 0; i < kWireValues; ++i) {
       const uint32_t code = code_at(codes, i), number = code & kLargestCode;
       // Beyond 2^23 a number's last bit is a unit.
       const float steps = std::bit_cast<float>(number | 0x4B000000u) - 8388609.0f;
-      const float size = number == 0 ? zero : table_exp2(min + step * steps);
+      float size = table_exp2(min + step * steps);
+      if constexpr (kIsBf16<T>) {
+        // In the middle of two bf16 the CPU's last bits say which it is.
+        const bool is_near = ((std::bit_cast<uint32_t>(size) + 0x8000u + margin) & 0xFFFFu) <= 2 * margin;
+        if (is_near) size = vector_exp(__fadd_rn(header.min, __fmul_rn(header.step, steps)));
+      }
+      if (number == 0) size = zero;
       values[i] = std::bit_cast<float>((std::bit_cast<uint32_t>(size) & 0x7FFFFFFFu) | (code & kSign) << (32 - kBits));
     }
 #pragma unroll
