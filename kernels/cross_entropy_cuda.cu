@@ -42,7 +42,9 @@ struct KeptRuns {
     const int64_t runs = ceil_div(width, int64_t{threads} * kRunLength);
     return !kKeeps ? 0 : runs < kMostKeptRuns ? static_cast<int>(runs) : kMostKeptRuns;
   }
-  static __host__ size_t bytes(int count, int threads) { return sizeof(Run<float>) * static_cast<size_t>(count * threads); }
+  static __host__ size_t bytes(int count, int threads) {
+    return sizeof(Run<float>) * static_cast<size_t>(count * threads);
+  }
 
   __device__ uint4* half(int run, unsigned i) const { return memory + (2 * run + i) * blockDim.x + threadIdx.x; }
   __device__ __forceinline__ void keep(int run, const Run<A>& x) const {
@@ -94,7 +96,8 @@ __device__ RowSum<A> sum_row(const A* logits, int64_t width, const KeptRuns<A>& 
 
 // A run of scale * (softmax - onehot), with `factor` = scale / sum, rounded once.
 template <class D, class A>
-__device__ __forceinline__ Run<D> gradient_run(const Run<A>& x, int64_t column, int64_t target, A max, A factor, A scale) {
+__device__ __forceinline__ Run<D> gradient_run(const Run<A>& x, int64_t column, int64_t target, A max, A factor,
+                                               A scale) {
   Run<A> values;
 #pragma unroll
   for (int i = 0; i < kRunLength; ++i) values[i] = exp_of_difference(x[i] - max) * factor;
@@ -172,8 +175,8 @@ __global__ void visit_rows(Rows<A, D> o) {
     o.losses[row] = static_cast<A>(log(whole.sum) + static_cast<double>(whole.max - target_logit));
   }
   if (d == nullptr) return;
-  gradient_row<kAligned>(d, x, o.width, target, whole.max, static_cast<A>(o.scale / whole.sum),
-                         static_cast<A>(o.scale), kept);
+  gradient_row<kAligned>(d, x, o.width, target, whole.max, static_cast<A>(o.scale / whole.sum), static_cast<A>(o.scale),
+                         kept);
 }
 
 // The maximum, the sum and the target's logit of a row: what a rank says about its shard, in this order.

@@ -71,7 +71,8 @@ __device__ __forceinline__ uint32_t pick_bytes(uint32_t lower, uint32_t upper, u
 #else
   const uint64_t bytes = uint64_t{upper} << 32 | lower;
   uint32_t picked = 0;
-  for (int i = 0; i < 4; ++i) picked |= static_cast<uint32_t>(bytes >> ((which >> (4 * i) & 7u) * 8) & 0xFFu) << (8 * i);
+  for (int i = 0; i < 4; ++i)
+    picked |= static_cast<uint32_t>(bytes >> ((which >> (4 * i) & 7u) * 8) & 0xFFu) << (8 * i);
   return picked;
 #endif
 }

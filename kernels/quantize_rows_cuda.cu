@@ -143,7 +143,8 @@ struct CountSums {
   long long saturated = 0, flushed = 0, not_finite = 0;
   float min_scale = std::numeric_limits<float>::infinity(), max_scale = 0;
 
-  __device__ void add(long long more_saturated, long long more_flushed, long long more_not_finite, float min, float max) {
+  __device__ void add(long long more_saturated, long long more_flushed, long long more_not_finite, float min,
+                      float max) {
     saturated += more_saturated;
     flushed += more_flushed;
     not_finite += more_not_finite;

@@ -110,13 +110,12 @@ __device__ __forceinline__ void choose_keys(int32_t* ids, const uint32_t (&keys)
   }
 }
 
-// A warp for each token. kWhole: num_experts is kCount * 32, and rows are aligned to 16 bytes. kGrouped: some groups are
-// out.
+// A warp for each token. kWhole: num_experts is kCount * 32, and rows are aligned to 16 bytes. kGrouped: some groups
+// are out.
 template <int kCount, bool kWhole, bool kGrouped>
 __global__ __launch_bounds__(kTokensPerBlock* kWarp) void choose_by_keys(int32_t* experts, const float* scores,
                                                                          const float* bias, int64_t tokens,
-                                                                         int num_experts, int topk,
-                                                                         KeyGroups groups) {
+                                                                         int num_experts, int topk, KeyGroups groups) {
   const int64_t token = token_of_warp();
   if (token >= tokens) return;
   const int first = lane_of_thread() * kCount;

@@ -33,8 +33,8 @@ inline Grid wire_grid(const WireRows& rows) {
 
 struct WireTile {
   int64_t row = 0;
-  int column = 0;  // of the lane's first value
-  int count = 0;   // values from there to the end of the row: none, or fewer, behind it
+  int column = 0;                   // of the lane's first value
+  int count = 0;                    // values from there to the end of the row: none, or fewer, behind it
   int codes_at = 0, header_at = 0;  // in the row's bytes
 };
 

@@ -150,8 +150,8 @@ struct Scaled {
     if constexpr (!kIsBf16<T>) {
       return Format::encode(first) | Format::encode(second) << kBits;
     } else {
-      // At 2^-112 times their size E5M6's exponents are f32's, the subnormal numbers' too, and its last place is bit 17.
-      // Of a bf16 nothing is lost on the way that could decide.
+      // At 2^-112 times their size E5M6's exponents are f32's, the subnormal numbers' too, and its last place is bit
+      // 17. Of a bf16 nothing is lost on the way that could decide.
       const auto rounded = [](float value) {
         const uint32_t bits = std::bit_cast<uint32_t>(value * 0x1p-112f);
         return bits + 0xFFFFu + (bits >> Format::kShift & 1u);
@@ -178,8 +178,8 @@ struct LogFmt {
     float min = 0, step = 0;
   };
 
-  // Of a tile of finite numbers; zeros only: all zero. All lanes of the warp call it. is_cut: the least number is further
-  // below the largest than codes reach.
+  // Of a tile of finite numbers; zeros only: all zero. All lanes of the warp call it. is_cut: the least number is
+  // further below the largest than codes reach.
   static __device__ Header header_of(uint32_t largest, uint32_t least, bool& is_cut) {
     // Every other lane takes the other logarithm.
     const bool is_odd = threadIdx.x % 2 != 0;
@@ -217,8 +217,8 @@ struct LogFmt {
       numbers[i] = share_of(kLargestCode, table_log2(fabsf(value_at<T>(x, i))), factor, offset);
     }
     // Zeros have a logarithm far below the least one's, and code 0, unless there is but one magnitude, or small numbers
-    // that count as zeros, or numbers further below the largest than codes reach: nearer to zero than to the least, they
-    // are zeros.
+    // that count as zeros, or numbers further below the largest than codes reach: nearer to zero than to the least,
+    // they are zeros.
     if (is_cut || header.step == 0 || least < kLeastBits + (2u << 23)) {
       const float zero_below = Max()(0.5f * vector_exp(header.min), kMinWireMagnitude);
 #pragma unroll
