@@ -30,6 +30,8 @@ struct RowSum {
 __device__ __forceinline__ float exp_of_difference(float x) { return table_exp2(x * 1.44269504088896341f); }
 __device__ __forceinline__ double exp_of_difference(double x) { return exp(x); }
 
+constexpr int kMostThreads = 512;  // of a block
+
 // A thread's first runs of a row in shared memory, in halves of 16 bytes side by side with those of its neighbours.
 constexpr int kMostKeptRuns = 7;
 template <class A>
@@ -157,7 +159,7 @@ struct Rows {
 };
 
 template <bool kAligned, class A, class D>
-__global__ void visit_rows(Rows<A, D> o) {
+__global__ void __launch_bounds__(kMostThreads, 2) visit_rows(Rows<A, D> o) {
   SHOAL_DYNAMIC_SHARED(uint4, memory);
   const KeptRuns<A> kept{memory, o.kept_runs};
   const int64_t row = blockIdx.x, target = o.targets[row];
@@ -260,7 +262,7 @@ Rows<A, D> rows_of(const TensorView& losses, const TensorView& d_logits, const T
 }
 
 Grid grid_of(const TensorView& logits) {
-  return {dim3(static_cast<unsigned>(logits.rows)), dim3(static_cast<unsigned>(threads_for_row(logits.width)))};
+  return {dim3(static_cast<unsigned>(logits.rows)), dim3(static_cast<unsigned>(threads_for_row(logits.width, kMostThreads)))};
 }
 
 }  // namespace
