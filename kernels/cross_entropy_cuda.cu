@@ -262,7 +262,8 @@ Rows<A, D> rows_of(const TensorView& losses, const TensorView& d_logits, const T
 }
 
 Grid grid_of(const TensorView& logits) {
-  return {dim3(static_cast<unsigned>(logits.rows)), dim3(static_cast<unsigned>(threads_for_row(logits.width, kMostThreads)))};
+  return {dim3(static_cast<unsigned>(logits.rows)),
+          dim3(static_cast<unsigned>(threads_for_row(logits.width, kMostThreads)))};
 }
 
 }  // namespace
