@@ -92,6 +92,7 @@ double tick_ms(double span_ms) {
 class Drawing {
  public:
   Drawing(const std::vector<Panel>& panels, double column) : column_(column) {
+    span_ms_ = 1e-6;
     for (const Panel& panel : panels) span_ms_ = std::max(span_ms_, panel.end_ms - panel.begin_ms);
     for (const Panel& panel : panels) draw(panel);
     axis();
