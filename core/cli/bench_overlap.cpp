@@ -1,5 +1,6 @@
 // core/cli/bench_overlap.cpp: `shoal bench overlap`: what each schedule hides, on links of several speeds.
 #include <charconv>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@ struct Options {
   std::vector<std::string> ratios{"0.25", "0.5", "1", "2", "4"};
   int pairs = 5;
   double latency_us = 30;
+  std::string timelines;
   bool real_links = false;
   bool json = false;
 };
@@ -53,6 +55,7 @@ void run(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   ParallelConfig& parallel = *loaded.config.mutable_parallel();
+  if (!options.timelines.empty()) std::filesystem::create_directories(options.timelines);
   if (!options.real_links) {
     if (parallel.ranks_per_node() == 0) parallel.set_ranks_per_node(1);
     parallel.mutable_emulate()->mutable_inter_node();
@@ -63,6 +66,7 @@ void run(const Options& options, MpiSession& session) {
   OverlapBenchOptions bench{.ratios = options.real_links ? std::vector<double>() : numbers(options.ratios),
                             .pairs = options.pairs,
                             .latency_us = options.latency_us,
+                            .timelines = options.timelines,
                             .schedules = {Overlap::OFF, Overlap::PAIR_FORWARD, Overlap::PAIR_FORWARD_BACKWARD},
                             .set_links = {}};
   if (!options.real_links) {
@@ -82,6 +86,8 @@ void add_bench_overlap_command(Command bench, MpiSession& session) {
   command.option("--ratios", options->ratios, "Wire over compute, one link each (0.25 0.5 1 2 4)");
   command.option("--pairs", options->pairs, "Steps of every schedule on every link", {.low = 1});
   command.option("--latency-us", options->latency_us, "Of the emulated links, from posting to the first byte");
+  command.option("--timelines", options->timelines,
+                 "A folder for the timeline of one step of every schedule where wire and compute are as long");
   command.flag("--real-links", options->real_links, "Emulate nothing");
   command.flag("--json", options->json, "One JSON object");
   command.action([options, &session] { run(*options, session); });

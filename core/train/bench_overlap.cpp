@@ -11,6 +11,8 @@
 #include "core/train/overlap_choice.h"
 #include "core/train/progress.h"
 #include "core/train/rank_timing.h"
+#include "core/train/step_prediction.h"
+#include "core/train/timeline.h"
 
 namespace shoal {
 
@@ -42,6 +44,7 @@ class Bench {
   OverlapBench run() {
     if (options_.set_links) options_.set_links(0, 0);
     measure_alone();
+    if (!options_.ratios.empty()) speeds_ = measure_op_speeds(rehearsal_, options_.pairs);
     measure_memory();
     if (options_.ratios.empty()) measure_row(0);
     for (const double ratio : options_.ratios) measure_row(ratio);
@@ -102,14 +105,47 @@ class Bench {
       }
     }
     for (size_t i = 0; i < count; ++i) {
+      const double simulated_s = ratio > 0 ? simulate(options_.schedules[i], row.bytes_per_s) : 0;
       for (double& seconds : by_kind[i]) seconds /= options_.pairs * mesh_.world().size();
       row.runs.push_back({.schedule = options_.schedules[i],
                           .step_s = median(step_s[i]),
                           .exposed_s = median(exposed_s[i]),
                           .exposed_by_kind = by_kind[i],
-                          .median_ratio = median(ratios[i])});
+                          .median_ratio = median(ratios[i]),
+                          .simulated_s = simulated_s});
     }
     bench_.rows.push_back(std::move(row));
+    if (ratio != 1 || options_.timelines.empty()) return;
+    for (const ParallelConfig::Overlap::Schedule schedule : options_.schedules) record(schedule);
+  }
+
+  void record(ParallelConfig::Overlap::Schedule schedule) {
+    const std::string name = ParallelConfig::Overlap::Schedule_Name(schedule);
+    TrainConfig one_step;
+    one_step.set_steps(1);
+    one_step.mutable_timeline()->set_first_step(1);
+    Stream& stream = rehearsal_.runtime().stream();
+    TimelineRecorder recorder(one_step, mesh_.world(), stream, options_.timelines / (name + ".json"),
+                              {.config = config_.model().name(), .schedule = name, .date = {}, .commit = {}});
+    rehearsal_.set_overlap(schedule);
+    wait(mesh_.world().barrier());
+    recorder.begin_step(1);
+    rehearsal_.run_step();
+    stream.wait();
+    recorder.end_step(1);
+    recorder.write_after(1);
+  }
+
+  // On the first rank alone, which speaks.
+  double simulate(ParallelConfig::Overlap::Schedule schedule, double bytes_per_s) const {
+    Communicator& world = mesh_.world();
+    if (world.rank() > 0) return 0;
+    SimulatedCluster cluster;
+    for (int rank = 0; rank < world.size(); ++rank) cluster.nodes.push_back(world.node(rank));
+    cluster.links.inter_node = {.bytes_per_s = bytes_per_s, .latency_s = options_.latency_us * 1e-6};
+    Config scheduled = config_;
+    scheduled.mutable_parallel()->set_overlap(schedule);
+    return predict_step(scheduled, mesh_.sizes(), cluster, compute_, speeds_).step_s;
   }
 
   static double sum_of(const std::vector<double>& values) {
@@ -124,6 +160,7 @@ class Bench {
   DType compute_;
   const OverlapBenchOptions& options_;
   Rehearsal rehearsal_;
+  OpSpeeds speeds_;
   OverlapBench bench_;
 };
 
@@ -152,15 +189,16 @@ std::string describe(const OverlapBench& bench) {
                         static_cast<double>(bench.peak_memory_bytes[i]) /
                             static_cast<double>(bench.peak_memory_bytes[0]));
   }
-  text += fmt::format("\n{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9} {:>9} {:>7} {:>7}\n", "wire/comp", "Gbit/s", "comp ms",
-                      "wire ms", "microbatches together", "step ms", "exposed", "/ max", "speed");
+  text += fmt::format("\n{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9} {:>9} {:>7} {:>7} {:>9}\n", "wire/comp", "Gbit/s", "comp ms",
+                      "wire ms", "microbatches together", "step ms", "exposed", "/ max", "speed", "simulated");
   for (const OverlapRow& row : bench.rows) {
     for (const OverlapRun& run : row.runs) {
       const double most = std::max(bench.compute_s, row.wire_s);
-      text += fmt::format("{:>9} {:>9} {:>9.1f} {:>9.1f}  {:<28} {:>9.1f} {:>9.1f} {:>7.3f} {:>7.3f}\n",
+      text += fmt::format("{:>9} {:>9} {:>9.1f} {:>9.1f}  {:<28} {:>9.1f} {:>9.1f} {:>7.3f} {:>7.3f} {:>9}\n",
                           row.ratio > 0 ? fmt::format("{:g}", row.ratio) : "-", link_text(row.bytes_per_s),
                           bench.compute_s * 1e3, row.wire_s * 1e3, describe(run.schedule), run.step_s * 1e3,
-                          run.exposed_s * 1e3, run.step_s / most, run.median_ratio);
+                          run.exposed_s * 1e3, run.step_s / most, run.median_ratio,
+                          run.simulated_s > 0 ? fmt::format("{:.1f}", run.simulated_s * 1e3) : "-");
     }
   }
   return text;
@@ -187,6 +225,7 @@ std::string to_json(const OverlapBench& bench) {
       }
       entry["step_over_max"] = run.step_s / std::max(bench.compute_s, row.wire_s);
       entry["speedup"] = run.median_ratio;
+      if (run.simulated_s > 0) entry["simulated_ms"] = run.simulated_s * 1e3;
       entry["peak_memory_bytes"] = bench.peak_memory_bytes[i];
       entry["predicted_memory_bytes"] = bench.predicted_memory_bytes[i];
       json["runs"].push_back(std::move(entry));

@@ -2,8 +2,11 @@
 //
 // The compute of a step is measured first, on links that are endlessly fast; then the bytes that it sends say how fast
 // a link must be for wire and compute to be in a given ratio. On each such link every schedule runs a step in turn.
+// Beside it stands the same step on a simulated rank and link, whose ops take as long as they were measured to take in
+// this run (step_prediction.h).
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -16,6 +19,7 @@ struct OverlapBenchOptions {
   std::vector<double> ratios;  // of wire to compute; empty: on the links as they are
   int pairs = 5;               // steps of each schedule on each link, taken in turn
   double latency_us = 30;
+  std::filesystem::path timelines;  // a folder for SCHEDULE.json, one step each where ratio is 1; empty: none
   std::vector<ParallelConfig::Overlap::Schedule> schedules;  // the first is what the others are compared with
   // Collective: the links between nodes from now on, bytes/s one way (0: endless) and latency.
   std::function<void(double bytes_per_s, double latency_s)> set_links;
@@ -27,6 +31,7 @@ struct OverlapRun {
   double exposed_s = 0;         // median, slowest rank: waited for the wire with nothing to compute
   WireSeconds exposed_by_kind;  // of the same step
   double median_ratio = 1;      // of the first schedule's step to this one's, pair by pair
+  double simulated_s = 0;       // the step on simulated links; 0: on links as they are
 };
 
 struct OverlapRow {

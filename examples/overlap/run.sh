@@ -4,7 +4,7 @@
 # usage: examples/overlap/run.sh [--pairs N] [--output FOLDER] [--build FOLDER]
 #
 #   --pairs N         steps of every schedule on every link (default 7)
-#   --output FOLDER   where table.txt, results.json and timelines.svg go (default runs/overlap)
+#   --output FOLDER   where table.txt, timelines.svg and the timelines go (default runs/overlap)
 #   --build FOLDER    where shoal is (default build)
 #
 # Two ranks, a core each, which must be idle otherwise: about six minutes.
@@ -22,6 +22,13 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ -x "$folder/shoal" ] || die "$folder/shoal is not there; run scripts/build.sh"
-config=examples/overlap/moe.textproto
 mkdir -p "$output"
-set_mpirun 2
+mpirun=(mpirun --bind-to core -np 2)
+
+step "every schedule on links of five speeds"
+"${mpirun[@]}" "$folder/shoal" bench overlap examples/overlap/moe.textproto run.threads=1 --pairs "$pairs" --timelines "$output" |
+  tee "$output/table.txt"
+
+step "one step as it was"
+"$folder/shoal" timeline "$output/OFF.json" "$output/PAIR_FORWARD.json" "$output/PAIR_FORWARD_BACKWARD.json" \
+  --title "one by one" "two forwards, two backwards" "a forward with a backward" --svg "$output/timelines.svg"
