@@ -21,12 +21,15 @@ void Lane::defer(std::function<void()> work) {
   deferred_.push_back(std::move(work));
 }
 
-void Lane::run_deferred() {
-  while (!deferred_.empty()) {
+void Lane::run_deferred(size_t count) {
+  Tracer* const trace = compute_.trace();
+  if (trace != nullptr) trace->enter_lane(index_);
+  for (; count > 0; --count) {
     const std::function<void()> work = std::move(deferred_.front());
     deferred_.pop_front();
     work();
   }
+  if (trace != nullptr) trace->enter_lane(-1);
 }
 
 namespace {
@@ -92,16 +95,24 @@ void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks) {
   for (size_t i = 0; i < lanes.size(); ++i) {
     lanes[i]->resume_at_ = tasks[i].handle();
     lanes[i]->waiting_for_ = nullptr;
+    lanes[i]->deferred_.clear();  // left by one that failed
   }
   size_t unfinished = tasks.size();
   while (unfinished > 0) {
     for (size_t i = 0; i < lanes.size(); ++i) {
       if (tasks[i].done()) continue;
-      lanes[i]->resume();
-      if (tasks[i].done()) {
+      Lane& lane = *lanes[i];
+      lane.resume();
+      const bool ended = tasks[i].done();
+      if (ended) {
         --unfinished;
         tasks[i].take();  // rethrows; the other tasks are destroyed where they stand
       }
+      for (Lane* const other : lanes) {
+        if (other != &lane) other->run_deferred(other->deferred_.size());
+      }
+      const bool alone = ended || unfinished == 1;
+      lane.run_deferred(alone ? lane.deferred_.size() : (lane.deferred_.size() + 1) / 2);
     }
   }
 }

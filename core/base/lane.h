@@ -47,12 +47,13 @@ class Lane {
   // one. What the others could compute meanwhile would delay that one.
   Wire wire_in_place(OperationPtr operation, WireKind kind) { return Wire{*this, std::move(operation), kind, false}; }
 
-  // Work of which only its order among deferred work matters (weight gradients). It runs at once, or later: where
-  // deferring() is on, a share of it at the wire points of all lanes that run together (run_lanes), the rest at
-  // run_deferred(). First in, first out.
+  // Work that nobody on this lane waits for (weight gradients). It runs at once; or, where deferring() is on, behind what
+  // the lane posts next, first in, first out: half of what there is at the lane's own wire point, the rest at that of
+  // the lane that runs beside it, all of it where the lane is alone, or ends. So segments of both lanes become about
+  // equally long. What it reads must be its own: the coroutine may be gone.
   void defer(std::function<void()> work);
+  bool deferring() const { return deferring_; }
   void set_deferring(bool on) { deferring_ = on; }
-  void run_deferred();
 
   // Wire points passed, those in place apart.
   int64_t wire_points() const { return wire_points_; }
@@ -69,6 +70,7 @@ class Lane {
   void suspend(std::coroutine_handle<> here, const OperationPtr& operation, WireKind kind, bool rotates);
   void wait_for_wire();
   void resume();
+  void run_deferred(size_t count);
 
   Stream& compute_;
   int index_;

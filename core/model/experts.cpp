@@ -1,6 +1,8 @@
 // core/model/experts.cpp: grouped GEMMs around a weighted SwiGLU.
 #include "core/model/experts.h"
 
+#include <utility>
+
 #include "kernels/gemm_fp8.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/swiglu.h"
@@ -52,10 +54,10 @@ Tensor Experts::multiply(const Parameter& weight, const LinearInput& x, const Ro
   return y;
 }
 
-QuantizedColumns Experts::retile(const QuantizedRows& rows, QuantizeOptions options, const RoutePlan& plan,
-                                 Stream& stream) const {
+QuantizedColumns Experts::retile(const QuantizedRows& rows, QuantizeOptions options,
+                                 const std::vector<int64_t>& offsets, Stream& stream) const {
   options.counts = {};  // counted where they were quantised
-  QuantizedColumns columns = empty_quantized_columns(plan.offsets, rows.width(), stream);
+  QuantizedColumns columns = empty_quantized_columns(offsets, rows.width(), stream);
   requantize_columns(columns, rows, options, stream);
   return columns;
 }
@@ -93,31 +95,44 @@ Task<Experts::Gradients> Experts::backward(RoutedRows d_out, const RoutePlan& pl
   Gradients gradients;
   gradients.d_row_weights = stream.activation({plan.rows_routed}, plan.row_weights.dtype());
   if (format_.fp8) {
-    backward_fp8(gradients, std::move(gate_up), std::move(inner), std::move(d_out.codes), s.x.codes, plan, stream);
+    backward_fp8(gradients, std::move(gate_up), std::move(inner), std::move(d_out.codes), std::move(s.x.codes), plan,
+                 lane);
   } else {
-    backward_plain(gradients, gate_up, std::move(inner.x), std::move(d_out.rows), s.x.rows, plan, stream);
+    backward_plain(gradients, std::move(gate_up), std::move(inner.x), std::move(d_out.rows), std::move(s.x.rows), plan,
+                   lane);
   }
   co_return gradients;
 }
 
-// gate_up becomes its gradient, inner its own, and x that of x: their values are no longer needed.
-void Experts::backward_plain(Gradients& gradients, const Tensor& gate_up, Tensor inner, Tensor d_out, const Tensor& x,
-                             const RoutePlan& plan, Stream& stream) const {
-  grouped_linear_backward_weight(down_.grad(), d_out, inner, plan.offsets, down_.next_grad_write(), stream);
-  const Tensor d_inner = std::move(inner);
+// gate_up becomes its gradient; where weight gradients are not deferred, inner its own, and x that of x: their values
+// are no longer needed then.
+void Experts::backward_plain(Gradients& gradients, Tensor gate_up, Tensor inner, Tensor d_out, Tensor x,
+                             const RoutePlan& plan, Lane& lane) const {
+  Stream& stream = lane.compute();
+  const auto in_place_of = [&](const Tensor& read) {
+    return lane.deferring() ? stream.activation(read.shape(), read.dtype()) : read;
+  };
+  const Tensor d_inner = in_place_of(inner);
+  lane.defer([&weight = down_, d_out, inner = std::move(inner), offsets = plan.offsets, &stream] {
+    grouped_linear_backward_weight(weight.grad(), d_out, inner, offsets, weight.next_grad_write(), stream);
+  });
   grouped_linear_backward_input(d_inner, d_out, plan.offsets, down_.packed_experts(), stream);
   swiglu_weighted_backward(gate_up, gradients.d_row_weights, d_inner, gate_up, plan.row_weights, stream);
-  grouped_linear_backward_weight(gate_up_.grad(), gate_up, x, plan.offsets, gate_up_.next_grad_write(), stream);
-  gradients.d_x = x;
+  gradients.d_x = in_place_of(x);
+  lane.defer([&weight = gate_up_, gate_up, x = std::move(x), offsets = plan.offsets, &stream] {
+    grouped_linear_backward_weight(weight.grad(), gate_up, x, offsets, weight.next_grad_write(), stream);
+  });
   grouped_linear_backward_input(gradients.d_x, gate_up, plan.offsets, gate_up_.packed_experts(), stream);
 }
 
 void Experts::backward_fp8(Gradients& gradients, Tensor gate_up, LinearInput inner, QuantizedRows d_out,
-                           const QuantizedRows& x, const RoutePlan& plan, Stream& stream) const {
+                           QuantizedRows x, const RoutePlan& plan, Lane& lane) const {
   constexpr TileScale kOnTheWire = TileScale::kPowerOfTwo;
-  QuantizedColumns columns = retile(d_out, format_.gradients(kOnTheWire), plan, stream);
-  grouped_linear_backward_weight_fp8(down_.grad(), columns, inner.columns, down_.next_grad_write(), stream);
-  inner = {};
+  Stream& stream = lane.compute();
+  lane.defer([this, d_out, inner = std::exchange(inner.columns, {}), offsets = plan.offsets, &stream] {
+    const QuantizedColumns columns = retile(d_out, format_.gradients(kOnTheWire), offsets, stream);
+    grouped_linear_backward_weight_fp8(down_.grad(), columns, inner, down_.next_grad_write(), stream);
+  });
   Tensor d_inner = stream.activation({plan.rows_routed, ffn_.local()}, compute_);
   grouped_linear_backward_input_fp8(d_inner, d_out, plan.offsets, down_.packed_experts(), stream);
   d_out = {};
@@ -125,9 +140,11 @@ void Experts::backward_fp8(Gradients& gradients, Tensor gate_up, LinearInput inn
   d_inner = {};
   QuantizedGradient d = quantize_gradient(gate_up, plan.offsets, format_, stream);
   gate_up = {};
-  columns = retile(x, format_.activations(kOnTheWire), plan, stream);
-  grouped_linear_backward_weight_fp8(gate_up_.grad(), d.columns, columns, gate_up_.next_grad_write(), stream);
-  d.columns = columns = {};
+  lane.defer([this, d_columns = std::exchange(d.columns, {}), x = std::exchange(x, {}), offsets = plan.offsets,
+              &stream] {
+    const QuantizedColumns columns = retile(x, format_.activations(kOnTheWire), offsets, stream);
+    grouped_linear_backward_weight_fp8(gate_up_.grad(), d_columns, columns, gate_up_.next_grad_write(), stream);
+  });
   gradients.d_x = stream.activation({plan.rows_routed, hidden_}, compute_);
   grouped_linear_backward_input_fp8(gradients.d_x, d.rows, plan.offsets, gate_up_.packed_experts(), stream);
 }

@@ -30,12 +30,12 @@ class Experts {
  private:
   Tensor multiply(const Parameter& weight, const LinearInput& x, const RoutePlan& plan, Stream& stream) const;
   Task<Tensor> project_up(const RoutePlan& plan, const ExpertsSaved& saved, Lane& lane) const;
-  void backward_plain(Gradients& gradients, const Tensor& gate_up, Tensor inner, Tensor d_out, const Tensor& x,
-                      const RoutePlan& plan, Stream& stream) const;
-  void backward_fp8(Gradients& gradients, Tensor gate_up, LinearInput inner, QuantizedRows d_out,
-                    const QuantizedRows& x, const RoutePlan& plan, Stream& stream) const;
+  void backward_plain(Gradients& gradients, Tensor gate_up, Tensor inner, Tensor d_out, Tensor x, const RoutePlan& plan,
+                      Lane& lane) const;
+  void backward_fp8(Gradients& gradients, Tensor gate_up, LinearInput inner, QuantizedRows d_out, QuantizedRows x,
+                    const RoutePlan& plan, Lane& lane) const;
   // Rows quantised at home, as the weight gradient reads them.
-  QuantizedColumns retile(const QuantizedRows& rows, QuantizeOptions options, const RoutePlan& plan,
+  QuantizedColumns retile(const QuantizedRows& rows, QuantizeOptions options, const std::vector<int64_t>& offsets,
                           Stream& stream) const;
 
   DType compute_;

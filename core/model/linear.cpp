@@ -1,6 +1,8 @@
 // core/model/linear.cpp: three GEMMs around one packed matrix.
 #include "core/model/linear.h"
 
+#include <utility>
+
 #include "kernels/gemm_fp8.h"
 
 namespace shoal {
@@ -47,11 +49,15 @@ Task<Tensor> Linear::backward(Tensor d_y, LinearInput x, Lane& lane) const {
   if (format_.fp8) {
     QuantizedGradient d = quantize_gradient(d_y, {0, rows}, format_, stream);
     d_y = {};
-    linear_backward_weight_fp8(weight_.grad(), d.columns, x.columns, weight_.next_grad_write(), stream);
-    d.columns = x.columns = {};
+    lane.defer([&weight = weight_, d_columns = std::exchange(d.columns, {}), columns = std::exchange(x.columns, {}),
+                &stream] {
+      linear_backward_weight_fp8(weight.grad(), d_columns, columns, weight.next_grad_write(), stream);
+    });
     linear_backward_input_fp8(d_x, d.rows, weight_.packed(), Write::kOverwrites, stream);
   } else {
-    linear_backward_weight(weight_.grad(), d_y, x.x, weight_.next_grad_write(), stream);
+    lane.defer([&weight = weight_, d_y, x = std::exchange(x.x, {}), &stream] {
+      linear_backward_weight(weight.grad(), d_y, x, weight.next_grad_write(), stream);
+    });
     linear_backward_input(d_x, d_y, weight_.packed(), Write::kOverwrites, stream);
   }
   co_return d_x;

@@ -138,9 +138,14 @@ Task<void> TrainStep::start(const Action& action, const StepInput& input) {
   Lane& lane = runtime_.lane(lane_of(action));
   const Microbatch& batch = input.microbatches[i];
   lane.set_place(action.microbatch, -1);
+  lane.set_deferring(action.kind == ActionKind::kBackward &&
+                     overlap_ == ParallelConfig::Overlap::PAIR_FORWARD_BACKWARD);
   if (action.kind == ActionKind::kForward) return forward(batch, saved_[i], losses_[i], lane);
   Transformer::LayerDone done;
-  if (i + 1 == input.microbatches.size()) done = [this](size_t first_parameter) { queue_reductions(first_parameter); };
+  if (i + 1 == input.microbatches.size()) {
+    // Behind the weight gradients that are deferred.
+    done = [this, &lane](size_t first) { lane.defer([this, first] { queue_reductions(first); }); };
+  }
   return runtime_.model().backward(batch, saved_[i], lane, std::move(done));
 }
 

@@ -275,6 +275,43 @@ TEST_CASE_METHOD(Fixture, "a queued transfer is posted once, by whoever waits fi
   REQUIRE_THROWS_WITH(orphan->wait(), Contains("queue is gone"));
 }
 
+TEST_CASE_METHOD(Fixture, "deferred work runs behind what is posted: half at the lane's own wire point, the rest at its neighbour's",
+                 "[lane]") {
+  Lane a(stream, 0);
+  Lane b(stream, 1);
+  std::string order;
+  const auto defers = [&order](Lane& lane) -> Task<void> {
+    for (int i = 0; i < 2; ++i) {
+      for (int k = 0; k < 3; ++k) lane.defer([&order, i, k] { order += fmt::format("w{}{} ", i, k); });
+      order += "a" + std::to_string(i) + " ";
+      co_await lane.wire(nullptr, WireKind::kDispatch);
+    }
+    lane.defer([&order] { order += "w2 "; });
+    order += "a! ";
+  };
+  const auto walks = [&order](Lane& lane) -> Task<void> {
+    order += "b0 ";
+    co_await lane.wire(nullptr, WireKind::kDispatch);
+    order += "b! ";
+  };
+  const auto run = [&](bool both) {
+    order.clear();
+    std::vector<Lane*> lanes{&a};
+    std::vector<Task<void>> tasks;
+    tasks.push_back(defers(a));
+    if (both) {
+      lanes.push_back(&b);
+      tasks.push_back(walks(b));
+    }
+    run_lanes(lanes, std::move(tasks));
+    return order;
+  };
+  REQUIRE(run(false) == "w00 w01 w02 a0 w10 w11 w12 a1 w2 a! ");
+  a.set_deferring(true);
+  REQUIRE(run(false) == "a0 w00 w01 w02 a1 w10 w11 w12 a! w2 ");
+  REQUIRE(run(true) == "a0 w00 w01 b0 w02 a1 w10 w11 b! w12 a! w2 ");
+}
+
 TEST_CASE_METHOD(Fixture, "lanes and tasks come in equal numbers; none is fine", "[lane]") {
   run_lanes({}, {});
   Lane lane(stream, 0);
