@@ -38,13 +38,16 @@ class Bench {
  public:
   Bench(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute,
         const OverlapBenchOptions& options)
-      : config_(config), mesh_(mesh), allocator_(allocator), compute_(compute), options_(options),
+      : config_(config),
+        mesh_(mesh),
+        allocator_(allocator),
+        compute_(compute),
+        options_(options),
         rehearsal_(config, mesh, allocator, compute) {}
 
   OverlapBench run() {
     if (options_.set_links) options_.set_links(0, 0);
     measure_alone();
-    if (!options_.ratios.empty()) speeds_ = measure_op_speeds(rehearsal_, options_.pairs);
     measure_memory();
     if (options_.ratios.empty()) measure_row(0);
     for (const double ratio : options_.ratios) measure_row(ratio);
@@ -61,6 +64,16 @@ class Bench {
     rehearsal_.run_step();
     bench_.bytes_per_step = bytes_of_busiest_node(mesh_, allocator_) - before;
     bench_.compute_s = alone_s();
+    speeds_ = measure_op_speeds(rehearsal_, options_.pairs);
+  }
+
+  double simulated_s(ParallelConfig::Overlap::Schedule schedule, const LinkSpeed& link) const {
+    Config scheduled = config_;
+    scheduled.mutable_parallel()->set_overlap(schedule);
+    SimulatedCluster cluster{
+        .rank = mesh_.world().rank(), .nodes = {}, .links = {.intra_node = {}, .inter_node = link}};
+    for (int rank = 0; rank < mesh_.world().size(); ++rank) cluster.nodes.push_back(mesh_.world().node(rank));
+    return predict_step(scheduled, mesh_.sizes(), cluster, compute_, speeds_).step_s;
   }
 
   double alone_s() {
@@ -84,10 +97,12 @@ class Bench {
 
   void measure_row(double ratio) {
     OverlapRow row{.ratio = ratio, .bytes_per_s = 0, .wire_s = 0, .runs = {}};
+    LinkSpeed link;
     if (ratio > 0) {
       row.wire_s = ratio * bench_.compute_s;
       row.bytes_per_s = static_cast<double>(bench_.bytes_per_step) / row.wire_s;
-      options_.set_links(row.bytes_per_s, options_.latency_us * 1e-6);
+      link = {.bytes_per_s = row.bytes_per_s, .latency_s = options_.latency_us * 1e-6};
+      options_.set_links(link.bytes_per_s, link.latency_s);
     }
     const size_t count = options_.schedules.size();
     std::vector<std::vector<double>> step_s(count), exposed_s(count), ratios(count);
@@ -105,14 +120,13 @@ class Bench {
       }
     }
     for (size_t i = 0; i < count; ++i) {
-      const double simulated_s = ratio > 0 ? simulate(options_.schedules[i], row.bytes_per_s) : 0;
       for (double& seconds : by_kind[i]) seconds /= options_.pairs * mesh_.world().size();
       row.runs.push_back({.schedule = options_.schedules[i],
                           .step_s = median(step_s[i]),
                           .exposed_s = median(exposed_s[i]),
                           .exposed_by_kind = by_kind[i],
                           .median_ratio = median(ratios[i]),
-                          .simulated_s = simulated_s});
+                          .simulated_s = ratio > 0 ? simulated_s(options_.schedules[i], link) : 0});
     }
     bench_.rows.push_back(std::move(row));
     if (ratio != 1 || options_.timelines.empty()) return;
@@ -136,18 +150,6 @@ class Bench {
     recorder.write_after(1);
   }
 
-  // On the first rank alone, which speaks.
-  double simulate(ParallelConfig::Overlap::Schedule schedule, double bytes_per_s) const {
-    Communicator& world = mesh_.world();
-    if (world.rank() > 0) return 0;
-    SimulatedCluster cluster;
-    for (int rank = 0; rank < world.size(); ++rank) cluster.nodes.push_back(world.node(rank));
-    cluster.links.inter_node = {.bytes_per_s = bytes_per_s, .latency_s = options_.latency_us * 1e-6};
-    Config scheduled = config_;
-    scheduled.mutable_parallel()->set_overlap(schedule);
-    return predict_step(scheduled, mesh_.sizes(), cluster, compute_, speeds_).step_s;
-  }
-
   static double sum_of(const std::vector<double>& values) {
     double sum = 0;
     for (const double value : values) sum += value;
@@ -160,8 +162,8 @@ class Bench {
   DType compute_;
   const OverlapBenchOptions& options_;
   Rehearsal rehearsal_;
-  OpSpeeds speeds_;
   OverlapBench bench_;
+  OpSpeeds speeds_;
 };
 
 std::string link_text(double bytes_per_s) {
@@ -184,13 +186,14 @@ std::string describe(const OverlapBench& bench) {
   if (bench.rows.empty()) return text;
   text += fmt::format("\n{:<28} {:>12} {:>12} {:>8}\n", "memory of a rank", "measured", "predicted", "of first");
   for (size_t i = 0; i < bench.peak_memory_bytes.size(); ++i) {
-    text += fmt::format("{:<28} {:>12} {:>12} {:>8.3f}\n", describe(bench.rows[0].runs[i].schedule),
-                        format_bytes(bench.peak_memory_bytes[i]), format_bytes(bench.predicted_memory_bytes[i]),
-                        static_cast<double>(bench.peak_memory_bytes[i]) /
-                            static_cast<double>(bench.peak_memory_bytes[0]));
+    text +=
+        fmt::format("{:<28} {:>12} {:>12} {:>8.3f}\n", describe(bench.rows[0].runs[i].schedule),
+                    format_bytes(bench.peak_memory_bytes[i]), format_bytes(bench.predicted_memory_bytes[i]),
+                    static_cast<double>(bench.peak_memory_bytes[i]) / static_cast<double>(bench.peak_memory_bytes[0]));
   }
-  text += fmt::format("\n{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9} {:>9} {:>7} {:>7} {:>9}\n", "wire/comp", "Gbit/s", "comp ms",
-                      "wire ms", "microbatches together", "step ms", "exposed", "/ max", "speed", "simulated");
+  text +=
+      fmt::format("\n{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9} {:>9} {:>7} {:>7} {:>9}\n", "wire/comp", "Gbit/s", "comp ms",
+                  "wire ms", "microbatches together", "step ms", "exposed", "/ max", "speed", "simulated");
   for (const OverlapRow& row : bench.rows) {
     for (const OverlapRun& run : row.runs) {
       const double most = std::max(bench.compute_s, row.wire_s);
@@ -223,9 +226,9 @@ std::string to_json(const OverlapBench& bench) {
       for (size_t kind = 0; kind < kNumWireKinds; ++kind) {
         entry["exposed_comm_ms_by_kind"][std::string(kWireKindNames[kind])] = run.exposed_by_kind[kind] * 1e3;
       }
+      entry["simulated_ms"] = run.simulated_s * 1e3;
       entry["step_over_max"] = run.step_s / std::max(bench.compute_s, row.wire_s);
       entry["speedup"] = run.median_ratio;
-      if (run.simulated_s > 0) entry["simulated_ms"] = run.simulated_s * 1e3;
       entry["peak_memory_bytes"] = bench.peak_memory_bytes[i];
       entry["predicted_memory_bytes"] = bench.predicted_memory_bytes[i];
       json["runs"].push_back(std::move(entry));

@@ -1,9 +1,8 @@
 // core/train/bench_overlap.h: how much of the wire each schedule hides: the same step on links of several speeds.
 //
 // The compute of a step is measured first, on links that are endlessly fast; then the bytes that it sends say how fast
-// a link must be for wire and compute to be in a given ratio. On each such link every schedule runs a step in turn.
-// Beside it stands the same step on a simulated rank and link, whose ops take as long as they were measured to take in
-// this run (step_prediction.h).
+// a link must be for wire and compute to be in a given ratio. On each such link every schedule runs a step in turn, and
+// on paper.
 #pragma once
 
 #include <filesystem>
@@ -31,19 +30,19 @@ struct OverlapRun {
   double exposed_s = 0;         // median, slowest rank: waited for the wire with nothing to compute
   WireSeconds exposed_by_kind;  // of the same step
   double median_ratio = 1;      // of the first schedule's step to this one's, pair by pair
-  double simulated_s = 0;       // the step on simulated links; 0: on links as they are
+  double simulated_s = 0;  // the step on paper (step_prediction.h), by this run's speeds of ops; 0: links as they are
 };
 
 struct OverlapRow {
-  double ratio = 0;         // wire_s / compute_s
-  double bytes_per_s = 0;   // of a node's link, one way; 0: as it is
-  double wire_s = 0;        // the busiest link alone
+  double ratio = 0;        // wire_s / compute_s
+  double bytes_per_s = 0;  // of a node's link, one way; 0: as it is
+  double wire_s = 0;       // the busiest link alone
   std::vector<OverlapRun> runs;
 };
 
 struct OverlapBench {
-  double compute_s = 0;         // one lane, endless links
-  int64_t bytes_per_step = 0;   // over the busiest node's link, one way
+  double compute_s = 0;        // one lane, endless links
+  int64_t bytes_per_step = 0;  // over the busiest node's link, one way
   int64_t tokens_per_step = 0;
   int microbatches = 0;
   std::vector<int64_t> peak_memory_bytes;       // of each schedule, this rank

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <chrono>
 
 #include "core/base/input_file.h"
@@ -20,6 +21,11 @@ OpSpeeds measure_op_speeds(Rehearsal& rehearsal, int steps) {
   speeds.device = name_of(stream.device());
   speeds.num_ranks = world.size();
   speeds.threads_per_rank = omp_get_max_threads();
+  struct Step {
+    double step_s = 0, waited_s = 0;
+    WorkBySize ops;
+  };
+  std::vector<Step> timed;
   for (int i = 0; i < steps; ++i) {
     wait(world.barrier());
     stream.reset_work();
@@ -29,11 +35,14 @@ OpSpeeds measure_op_speeds(Rehearsal& rehearsal, int steps) {
     stream.wait();
     const double step_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     stream.set_profile(false);
-    if (i > 0 && step_s >= speeds.step_s) continue;
-    speeds.step_s = step_s;
-    speeds.waited_s = rehearsal.last().exposed_comm_s;
-    speeds.ops = fit_op_speeds(stream.timed_work());
+    timed.push_back({step_s, rehearsal.last().exposed_comm_s, stream.timed_work()});
   }
+  SHOAL_CHECK(!timed.empty());
+  const auto middle = timed.begin() + static_cast<std::ptrdiff_t>(timed.size() / 2);
+  std::ranges::nth_element(timed, middle, {}, &Step::step_s);
+  speeds.step_s = middle->step_s;
+  speeds.waited_s = middle->waited_s;
+  speeds.ops = fit_op_speeds(middle->ops);
   for (const OpSpeed& op : speeds.ops) {
     speeds.ops_s += op.seconds;
     speeds.calls += op.calls;

@@ -42,7 +42,7 @@ struct OpSpeeds {
   std::string device;
   int num_ranks = 1;
   int threads_per_rank = 1;
-  double step_s = 0;    // the fastest of the timed steps, on rank 0
+  double step_s = 0;    // the median of the timed steps, on this rank
   double ops_s = 0;     // of it, in ops
   double waited_s = 0;  // for the wire, and for slower ranks
   int64_t calls = 0;
@@ -56,8 +56,8 @@ struct OpSpeeds {
 // attention) or bytes.
 std::vector<OpSpeed> fit_op_speeds(const WorkBySize& timed);
 
-// Collective: `steps` steps with every op timed; the fastest is kept. For one lane and links as they are: waiting must
-// not overlap with anything.
+// Collective: `steps` steps with every op timed; that of the median time is kept. For one lane and fast links: waiting
+// must not overlap with anything.
 OpSpeeds measure_op_speeds(Rehearsal& rehearsal, int steps);
 
 // A JSON object, indented, and back. Reading throws Error naming the file and what is wrong with it.
