@@ -1,10 +1,13 @@
 // kernels/cross_entropy_cuda.cu: a block for each row; its maximum and its sum come from one read (online).
 //
+// Where a gradient follows, a thread keeps what it has read in shared memory, as much as lets two blocks share a
+// multiprocessor, and reads the rest of its row once more, from the end: the second-level cache has the end still.
 // Threads keep a maximum of their own and the sum that belongs to it, brought to the row's maximum at the end. Every
 // eight exponentials are added up in the arithmetic type, the eights in f64.
 #include "kernels/cross_entropy_cuda.h"
 #include "kernels/cuda_block.h"
 #include "kernels/cuda_rows.h"
+#include "kernels/packed_math_cuda.h"
 
 namespace shoal {
 
@@ -23,13 +26,58 @@ struct RowSum {
   double sum = 0;
 };
 
+// exp of what is at most 0. In f32 by the GPU's table: within 2^-22 near 0, where a sum's large terms are.
+__device__ __forceinline__ float exp_of_difference(float x) { return table_exp2(x * 1.44269504088896341f); }
+__device__ __forceinline__ double exp_of_difference(double x) { return exp(x); }
+
+constexpr int kMostThreads = 512;  // of a block
+
+// A thread's first runs of a row in shared memory, in halves of 16 bytes side by side with those of its neighbours.
+constexpr int kMostKeptRuns = 7;
+template <class A>
+struct KeptRuns {
+  static constexpr bool kKeeps = sizeof(A) == sizeof(float);
+  uint4* memory = nullptr;
+  int count = 0;
+
+  static __host__ int count_for(int64_t width, int threads) {
+    const int64_t runs = ceil_div(width, int64_t{threads} * kRunLength);
+    return !kKeeps ? 0 : runs < kMostKeptRuns ? static_cast<int>(runs) : kMostKeptRuns;
+  }
+  static __host__ size_t bytes(int count, int threads) {
+    return sizeof(Run<float>) * static_cast<size_t>(count * threads);
+  }
+
+  __device__ uint4* half(int run, unsigned i) const { return memory + (2 * run + i) * blockDim.x + threadIdx.x; }
+  __device__ __forceinline__ void keep(int run, const Run<A>& x) const {
+    if constexpr (kKeeps) {
+      if (run >= count) return;
+      *half(run, 0) = reinterpret_cast<const uint4*>(&x)[0];
+      *half(run, 1) = reinterpret_cast<const uint4*>(&x)[1];
+    }
+  }
+  __device__ __forceinline__ void take(Run<A>& x, int run) const {
+    if constexpr (kKeeps) {
+      reinterpret_cast<uint4*>(&x)[0] = *half(run, 0);
+      reinterpret_cast<uint4*>(&x)[1] = *half(run, 1);
+    }
+  }
+};
+
 // Of the whole row, on every thread of the block.
 template <bool kAligned, class A>
-__device__ RowSum<A> sum_row(const A* logits, int64_t width) {
+__device__ RowSum<A> sum_row(const A* logits, int64_t width, const KeptRuns<A>& kept) {
   RowSum<A> mine;
-  for_each_run(width, [&](int64_t column, int64_t count) {
-    Run<A> x = {};
-    load_run<kAligned>(x, logits + column, count);
+  const int64_t first = int64_t{threadIdx.x} * kRunLength, stride = int64_t{blockDim.x} * kRunLength;
+  Run<A> next = {};  // on its way while one is worked on
+  if (first < width) load_run<kAligned>(next, logits + first, width - first);
+  int run = 0;
+  for (int64_t column = first; column < width; column += stride, ++run) {
+    const int64_t count = width - column;
+    const Run<A> x = next;
+    next = {};
+    if (stride < count) load_run<kAligned>(next, logits + column + stride, count - stride);
+    kept.keep(run, x);
     A max = mine.max;
 #pragma unroll
     for (int i = 0; i < kRunLength; ++i) max = i < count && x[i] > max ? x[i] : max;
@@ -39,29 +87,59 @@ __device__ RowSum<A> sum_row(const A* logits, int64_t width) {
     }
     A sum = 0;
 #pragma unroll
-    for (int i = 0; i < kRunLength; ++i) sum += i < count ? exp(x[i] - max) : A{0};
+    for (int i = 0; i < kRunLength; ++i) sum += i < count ? exp_of_difference(x[i] - max) : A{0};
     mine.sum += static_cast<double>(sum);
-  });
+  }
   RowSum<A> whole;
   whole.max = block_reduce<Max>(mine.max);
   whole.sum = block_reduce(mine.sum * exp(static_cast<double>(mine.max - whole.max)));
   return whole;
 }
 
-// scale * (softmax - onehot) of a row, with `factor` = scale / sum, rounded once. d may replace x.
-template <bool kAligned, class A, class D>
-__device__ void gradient_row(D* d, const A* x, int64_t width, int64_t target, A max, A factor, A scale) {
-  for_each_run(width, [&](int64_t column, int64_t count) {
-    Run<A> values = {};
-    Run<D> gradients = {};
-    load_run<kAligned>(values, x + column, count);
+// A run of scale * (softmax - onehot), with `factor` = scale / sum, rounded once.
+template <class D, class A>
+__device__ __forceinline__ Run<D> gradient_run(const Run<A>& x, int64_t column, int64_t target, A max, A factor,
+                                               A scale) {
+  Run<A> values;
 #pragma unroll
-    for (int i = 0; i < kRunLength; ++i) {
-      const A value = exp(values[i] - max) * factor;
-      gradients[i] = store<D>(column + i == target ? value - scale : value);
-    }
-    store_run<kAligned>(d + column, gradients, count);
-  });
+  for (int i = 0; i < kRunLength; ++i) values[i] = exp_of_difference(x[i] - max) * factor;
+  // One run of a row has the target.
+  if (target >= column && target < column + kRunLength) {
+#pragma unroll
+    for (int i = 0; i < kRunLength; ++i) values[i] = column + i == target ? values[i] - scale : values[i];
+  }
+  if constexpr (std::is_same_v<A, float> && std::is_same_v<D, bfloat16>) {
+    return std::bit_cast<Run<D>>(round_run<D>(values));
+  } else {
+    Run<D> gradients;
+#pragma unroll
+    for (int i = 0; i < kRunLength; ++i) gradients[i] = store<D>(values[i]);
+    return gradients;
+  }
+}
+
+// The whole row's. d may replace x.
+template <bool kAligned, class A, class D>
+__device__ void gradient_row(D* d, const A* x, int64_t width, int64_t target, A max, A factor, A scale,
+                             const KeptRuns<A>& kept) {
+  const int64_t first = int64_t{threadIdx.x} * kRunLength, stride = int64_t{blockDim.x} * kRunLength;
+  if (first >= width) return;
+  const auto store_gradient = [&](const Run<A>& values, int64_t column) {
+    store_run<kAligned>(d + column, gradient_run<D>(values, column, target, max, factor, scale), width - column);
+  };
+  int run = static_cast<int>((width - first - 1) / stride);  // the thread's last
+#pragma unroll 2
+  for (; run >= kept.count; --run) {
+    const int64_t column = first + run * stride;
+    Run<A> values = {};
+    load_run<kAligned>(values, x + column, width - column);
+    store_gradient(values, column);
+  }
+  for (; run >= 0; --run) {
+    Run<A> values;
+    kept.take(values, run);
+    store_gradient(values, first + run * stride);
+  }
 }
 
 template <bool kAligned, class D>
@@ -77,10 +155,13 @@ struct Rows {
   const int32_t* targets = nullptr;
   int64_t width = 0;
   double scale = 0;
+  int kept_runs = 0;  // of a thread, in shared memory
 };
 
 template <bool kAligned, class A, class D>
-__global__ void visit_rows(Rows<A, D> o) {
+__global__ void __launch_bounds__(kMostThreads, 2) visit_rows(Rows<A, D> o) {
+  SHOAL_DYNAMIC_SHARED(uint4, memory);
+  const KeptRuns<A> kept{memory, o.kept_runs};
   const int64_t row = blockIdx.x, target = o.targets[row];
   require(target >= -1 && target < o.width, "cross_entropy: targets are -1 or lie within the vocabulary");
   const A* const x = o.logits + row * o.width;
@@ -91,13 +172,13 @@ __global__ void visit_rows(Rows<A, D> o) {
     return;
   }
   const A target_logit = x[target];  // before d replaces it
-  const RowSum<A> whole = sum_row<kAligned>(x, o.width);
+  const RowSum<A> whole = sum_row<kAligned>(x, o.width, kept);
   if (threadIdx.x == 0) {
     o.losses[row] = static_cast<A>(log(whole.sum) + static_cast<double>(whole.max - target_logit));
   }
   if (d == nullptr) return;
-  gradient_row<kAligned>(d, x, o.width, target, whole.max, static_cast<A>(o.scale / whole.sum),
-                         static_cast<A>(o.scale));
+  gradient_row<kAligned>(d, x, o.width, target, whole.max, static_cast<A>(o.scale / whole.sum), static_cast<A>(o.scale),
+                         kept);
 }
 
 // The maximum, the sum and the target's logit of a row: what a rank says about its shard, in this order.
@@ -109,7 +190,7 @@ __global__ void take_statistics(double* statistics, const A* logits, const int32
   const int64_t row = blockIdx.x, target = targets[row], column = target - first_id;
   require(target >= -1 && target < vocab, "cross_entropy: targets are -1 or lie within the vocabulary");
   const A* const x = logits + row * width;
-  const RowSum<A> whole = sum_row<kAligned>(x, width);
+  const RowSum<A> whole = sum_row<kAligned>(x, width, KeptRuns<A>{});
   if (threadIdx.x != 0) return;
   double* const to = statistics + row * kStatistics;
   to[0] = width > 0 ? static_cast<double>(whole.max) : kLowest;
@@ -154,7 +235,7 @@ __global__ void visit_split_rows(Rows<A, D> o, const double* statistics, int64_t
   if (d == nullptr) return;
   __syncthreads();
   gradient_row<kAligned>(d, o.logits + row * o.width, o.width, target - first_id, static_cast<A>(shared.max),
-                         static_cast<A>(o.scale / shared.sum), static_cast<A>(o.scale));
+                         static_cast<A>(o.scale / shared.sum), static_cast<A>(o.scale), KeptRuns<A>{});
 }
 
 // Calls f(A{}, D{}) with the types of the logits and of their gradient.
@@ -181,7 +262,8 @@ Rows<A, D> rows_of(const TensorView& losses, const TensorView& d_logits, const T
 }
 
 Grid grid_of(const TensorView& logits) {
-  return {dim3(static_cast<unsigned>(logits.rows)), dim3(static_cast<unsigned>(threads_for_row(logits.width)))};
+  return {dim3(static_cast<unsigned>(logits.rows)),
+          dim3(static_cast<unsigned>(threads_for_row(logits.width, kMostThreads)))};
 }
 
 }  // namespace
@@ -190,8 +272,14 @@ void cross_entropy_cuda(const TensorView& losses, const TensorView& d_logits, co
                         const TensorView& targets, double scale, CudaQueue queue) {
   dispatch_types(logits, d_logits, [&]<class A, class D>(A, D) {
     const auto kernel = all_aligned(d_logits, logits) ? visit_rows<true, A, D> : visit_rows<false, A, D>;
-    launch_kernel("cross_entropy", kernel, grid_of(logits), queue,
-                  rows_of<A, D>(losses, d_logits, logits, targets, scale));
+    Grid grid = grid_of(logits);
+    Rows<A, D> rows = rows_of<A, D>(losses, d_logits, logits, targets, scale);
+    if (d_logits.defined()) {
+      const int threads = static_cast<int>(grid.threads.x);
+      rows.kept_runs = KeptRuns<A>::count_for(logits.width, threads);
+      grid.shared_bytes = KeptRuns<A>::bytes(rows.kept_runs, threads);
+    }
+    launch_kernel("cross_entropy", kernel, grid, queue, rows);
   });
 }
 

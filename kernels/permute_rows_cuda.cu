@@ -38,17 +38,33 @@ __device__ __forceinline__ List list_of(const int32_t* first, int64_t i, int64_t
   return list;
 }
 
-// Adds the listed rows' runs that begin at `column`, in the order of the list.
+// Adds the listed rows' runs that begin at `column`, in the order of the list. Four indices, then four runs at a time
+// are on their way.
+constexpr int kAtOnce = 4;
 template <bool kAligned, class T>
 __device__ __forceinline__ void add_listed(Run<Arithmetic<T>>& sum, const Sum<T>& o, List list, int64_t column) {
-#pragma unroll 4
-  for (int32_t j = list.begin; j < list.end; ++j) {
-    const int64_t source = o.index[j];
-    require(source >= 0 && source < o.x_rows, "permute_rows: indices lie within the rows of x");
-    Run<T> values = {};
-    load_run<kAligned>(values, o.x + source * o.width + column, o.width - column);
+  for (int32_t begin = list.begin; begin < list.end; begin += kAtOnce) {
+    int32_t sources[kAtOnce];
+    bool are_rows = true;
 #pragma unroll
-    for (int i = 0; i < kRunLength; ++i) sum[i] += load(values[i]);
+    for (int k = 0; k < kAtOnce; ++k) sources[k] = o.index[begin + k < list.end ? begin + k : begin];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) are_rows = are_rows && sources[k] >= 0 && sources[k] < o.x_rows;
+    require(are_rows, "permute_rows: indices lie within the rows of x");
+    Run<T> values[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      values[k] = {};
+      if (begin + k < list.end) {
+        load_run<kAligned>(values[k], o.x + sources[k] * o.width + column, o.width - column);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (begin + k >= list.end) break;
+#pragma unroll
+      for (int i = 0; i < kRunLength; ++i) sum[i] += load(values[k][i]);
+    }
   }
 }
 

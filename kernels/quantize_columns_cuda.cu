@@ -84,9 +84,7 @@ __device__ __forceinline__ Sizes<Held> largest_of_rows(const Held (&held)[kRowsP
   Sizes<Held> largest = sizes_of(held[0]);
 #pragma unroll
   for (int i = 1; i < kRowsPerThread; ++i) {
-    const Sizes<Held> sizes = sizes_of(held[i]);
-#pragma unroll
-    for (int k = 0; k < kSizeWords<Held>; ++k) largest[k] = larger_sizes<kIsPacked<Held>>(largest[k], sizes[k]);
+    add_sizes(largest, held[i]);
   }
   return largest;
 }

@@ -138,31 +138,66 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-constexpr int kCountThreads = 1024;
-
-// One block adds up the others' in a fixed order; the table's own order is the queue's.
-__global__ void add_counts(double* counts, const ThreadCounts* partial, int64_t blocks, int64_t values) {
+// What one thread of add_counts has seen of the blocks' counts.
+struct CountSums {
   long long saturated = 0, flushed = 0, not_finite = 0;
-  ThreadCounts scales;
-  for (int64_t block = threadIdx.x; block < blocks; block += blockDim.x) {
-    const ThreadCounts theirs = partial[block];
-    saturated += theirs.saturated;
-    flushed += theirs.flushed;
-    not_finite += theirs.not_finite;
-    scales.min_scale = Min()(scales.min_scale, theirs.min_scale);
-    scales.max_scale = Max()(scales.max_scale, theirs.max_scale);
+  float min_scale = std::numeric_limits<float>::infinity(), max_scale = 0;
+
+  __device__ void add(long long more_saturated, long long more_flushed, long long more_not_finite, float min,
+                      float max) {
+    saturated += more_saturated;
+    flushed += more_flushed;
+    not_finite += more_not_finite;
+    min_scale = Min()(min_scale, min);
+    max_scale = Max()(max_scale, max);
   }
-  saturated = block_reduce(saturated);
-  flushed = block_reduce(flushed);
-  not_finite = block_reduce(not_finite);
-  const double min_scale = block_reduce(scales.min_scale, Min()), max_scale = block_reduce(scales.max_scale, Max());
-  if (threadIdx.x != 0) return;
-  counts[kValues] += static_cast<double>(values);
-  counts[kSaturated] += static_cast<double>(saturated);
-  counts[kFlushed] += static_cast<double>(flushed);
-  counts[kNotFinite] += static_cast<double>(not_finite);
-  counts[kMinScale] = min_scale < counts[kMinScale] ? min_scale : counts[kMinScale];
-  counts[kMaxScale] = max_scale > counts[kMaxScale] ? max_scale : counts[kMaxScale];
+  __device__ void reduce_over_warp() {
+    saturated = warp_reduce(saturated);
+    flushed = warp_reduce(flushed);
+    not_finite = warp_reduce(not_finite);
+    min_scale = warp_reduce(min_scale, Min());
+    max_scale = warp_reduce(max_scale, Max());
+  }
+};
+
+// One block adds up the others' in a fixed order; the table's own order is the queue's. Every count that is added up so
+// waits for this kernel: all its reads are on their way at once, and it has one barrier.
+constexpr int kCountThreads = 1024;
+constexpr int kPartsOfThread = static_cast<int>(kMostQuantizeBlocks) / kCountThreads;
+static_assert(kPartsOfThread * kCountThreads == kMostQuantizeBlocks);
+
+__global__ void __launch_bounds__(kCountThreads)
+    add_counts(double* counts, const ThreadCounts* partial, int blocks, int64_t values) {
+  __shared__ CountSums of_warp[kWarp];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
+  double before[kNumQuantizeCounts];
+  if (thread == 0) {
+#pragma unroll
+    for (int i = 0; i < kNumQuantizeCounts; ++i) before[i] = counts[i];
+  }
+  ThreadCounts parts[kPartsOfThread];
+#pragma unroll
+  for (int i = 0; i < kPartsOfThread; ++i) {
+    if (i * kCountThreads + thread < blocks) parts[i] = partial[i * kCountThreads + thread];
+  }
+  CountSums sum;
+#pragma unroll
+  for (const ThreadCounts& part : parts) {
+    sum.add(part.saturated, part.flushed, part.not_finite, part.min_scale, part.max_scale);
+  }
+  sum.reduce_over_warp();
+  if (lane == 0) of_warp[thread / kWarp] = sum;
+  __syncthreads();
+  if (thread >= kWarp) return;
+  sum = of_warp[lane];
+  sum.reduce_over_warp();
+  if (thread != 0) return;
+  counts[kValues] = before[kValues] + static_cast<double>(values);
+  counts[kSaturated] = before[kSaturated] + static_cast<double>(sum.saturated);
+  counts[kFlushed] = before[kFlushed] + static_cast<double>(sum.flushed);
+  counts[kNotFinite] = before[kNotFinite] + static_cast<double>(sum.not_finite);
+  counts[kMinScale] = Min()(static_cast<double>(sum.min_scale), before[kMinScale]);
+  counts[kMaxScale] = Max()(static_cast<double>(sum.max_scale), before[kMaxScale]);
 }
 
 template <bool kAligned, class Numbers>
@@ -195,7 +230,7 @@ void add_quantize_counts(const char* op, const QuantizeOptionsView& options, int
                          CudaQueue queue) {
   if (!options.counts.defined() || values == 0) return;
   launch_kernel(op, add_counts, Grid{dim3(1), dim3(kCountThreads)}, queue, options.counts.as<double>(),
-                partial_of(options), int64_t{grid.blocks.x}, values);
+                partial_of(options), static_cast<int>(grid.blocks.x), values);
 }
 
 void quantize_rows_cuda(const QuantizedView& out, const TensorView& x, const TensorView& index,

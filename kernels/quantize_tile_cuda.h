@@ -35,6 +35,29 @@ __device__ __forceinline__ Sizes<Held> sizes_of(const Held& held) {
   return sizes;
 }
 
+// The larger of a size and that of x. What is not a number has one beyond infinity's.
+__device__ __forceinline__ uint32_t larger_size(uint32_t size, float x) {
+#if SHOAL_PACKED_INSTRUCTIONS
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(std::bit_cast<float>(size)), "f"(fabsf(x)));
+  return std::bit_cast<uint32_t>(larger);
+#else
+  return Max()(size, size_bits(x));
+#endif
+}
+template <class Held>
+__device__ __forceinline__ void add_sizes(Sizes<Held>& largest, const Held& held) {
+  if constexpr (kIsPacked<Held>) {
+    const Sizes<Held> sizes = sizes_of(held);
+#pragma unroll
+    for (int k = 0; k < kSizeWords<Held>; ++k) largest[k] = max_of_halves(largest[k], sizes[k]);
+  } else {
+    const Run<float> values = numbers_of(held);
+#pragma unroll
+    for (int k = 0; k < kRunLength; ++k) largest[k] = larger_size(largest[k], values[k]);
+  }
+}
+
 // The k-th, and the largest of all, as the bits of an f32.
 template <class Held>
 __device__ __forceinline__ uint32_t size_at(const Sizes<Held>& sizes, int k) {

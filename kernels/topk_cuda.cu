@@ -1,6 +1,9 @@
 // kernels/topk_cuda.cu: scores, choice, weights and their gradients: a warp for each token.
+#include <bit>
+
 #include "kernels/cuda_block.h"
 #include "kernels/cuda_rows.h"
+#include "kernels/swiglu_math_cuda.h"
 #include "kernels/topk_cuda.h"
 #include "kernels/topk_keys_cuda.h"
 #include "kernels/topk_warp.h"
@@ -17,7 +20,7 @@ __global__ void sigmoid_scores(A* scores, const A* logits, int64_t count) {
   Run<A> values = {};
   load_run<kAligned>(values, logits + at, count - at);
 #pragma unroll
-  for (int i = 0; i < kRunLength; ++i) values[i] = A{1} / (A{1} + exp(-values[i]));
+  for (int i = 0; i < kRunLength; ++i) values[i] = device_sigmoid(values[i]);
   store_run<kAligned>(scores + at, values, count - at);
 }
 
@@ -147,21 +150,14 @@ struct Backward {
 //
 // A lane looks after a chosen one, 32 of them at a time, and adds to its score's gradient in shared memory. Sums over
 // the chosen are in the order of weight_divisor, on every lane.
+
+// Of one token: `d_scores` in shared memory, complete when it returns.
 template <class A>
-__global__ void backward_of_tokens(Backward<A> o) {
-  SHOAL_DYNAMIC_SHARED(A, shared);
-  const int64_t token = token_of_warp();
-  if (token >= o.tokens) return;
+__device__ __forceinline__ void add_through_weights(A* d_scores, const Backward<A>& o, int64_t token) {
   const int lane = lane_of_thread();
-  A* const d_scores = shared + static_cast<int>(threadIdx.x) / kWarp * o.num_experts;
   const A* const s = o.scores + token * o.num_experts;
   const A* const d_w = o.d_weights + token * o.topk;
   const int32_t* const chosen = o.experts + token * o.topk;
-  A* const d = o.d_logits + token * o.num_experts;
-#pragma unroll 4
-  for (int e = lane; e < o.num_experts; e += kWarp) {
-    d_scores[e] = o.d_scores != nullptr ? o.d_scores[token * o.num_experts + e] : A{0};
-  }
   A sum = 0, pull = 0;
   for (int begin = 0; begin < o.topk; begin += kWarp) {
     const int j = begin + lane, count = o.topk - begin < kWarp ? o.topk - begin : kWarp;
@@ -178,6 +174,22 @@ __global__ void backward_of_tokens(Backward<A> o) {
   __syncwarp();
   for (int j = lane; j < o.topk; j += kWarp) d_scores[chosen[j]] += factor * (d_w[j] - pull);
   __syncwarp();
+}
+
+template <class A>
+__global__ void backward_of_tokens(Backward<A> o) {
+  SHOAL_DYNAMIC_SHARED(A, shared);
+  const int64_t token = token_of_warp();
+  if (token >= o.tokens) return;
+  const int lane = lane_of_thread();
+  A* const d_scores = shared + static_cast<int>(threadIdx.x) / kWarp * o.num_experts;
+  const A* const s = o.scores + token * o.num_experts;
+  A* const d = o.d_logits + token * o.num_experts;
+#pragma unroll 4
+  for (int e = lane; e < o.num_experts; e += kWarp) {
+    d_scores[e] = o.d_scores != nullptr ? o.d_scores[token * o.num_experts + e] : A{0};
+  }
+  add_through_weights(d_scores, o, token);
   if (!o.softmax) {
 #pragma unroll 4
     for (int e = lane; e < o.num_experts; e += kWarp) d[e] = d_scores[e] * (s[e] * (A{1} - s[e]));
@@ -191,6 +203,56 @@ __global__ void backward_of_tokens(Backward<A> o) {
   for (int e = lane; e < o.num_experts; e += kWarp) d[e] = s[e] * (d_scores[e] - dot);
 }
 
+// The same where a lane has kQuads times four experts, in accesses of 16 bytes: a token's scores are on their way
+// before anything else is asked for.
+template <int kQuads>
+__global__ void backward_of_tokens_by_quads(Backward<float> o) {
+  SHOAL_DYNAMIC_SHARED(float, shared);
+  const int64_t token = token_of_warp();
+  if (token >= o.tokens) return;
+  const int lane = lane_of_thread(), warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int64_t first = token * o.num_experts + lane * 4;
+  float* const d_scores = shared + warp * o.num_experts;
+  float4 s[kQuads], d[kQuads];
+#pragma unroll
+  for (int q = 0; q < kQuads; ++q) s[q] = *reinterpret_cast<const float4*>(o.scores + first + q * 4 * kWarp);
+#pragma unroll
+  for (int q = 0; q < kQuads; ++q) {
+    const bool has_some = o.d_scores != nullptr;
+    d[q] = has_some ? *reinterpret_cast<const float4*>(o.d_scores + first + q * 4 * kWarp) : float4{0, 0, 0, 0};
+    reinterpret_cast<float4*>(d_scores)[q * kWarp + lane] = d[q];
+  }
+  add_through_weights(d_scores, o, token);
+  float dot = 0;
+#pragma unroll
+  for (int q = 0; q < kQuads; ++q) {
+    d[q] = reinterpret_cast<const float4*>(d_scores)[q * kWarp + lane];
+    dot += d[q].x * s[q].x + d[q].y * s[q].y + d[q].z * s[q].z + d[q].w * s[q].w;
+  }
+  if (o.softmax) dot = warp_reduce(dot);
+  const auto through_score = [&](float gradient, float score) {
+    return o.softmax ? score * (gradient - dot) : gradient * (score * (1.0f - score));
+  };
+#pragma unroll
+  for (int q = 0; q < kQuads; ++q) {
+    *reinterpret_cast<float4*>(o.d_logits + first + q * 4 * kWarp) = {
+        through_score(d[q].x, s[q].x), through_score(d[q].y, s[q].y), through_score(d[q].z, s[q].z),
+        through_score(d[q].w, s[q].w)};
+  }
+}
+
+// Null: experts are no whole number of quads for each lane, or too many.
+using BackwardByQuads = void (*)(Backward<float>);
+BackwardByQuads backward_by_quads(int64_t num_experts) {
+  switch (num_experts) {
+    case 4 * kWarp: return backward_of_tokens_by_quads<1>;
+    case 8 * kWarp: return backward_of_tokens_by_quads<2>;
+    case 12 * kWarp: return backward_of_tokens_by_quads<3>;
+    case 16 * kWarp: return backward_of_tokens_by_quads<4>;
+    default: return nullptr;
+  }
+}
+
 // A warp for each token, with shared memory for each.
 Grid grid_of_warps_with(int64_t tokens, int64_t bytes_per_warp) {
   constexpr int64_t kMostBytes = 48 << 10;
@@ -201,12 +263,23 @@ Grid grid_of_warps_with(int64_t tokens, int64_t bytes_per_warp) {
   return grid;
 }
 
-// Calls f(kernel) with the choice in registers; false: there are more experts than fit.
+// Calls f(kernel, groups) with the choice in registers; false: there are more experts than fit, or groups end within a
+// lane's experts.
 template <class F>
-bool with_key_kernel(int64_t num_experts, bool aligned, F&& f) {
+bool with_key_kernel(const Choice& c, bool aligned, F&& f) {
+  const bool grouped = c.topk_groups < c.num_groups;
+  const int group_size = c.num_experts / c.num_groups;
   const auto fits = [&]<int kCount>(std::integral_constant<int, kCount>) {
-    if (num_experts > kCount * kWarp) return false;
-    f(aligned && num_experts == kCount * kWarp ? choose_by_keys<kCount, true> : choose_by_keys<kCount, false>);
+    if (c.num_experts > kCount * kWarp) return false;
+    const int lanes = group_size / kCount;
+    if (grouped && (group_size % kCount != 0 || !std::has_single_bit(static_cast<unsigned>(lanes)))) return false;
+    const bool whole = aligned && c.num_experts == kCount * kWarp;
+    if (grouped) {
+      f(whole ? choose_by_keys<kCount, true, true> : choose_by_keys<kCount, false, true>,
+        KeyGroups{lanes, c.num_groups, c.topk_groups, c.sum_of_two});
+    } else {
+      f(whole ? choose_by_keys<kCount, true, false> : choose_by_keys<kCount, false, false>, KeyGroups{});
+    }
     return true;
   };
   return fits(std::integral_constant<int, 1>{}) || fits(std::integral_constant<int, 2>{}) ||
@@ -233,18 +306,18 @@ void router_scores_cuda(const TensorView& scores, const TensorView& logits, cons
 void router_choose_cuda(const TensorView& experts, const TensorView& scores, const TensorView& bias,
                         const RouterShape& shape, CudaQueue queue) {
   constexpr const char* kOp = "router.choose";
-  if (scores.dtype == DType::kF32 && shape.topk_groups >= shape.num_groups &&
-      with_key_kernel(shape.num_experts, is_aligned(scores) && is_aligned(bias), [&](auto kernel) {
-        launch_kernel(kOp, kernel, grid_of_tokens(scores.rows), queue, experts.as<int32_t>(), scores.as<float>(),
-                      bias.as<float>(), scores.rows, static_cast<int>(shape.num_experts), static_cast<int>(shape.topk));
-      })) {
-    return;
-  }
   const Choice choice{.num_experts = static_cast<int>(shape.num_experts),
                       .topk = static_cast<int>(shape.topk),
                       .num_groups = static_cast<int>(shape.num_groups),
                       .topk_groups = static_cast<int>(shape.topk_groups),
                       .sum_of_two = shape.group_score == GroupScore::kTop2Sum};
+  if (scores.dtype == DType::kF32 &&
+      with_key_kernel(choice, is_aligned(scores) && is_aligned(bias), [&](auto kernel, const KeyGroups& groups) {
+        launch_kernel(kOp, kernel, grid_of_tokens(scores.rows), queue, experts.as<int32_t>(), scores.as<float>(),
+                      bias.as<float>(), scores.rows, choice.num_experts, choice.topk, groups);
+      })) {
+    return;
+  }
   dispatch_scores(scores, [&]<class A>(A) {
     const int64_t bytes_per_warp = ChoiceMemory<A>::bytes(choice.num_experts, choice.num_groups);
     const Grid grid = grid_of_warps_with(scores.rows, bytes_per_warp);
@@ -278,7 +351,12 @@ void router_backward_cuda(const TensorView& d_logits, const TensorView& d_weight
                                .normalize = shape.normalize,
                                .route_scale = static_cast<A>(shape.route_scale)};
     const Grid grid = grid_of_warps_with(scores.rows, shape.num_experts * static_cast<int64_t>(sizeof(A)));
-    launch_kernel("router.backward", backward_of_tokens<A>, grid, queue, operands);
+    auto kernel = backward_of_tokens<A>;
+    if constexpr (std::is_same_v<A, float>) {
+      const BackwardByQuads by_quads = backward_by_quads(shape.num_experts);
+      if (by_quads != nullptr && all_aligned(d_logits, d_scores, scores)) kernel = by_quads;
+    }
+    launch_kernel("router.backward", kernel, grid, queue, operands);
   });
 }
 

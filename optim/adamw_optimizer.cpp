@@ -75,7 +75,9 @@ void AdamwOptimizer::step(double lr, double grad_scale, Stream& stream) {
       adamw(part(state.master), part(state.m), part(state.v), master_is_weight ? Tensor() : part(weights), part(grads),
             update, stream);
     }
-    buckets_.post_gather(bucket);
+    buckets_.queue_gather(bucket);
+    // Nothing of the next step can begin without the first.
+    if (i == 0) buckets_.posts().post_one();
   }
 }
 

@@ -39,7 +39,7 @@ Task<std::vector<double>> balance_experts(std::vector<Tensor> biases, Tensor cou
   const int64_t num_experts = counts.size(1);
   SHOAL_CHECK(biases.empty() || static_cast<int64_t>(biases.size()) == layers, "{} biases for {} layers", biases.size(),
               layers);
-  co_await lane.wire(group.all_reduce(counts));
+  co_await lane.wire(group.all_reduce(counts), WireKind::kOther);
   const std::vector<int64_t> load = read_to_host<int64_t>(
       counts, stream, [&] { return std::vector<int64_t>(static_cast<size_t>(counts.numel()), 1); });
   std::vector<double> violations;

@@ -17,7 +17,7 @@ Task<double> sum_over(Communicator& group, double mine, Lane& lane) {
   const Tensor all = stream.workspace({group.size()}, DType::kF64);
   const Tensor place = all.rows(group.rank(), 1);
   place.copy_from<double>({mine});
-  co_await lane.wire(group.all_gather(all, place));
+  co_await lane.wire(group.all_gather(all, place), WireKind::kOther);
   const auto values =
       read_to_host<double>(all, stream, [&] { return std::vector<double>(static_cast<size_t>(group.size()), mine); });
   double total = 0;
@@ -32,7 +32,7 @@ Task<double> global_grad_norm(GradientBuckets& buckets, const ProcessMesh& mesh,
   std::vector<Tensor> sums;  // per bucket: Σ g² of every chunk of the whole bucket
   std::vector<OperationPtr> gathers;
   for (Bucket& bucket : buckets.buckets()) {
-    if (bucket.reduction) co_await lane.wire(bucket.reduction);
+    if (bucket.reduction) co_await lane.wire(bucket.reduction, WireKind::kGradients);
     bucket.reduction = nullptr;
     SHOAL_CHECK_EQ(bucket.shard % kSumChunk, 0);
     const int64_t chunks = bucket.shard / kSumChunk;
@@ -44,7 +44,7 @@ Task<double> global_grad_norm(GradientBuckets& buckets, const ProcessMesh& mesh,
   }
   double everywhere = 0, of_tensor = 0, of_experts = 0;
   for (size_t i = 0; i < sums.size(); ++i) {
-    co_await lane.wire(gathers[i]);
+    co_await lane.wire(gathers[i], WireKind::kOther);
     const auto values = read_to_host<double>(
         sums[i], stream, [&] { return std::vector<double>(static_cast<size_t>(sums[i].numel()), 0.0); });
     const ParameterGroup kind = buckets.buckets()[i].kind;

@@ -1,7 +1,8 @@
 // parallel/communicator.h: the collectives of one group of ranks, posted now and complete later.
 //
 // Every verb is Collective: each rank of the group posts the same verbs in the same order, with zero rows too. It
-// returns an Operation that shares ownership of its buffers until complete; `co_await lane.wire(op)` or `op->wait()`.
+// returns an Operation that shares ownership of its buffers until complete; `co_await lane.wire(op, kind)` or
+// `op->wait()`.
 //
 // Reductions are an all-to-all of pieces plus a local sum in ascending rank order, in the tensor's own type (bf16: in
 // f32, rounded once at the end), so that all back ends agree bitwise (MPI_Reduce* has no bf16 and sums differently from
@@ -45,6 +46,8 @@ struct WireBytes {
 inline WireBytes operator+(WireBytes a, const WireBytes& b) { return a += b; }
 inline WireBytes operator-(WireBytes a, const WireBytes& b) { return a -= b; }
 
+class GroupLinks;
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -87,6 +90,11 @@ class Communicator {
   // The same ranks, for what nobody waits for at once: gradients and weights. Where a back end has room beside the
   // traffic that somebody waits for, they travel there; else it is this. Every rank uses it for the same operations.
   virtual Communicator& bulk() { return *this; }
+
+  // Equal on all ranks of the group, other than any other group's; 0 where it plays no part.
+  virtual uint64_t id() const { return 0; }
+  // Its links, where they are emulated (link_emulator.h); else null.
+  virtual std::shared_ptr<const GroupLinks> emulated_links() const { return nullptr; }
 
   // Since this communicator was made, bulk() too; a group made by group() counts its own.
   virtual WireBytes bytes() const = 0;

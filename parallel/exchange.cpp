@@ -1,11 +1,14 @@
 // parallel/exchange.cpp: rounds in turn, then the news.
 #include "parallel/exchange.h"
 
+#include <chrono>
 #include <cstring>
 
 #include "core/base/nvtx.h"
 
 namespace shoal {
+
+int64_t steady_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void copy_own(const OwnCopy& own, CudaQueue queue) {
   if (own.to == own.from || own.bytes == 0) return;
@@ -16,9 +19,18 @@ void copy_own(const OwnCopy& own, CudaQueue queue) {
   }
 }
 
-Exchange::Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers)
-    : rounds_(std::move(rounds)), buffers_(std::move(buffers)) {
+Exchange::Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, uint64_t group)
+    : rounds_(std::move(rounds)), buffers_(std::move(buffers)), round_posted_ns_(steady_ns()) {
   SHOAL_CHECK(!rounds_.empty());
+  span_ = {.posted_ns = round_posted_ns_, .group = group, .tag = rounds_.front().tag};
+  for (const Round& round : rounds_) {
+    for (const Message& message : round.sends) span_.bytes += message.bytes;
+  }
+}
+
+WireSpan Exchange::span() const {
+  if (state_.load(std::memory_order_acquire) == 0) return {};
+  return span_;
 }
 
 void Exchange::wait() {
@@ -42,6 +54,7 @@ bool Exchange::arrived() {
   }
   if (current_ + 1 < rounds_.size()) {
     ++current_;
+    round_posted_ns_ = steady_ns();
     return true;
   }
   complete(nullptr);
@@ -54,6 +67,7 @@ void Exchange::complete(std::exception_ptr error) {
     buffers_.clear();
   }
   error_ = std::move(error);
+  span_.completed_ns = steady_ns();
   state_.store(1, std::memory_order_release);
   state_.notify_all();
 }

@@ -17,6 +17,9 @@
 
 namespace shoal {
 
+// Of the steady clock, which all processes of a machine share.
+int64_t steady_ns();
+
 struct Message {
   int peer = 0;
   std::byte* data = nullptr;
@@ -54,11 +57,12 @@ struct Round {
 
 class Exchange : public Operation {
  public:
-  // `buffers` are held until complete.
-  Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers);
+  // `buffers` are held until complete. `group`: for its span.
+  Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, uint64_t group = 0);
 
   bool done() override { return state_.load(std::memory_order_acquire) != 0; }
   void wait() override;
+  WireSpan span() const override;
 
   // For the transport, from one thread at a time: post round() and call posted(); when its messages are through, call
   // arrived(). True: round() is now the next one. False: the exchange is complete. A local step's exception completes
@@ -66,6 +70,8 @@ class Exchange : public Operation {
   const Round& round() const { return rounds_[current_]; }
   const std::vector<Tensor>& buffers() const { return buffers_; }
   int64_t last_tag() const { return rounds_.back().tag; }
+  // When round() became the current one.
+  int64_t round_posted_ns() const { return round_posted_ns_; }
   void posted();
   bool arrived();
   // Completes it; wait() rethrows `error` unless null. Buffers are released first, but held after an error: the
@@ -79,6 +85,8 @@ class Exchange : public Operation {
   size_t current_ = 0;
   std::vector<Tensor> buffers_;
   std::exception_ptr error_;
+  int64_t round_posted_ns_;
+  WireSpan span_;
   std::atomic<int> state_ = 0;  // 1: complete
   std::atomic<int> num_waiting_ = 0;
 };

@@ -52,9 +52,9 @@ void check_own_rows(const Tensor& part, const char* name, const Tensor& whole, i
 }
 
 // Nothing moves; the buffers are held until someone asks, as they are while a transfer is in flight.
-class SimulatedOperation : public Operation {
+class TimelessOperation : public Operation {
  public:
-  explicit SimulatedOperation(std::vector<Tensor> buffers) : buffers_(std::move(buffers)) {}
+  explicit TimelessOperation(std::vector<Tensor> buffers) : buffers_(std::move(buffers)) {}
   bool done() override {
     buffers_.clear();
     return true;
@@ -75,6 +75,10 @@ int ExchangeCommunicator::index_in_group(const std::vector<int>& ranks) const {
   return static_cast<int>(std::ranges::find(ranks, rank()) - ranks.begin());
 }
 
+OperationPtr ExchangeCommunicator::play(const std::vector<Round>& /*rounds*/, std::vector<Tensor> buffers) {
+  return std::make_shared<TimelessOperation>(std::move(buffers));
+}
+
 Round ExchangeCommunicator::new_round(const Tensor& like) {
   Round round;
   round.tag = next_tag_++;
@@ -82,22 +86,24 @@ Round ExchangeCommunicator::new_round(const Tensor& like) {
   return round;
 }
 
+// Without addresses on kSimulated.
+void ExchangeCommunicator::add_messages(std::vector<Message>& messages, int peer, const Tensor& x, int64_t begin,
+                                        int64_t bytes) const {
+  std::byte* const first = address(x, begin);
+  for (int64_t at = 0; at < bytes; at += max_message_bytes_) {
+    messages.push_back({peer, first == nullptr ? nullptr : first + at, std::min(max_message_bytes_, bytes - at)});
+  }
+}
+
 void ExchangeCommunicator::add_send(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count) {
   const int64_t bytes = count * size_of(x.dtype());
   const bool metadata = x.dtype() == DType::kI64 || x.dtype() == DType::kI32;
   (metadata ? bytes_.metadata : bytes_.payload)[static_cast<size_t>(link(peer))] += bytes;
-  if (x.raw() == nullptr) return;
-  for (int64_t at = 0; at < bytes; at += max_message_bytes_) {
-    round.sends.push_back({peer, address(x, begin) + at, std::min(max_message_bytes_, bytes - at)});
-  }
+  add_messages(round.sends, peer, x, begin, bytes);
 }
 
 void ExchangeCommunicator::add_receive(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count) const {
-  if (x.raw() == nullptr) return;
-  const int64_t bytes = count * size_of(x.dtype());
-  for (int64_t at = 0; at < bytes; at += max_message_bytes_) {
-    round.receives.push_back({peer, address(x, begin) + at, std::min(max_message_bytes_, bytes - at)});
-  }
+  add_messages(round.receives, peer, x, begin, count * size_of(x.dtype()));
 }
 
 void ExchangeCommunicator::count_own(const Tensor& x, int64_t count) {
@@ -112,16 +118,8 @@ Tensor ExchangeCommunicator::scratch_for(int64_t pieces, int64_t count, const Te
 }
 
 OperationPtr ExchangeCommunicator::post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device) {
-  if (device == DeviceKind::kSimulated) {
-    std::array<int64_t, kNumLinkClasses> sent{};
-    for (size_t i = 0; i < sent.size(); ++i) {
-      sent[i] = bytes_.payload[i] - played_.payload[i] + bytes_.metadata[i] - played_.metadata[i];
-    }
-    played_ = bytes_;
-    play(sent);
-    return std::make_shared<SimulatedOperation>(std::move(buffers));
-  }
-  const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers));
+  if (device == DeviceKind::kSimulated) return play(rounds, std::move(buffers));
+  const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers), id());
   return start(exchange);
 }
 

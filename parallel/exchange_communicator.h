@@ -39,8 +39,8 @@ class ExchangeCommunicator : public Communicator {
   virtual OperationPtr start(std::shared_ptr<Exchange> exchange) = 0;
   // Where copies and sums of such a tensor's bytes run: in its own queue's order; null: on the host.
   virtual CudaQueue local_queue(const Tensor& x) const { return x.queue(); }
-  // An operation without storage would have sent this: by link class, payload and metadata together.
-  virtual void play(const std::array<int64_t, kNumLinkClasses>& /*bytes*/) {}
+  // What an exchange of simulated tensors is: its messages have sizes and no addresses. Here it takes no time.
+  virtual OperationPtr play(const std::vector<Round>& rounds, std::vector<Tensor> buffers);
 
   Allocator* scratch() const { return scratch_; }
   int64_t max_message_bytes() const { return max_message_bytes_; }
@@ -49,6 +49,7 @@ class ExchangeCommunicator : public Communicator {
 
  private:
   Round new_round(const Tensor& like);
+  void add_messages(std::vector<Message>& messages, int peer, const Tensor& x, int64_t begin, int64_t bytes) const;
   void add_send(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count);
   void add_receive(Round& round, int peer, const Tensor& x, int64_t begin, int64_t count) const;
   void count_own(const Tensor& x, int64_t count);
@@ -65,7 +66,6 @@ class ExchangeCommunicator : public Communicator {
   int64_t max_message_bytes_;
   int64_t next_tag_ = 0;
   WireBytes bytes_;
-  WireBytes played_;  // of bytes_, when play() was last told
 };
 
 }  // namespace shoal

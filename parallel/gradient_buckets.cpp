@@ -198,15 +198,30 @@ void GradientBuckets::post_partial_reduction(Bucket& bucket, Stream& stream) {
 }
 
 void GradientBuckets::post_reduction(Bucket& bucket, Stream& stream) {
+  bucket.reduction = reduce_and_add_uses(bucket, stream);
+}
+
+void GradientBuckets::queue_reduction(Bucket& bucket, Stream& stream) {
+  if (bucket.group->size() == 1) return post_reduction(bucket, stream);
+  SHOAL_CHECK(bucket.reduction == nullptr, "the gradients of this bucket already travel");
+  bucket.reduction = posts_.add([this, &bucket, &stream] {
+    bucket.reduction = nullptr;
+    post_reduction(bucket, stream);
+    return bucket.reduction;
+  });
+}
+
+// Null: nothing to wait for.
+OperationPtr GradientBuckets::reduce_and_add_uses(Bucket& bucket, Stream& stream) {
   const std::vector<Tensor> uses = gradients_of_uses(bucket, stream);
   if (bucket.group->size() == 1) {
     for (size_t use = 1; use < uses.size(); ++use) accumulate(uses[0], uses[use], stream);
-    return;
+    return nullptr;
   }
   std::vector<Tensor> shards;
   for (const Tensor& whole : uses) shards.push_back(whole.rows(bucket.shard_begin(), bucket.shard));
   auto reductions = reduce_uses(bucket, uses, shards, stream);
-  bucket.reduction = reduction_of_uses(std::move(reductions), std::move(shards), stream);
+  return reduction_of_uses(std::move(reductions), std::move(shards), stream);
 }
 
 void GradientBuckets::drop_residuals(Stream& stream) {
@@ -218,6 +233,16 @@ void GradientBuckets::drop_residuals(Stream& stream) {
 void GradientBuckets::post_gather(Bucket& bucket) {
   OperationPtr gather;
   if (bucket.group->size() > 1) gather = bucket.group->all_gather(bucket.weights, bucket.weight_shard());
+  await_gather(bucket, gather);
+}
+
+void GradientBuckets::queue_gather(Bucket& bucket) {
+  if (bucket.group->size() == 1) return await_gather(bucket, nullptr);
+  await_gather(bucket,
+               posts_.add([&bucket] { return bucket.group->all_gather(bucket.weights, bucket.weight_shard()); }));
+}
+
+void GradientBuckets::await_gather(Bucket& bucket, const OperationPtr& gather) {
   for (const BucketEntry& entry : bucket.entries) {
     entry.parameter->gather_ = gather;
     ++entry.parameter->version_;

@@ -90,24 +90,34 @@ class GradientBuckets {
   // rounds; when bucket.reduction is complete (or null: a group of one), grad_shard() holds it, uses of a shared
   // parameter added in order. A gradient nobody wrote counts as zero.
   void post_reduction(Bucket& bucket, Stream& stream);
+  // The same, posted when its turn comes in posts(), or by whoever waits for bucket.reduction.
+  void queue_reduction(Bucket& bucket, Stream& stream);
   // After a step that is skipped, on every rank: a gradient that was thrown away must not live on in what its encoding
   // lost. Losses of earlier steps go with it.
   void drop_residuals(Stream& stream);
   // Collective. Posts the gather of a bucket's updated weights; every parameter's ready() awaits it. Versions grow.
   void post_gather(Bucket& bucket);
-  // Blocks until no weights are travelling: before they are read outside a lane (saving, comparing).
+  // The same, posted when its turn comes in posts(), or by the first reader.
+  void queue_gather(Bucket& bucket);
+  // Gradients and weights that nobody waits for yet, in the order in which they were queued.
+  PostQueue& posts() { return posts_; }
+  // Collective: posts what is queued. Blocks until no weights are travelling: before they are read outside a lane
+  // (saving, comparing).
   void wait_for_weights();
 
  private:
   void lay_out(ParameterStore& store, const ReplicaGroups& groups, DType compute, int64_t bucket_bytes);
   void allocate(Bucket& bucket, DType compute, bool train);
   void begin_anew(Bucket& bucket, Stream& stream);
+  void await_gather(Bucket& bucket, const OperationPtr& gather);
+  OperationPtr reduce_and_add_uses(Bucket& bucket, Stream& stream);
   std::vector<Tensor> gradients_of_uses(Bucket& bucket, Stream& stream);
   std::vector<OperationPtr> reduce_uses(const Bucket& bucket, const std::vector<Tensor>& uses,
                                         const std::vector<Tensor>& sums, Stream& stream) const;
 
   Allocator& allocator_;
   GradientWire::Format wire_;
+  PostQueue posts_;
   std::vector<Bucket> buckets_;
 };
 

@@ -25,6 +25,22 @@ class ThenOnce : public Operation {
     finish();
     if (error_) std::rethrow_exception(error_);
   }
+  // From the first that was posted to the last that was complete, as the first of them.
+  WireSpan span() const override {
+    WireSpan whole;
+    for (const OperationPtr& part : parts_) {
+      const WireSpan span = part->span();
+      if (span.posted_ns == 0) continue;
+      if (whole.posted_ns == 0) {
+        whole = span;
+        continue;
+      }
+      whole.posted_ns = std::min(whole.posted_ns, span.posted_ns);
+      whole.completed_ns = std::max(whole.completed_ns, span.completed_ns);
+      whole.bytes += span.bytes;
+    }
+    return whole;
+  }
 
  protected:
   virtual void complete() = 0;

@@ -170,7 +170,7 @@ Task<void> exchange_counts(HopPlan& plan, Lane& lane) {
   const Tensor in = stream.workspace({peers, 2}, DType::kI64);
   in.copy_from(sent);
   const std::vector<int64_t> ones(static_cast<size_t>(peers), 1);
-  co_await lane.wire(plan.group->all_to_all_rows(out, ones, in, ones));
+  co_await lane.wire_in_place(plan.group->all_to_all_rows(out, ones, in, ones), WireKind::kRowCounts);
   // A simulated group is alike all over: what goes to a rank comes from it too.
   const std::vector<int64_t> received = read_to_host<int64_t>(out, stream, [&] { return sent; });
   for (size_t peer = 0; peer < plan.rows_sent.size(); ++peer) {
@@ -180,19 +180,23 @@ Task<void> exchange_counts(HopPlan& plan, Lane& lane) {
 }
 
 template <class W>
-Task<RouteChoices> exchange_choices(const HopPlan& plan, const RouteChoices& choices, std::vector<int32_t> sent,
-                                    const std::vector<int32_t>& reached, Lane& lane) {
-  Stream& stream = lane.compute();
+ArrivingChoices post_choices(const HopPlan& plan, const RouteChoices& choices, const std::vector<int32_t>& sent,
+                             Stream& stream) {
+  ArrivingChoices arriving;
   const Tensor in = words_of<W>(choices, sent, stream);
-  const Tensor out = stream.workspace({plan.total_choices_received(), kNumWords}, DTypeOf<W>::value);
-  co_await lane.wire(plan.group->all_to_all_rows(out, plan.choices_received, in, plan.choices_sent));
-  const std::vector<W> words = read_to_host<W>(out, stream, [&] { return imagined_words<W>(plan, reached); });
-  co_return choices_of<W>(words, plan);
+  arriving.words = stream.workspace({plan.total_choices_received(), kNumWords}, DTypeOf<W>::value);
+  arriving.sending = plan.group->all_to_all_rows(arriving.words, plan.choices_received, in, plan.choices_sent);
+  return arriving;
+}
+
+template <class W>
+RouteChoices read_choices(const Tensor& words, const HopPlan& plan, const Hop& hop, Stream& stream) {
+  return choices_of<W>(read_to_host<W>(words, stream, [&] { return imagined_words<W>(plan, hop.reached); }), plan);
 }
 
 }  // namespace
 
-Task<RouteChoices> plan_hop(HopPlan& plan, const Hop& hop, RouteChoices choices, DType weights, Lane& lane) {
+Task<ArrivingChoices> begin_hop(HopPlan& plan, const Hop& hop, RouteChoices choices, DType weights, Lane& lane) {
   Stream& stream = lane.compute();
   plan.group = hop.group;
   const Departures departures = sort_by_destination(choices, hop.destination, hop.group->size());
@@ -204,11 +208,16 @@ Task<RouteChoices> plan_hop(HopPlan& plan, const Hop& hop, RouteChoices choices,
   plan.choice_first = index_tensor(returned.first, stream);
   plan.choice_returned = index_tensor(returned.place, stream);
   co_await exchange_counts(plan, lane);
-  std::vector<int32_t> sent = joined(departures.choices);
-  if (weights == DType::kF64) {
-    co_return co_await exchange_choices<int64_t>(plan, choices, std::move(sent), hop.reached, lane);
-  }
-  co_return co_await exchange_choices<int32_t>(plan, choices, std::move(sent), hop.reached, lane);
+  const std::vector<int32_t> sent = joined(departures.choices);
+  if (weights == DType::kF64) co_return post_choices<int64_t>(plan, choices, sent, stream);
+  co_return post_choices<int32_t>(plan, choices, sent, stream);
+}
+
+Task<RouteChoices> finish_hop(ArrivingChoices arriving, const HopPlan& plan, const Hop& hop, Lane& lane) {
+  co_await lane.wire_in_place(std::move(arriving.sending), WireKind::kRowCounts);
+  Stream& stream = lane.compute();
+  if (arriving.words.dtype() == DType::kI64) co_return read_choices<int64_t>(arriving.words, plan, hop, stream);
+  co_return read_choices<int32_t>(arriving.words, plan, hop, stream);
 }
 
 }  // namespace shoal

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 namespace shoal {
 
@@ -22,6 +23,17 @@ struct LinkSpeed {
 struct LinkModel {
   LinkSpeed intra_node;
   LinkSpeed inter_node;
+};
+
+// The links of an imagined cluster (parallel.emulate).
+struct EmulatedLinks {
+  std::optional<LinkSpeed> intra_node = {}, inter_node = {};  // none: not described
+  double jitter = 0;                                          // a transfer takes 1 to 1 + jitter times as long
+  int slow_rank = -1;                                         // of the world; -1: none
+  double slow_factor = 1;
+
+  // Links that are not described are endless.
+  LinkModel model() const { return {intra_node.value_or(LinkSpeed{}), inter_node.value_or(LinkSpeed{})}; }
 };
 
 }  // namespace shoal

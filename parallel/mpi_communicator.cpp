@@ -2,6 +2,9 @@
 #include "parallel/mpi_communicator.h"
 
 #include <algorithm>
+#include <numeric>
+
+#include "parallel/group_id.h"
 
 namespace shoal {
 
@@ -24,11 +27,23 @@ std::unique_ptr<Communicator> MpiCommunicator::group(const std::vector<int>& ran
   SHOAL_CHECK(made->size() == static_cast<int>(ranks.size()) && made->rank() == index,
               "rank {} of a group of {} was expected, {} of {} came: lists of ranks differ", index, ranks.size(),
               made->rank(), made->size());
+  made->id_ = group_id(id_, num_groups_made_++, ranks);
+  if (links_ != nullptr) {
+    std::vector<int> members;
+    for (const int rank : ranks) members.push_back(links_->members()[static_cast<size_t>(rank)]);
+    made->links_ = std::make_shared<GroupLinks>(links_->emulator(), made->id_, std::move(members), index);
+  }
   return made;
 }
 
+void MpiCommunicator::emulate(std::shared_ptr<LinkEmulator> emulator) {
+  std::vector<int> members(nodes_.size());
+  std::iota(members.begin(), members.end(), 0);
+  links_ = std::make_shared<GroupLinks>(std::move(emulator), id_, std::move(members), rank_);
+}
+
 OperationPtr MpiCommunicator::start(std::shared_ptr<Exchange> exchange) {
-  progress_->post(exchange, group_);
+  progress_->post(exchange, group_, links_);
   return exchange;
 }
 

@@ -19,6 +19,10 @@ class MpiCommunicator final : public ExchangeCommunicator {
   int size() const override { return static_cast<int>(nodes_.size()); }
   int node(int rank) const override { return nodes_[static_cast<size_t>(rank)]; }
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
+  uint64_t id() const override { return id_; }
+  std::shared_ptr<const GroupLinks> emulated_links() const override { return links_; }
+  // Of the world, before anything is posted or grouped.
+  void emulate(std::shared_ptr<LinkEmulator> emulator);
 
  protected:
   OperationPtr start(std::shared_ptr<Exchange> exchange) override;
@@ -28,6 +32,9 @@ class MpiCommunicator final : public ExchangeCommunicator {
   std::shared_ptr<MpiProgress> progress_;
   int rank_ = 0;
   std::vector<int> nodes_;  // of each rank
+  uint64_t id_ = 1;
+  int64_t num_groups_made_ = 0;
+  std::shared_ptr<const GroupLinks> links_;  // null: as they are
 };
 
 }  // namespace shoal

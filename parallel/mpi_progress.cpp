@@ -47,11 +47,12 @@ MpiGroup::~MpiGroup() {
 
 MpiProgress::MpiProgress() : thread_([this] { run(); }) {}
 
-void MpiProgress::post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const MpiGroup> group) {
+void MpiProgress::post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const MpiGroup> group,
+                       std::shared_ptr<const GroupLinks> links) {
   {
     const std::lock_guard lock(mutex_);
     SHOAL_CHECK(!stop_, "posted after the communication thread was stopped");
-    queue_.push_back({.exchange = std::move(exchange), .group = std::move(group)});
+    queue_.push_back({.exchange = std::move(exchange), .group = std::move(group), .links = std::move(links)});
   }
   news_.notify_one();
 }
@@ -76,7 +77,7 @@ void MpiProgress::run() {
     // An exchange without messages completes at once and leaves the list.
     for (auto at = in_flight_.begin(); at != in_flight_.end();) {
       const auto next = std::next(at);
-      if (at->num_pending == 0 && !at->failed) start_round(at);
+      if (at->num_pending == 0 && !at->failed) start_or_resume(at);
       at = next;
     }
     test_messages();
@@ -92,11 +93,16 @@ std::chrono::microseconds MpiProgress::time_to_sleep() const {
 
 bool MpiProgress::take_queue() {
   std::unique_lock lock(mutex_);
-  const auto has_news = [this] { return !queue_.empty() || stop_; };
-  if (requests_.empty()) {
-    news_.wait(lock, has_news);
+  const auto is_called = [this] { return !queue_.empty() || abandon_; };
+  if (const int64_t due_ns = earliest_due_ns(); due_ns > 0) {
+    using Time = std::chrono::steady_clock::time_point;
+    Time until{std::chrono::nanoseconds(due_ns)};
+    if (!requests_.empty()) until = std::min(until, std::chrono::steady_clock::now() + Time::duration(time_to_sleep()));
+    news_.wait_until(lock, until, is_called);
+  } else if (requests_.empty()) {
+    news_.wait(lock, [this] { return !queue_.empty() || stop_; });
   } else if (const auto sleep = time_to_sleep(); sleep.count() > 0) {
-    news_.wait_for(lock, sleep, [this] { return !queue_.empty() || abandon_; });
+    news_.wait_for(lock, sleep, is_called);
   }
   if (!queue_.empty()) idle_looks_ = 0;
   for (InFlight& item : queue_) in_flight_.push_back(std::move(item));
@@ -112,6 +118,23 @@ bool MpiProgress::take_queue() {
   return !stop_ || !std::ranges::all_of(in_flight_, &InFlight::failed);
 }
 
+int64_t MpiProgress::earliest_due_ns() const {
+  int64_t earliest = 0;
+  for (const InFlight& item : in_flight_) {
+    if (item.due_ns > 0 && (earliest == 0 || item.due_ns < earliest)) earliest = item.due_ns;
+  }
+  return earliest;
+}
+
+void MpiProgress::start_or_resume(InFlightRef at) {
+  if (at->due_ns == 0) {
+    start_round(at);
+  } else if (steady_ns() >= at->due_ns) {
+    at->due_ns = 0;
+    finish_round(at);
+  }
+}
+
 void MpiProgress::start_round(InFlightRef at) {
   const Exchange& exchange = *at->exchange;
   const MPI_Comm comm = at->group->comm();
@@ -125,6 +148,8 @@ void MpiProgress::start_round(InFlightRef at) {
       ++at->num_pending;
     };
     try {
+      // Before the receiver can have them.
+      if (at->links != nullptr) at->sent_ns = at->links->post(round, exchange.round_posted_ns());
       for (const Message& m : round.receives) {
         MPI_Request request = MPI_REQUEST_NULL;
         const int code = MPI_Irecv(m.data, static_cast<int>(m.bytes), MPI_BYTE, m.peer, tag, comm, &request);
@@ -193,10 +218,34 @@ void MpiProgress::finish_message(InFlightRef at, int code) {
     fail_in_flight(at, std::make_exception_ptr(Error("a message was lost: " + mpi_error_text(code))));
   }
   if (at->num_pending > 0) return;
-  if (at->failed || !at->exchange->arrived()) {
+  if (at->failed) {
     in_flight_.erase(at);
-  } else {
+    return;
+  }
+  try {
+    if (must_wait(at)) return;
+  } catch (...) {
+    fail_in_flight(at, std::current_exception());
+    in_flight_.erase(at);
+    return;
+  }
+  finish_round(at);
+}
+
+// Its messages have come; on emulated links their time may not have.
+bool MpiProgress::must_wait(InFlightRef at) {
+  if (at->links == nullptr) return false;
+  const int64_t due_ns = std::max(at->sent_ns, at->links->arrival(at->exchange->round()));
+  if (steady_ns() >= due_ns) return false;
+  at->due_ns = due_ns;
+  return true;
+}
+
+void MpiProgress::finish_round(InFlightRef at) {
+  if (at->exchange->arrived()) {
     start_round(at);
+  } else {
+    in_flight_.erase(at);
   }
 }
 

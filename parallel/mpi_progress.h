@@ -2,7 +2,8 @@
 // through.
 //
 // Between two looks at MPI it sleeps, from tens to hundreds of µs, so that it does not take the core from the
-// computation (a blocking MPI_Wait would spin); when someone blocks on an exchange, it looks more often.
+// computation (a blocking MPI_Wait would spin); when someone blocks on an exchange, it looks more often. On emulated
+// links it keeps the news of what has come to itself until they are due, and sleeps till then.
 #pragma once
 
 #include <mpi.h>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "parallel/exchange.h"
+#include "parallel/link_emulator.h"
 
 namespace shoal {
 
@@ -46,7 +48,9 @@ class MpiProgress {
   MpiProgress(const MpiProgress&) = delete;
   MpiProgress& operator=(const MpiProgress&) = delete;
 
-  void post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const MpiGroup> group);
+  // `links`: those that are emulated, or null.
+  void post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const MpiGroup> group,
+            std::shared_ptr<const GroupLinks> links = nullptr);
   // Ends the thread when everything posted is complete, as every rank posts the same.
   void finish();
   // Ends the thread at once; what has not completed fails. For a rank that leaves because of an error: its peers may
@@ -57,8 +61,11 @@ class MpiProgress {
   struct InFlight {
     std::shared_ptr<Exchange> exchange;
     std::shared_ptr<const MpiGroup> group;
+    std::shared_ptr<const GroupLinks> links;
     size_t num_pending = 0;  // messages of the current round
     bool failed = false;
+    int64_t sent_ns = 0;  // on emulated links: when the round's messages have left,
+    int64_t due_ns = 0;   // and, once they have come, when they may be said to have
   };
   using InFlightRef = std::list<InFlight>::iterator;
 
@@ -66,10 +73,15 @@ class MpiProgress {
   void run();
   // Sleeps until there is news or it is time to look again; takes over what was queued. False: the thread must end.
   bool take_queue();
+  // Until MPI is asked again; until the news of a round that has come are due: the earliest, 0: none is.
   std::chrono::microseconds time_to_sleep() const;
+  int64_t earliest_due_ns() const;
+  void start_or_resume(InFlightRef at);
   void start_round(InFlightRef at);
   void test_messages();
   void finish_message(InFlightRef at, int code);
+  bool must_wait(InFlightRef at);
+  void finish_round(InFlightRef at);
   void fail_in_flight(InFlightRef at, std::exception_ptr error);
 
   std::mutex mutex_;

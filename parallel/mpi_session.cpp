@@ -10,8 +10,10 @@
 #include <exception>
 #include <thread>
 
+#include "parallel/link_emulator.h"
 #include "parallel/mpi_communicator.h"
 #include "parallel/self_communicator.h"
+#include "parallel/shared_memory.h"
 
 namespace shoal {
 
@@ -65,13 +67,34 @@ MpiSession::~MpiSession() {
 
 std::unique_ptr<Communicator> MpiSession::world(Allocator& scratch, const WorldOptions& options) {
   SHOAL_CHECK(options.ranks_per_node >= 0 && options.max_message_bytes > 0);
-  if (size_ == 1) return std::make_unique<SelfCommunicator>();
+  if (size_ == 1) {
+    if (options.emulate) check_emulated_links(*options.emulate, {0});
+    return std::make_unique<SelfCommunicator>();
+  }
   const int node = options.ranks_per_node > 0 ? rank_ / options.ranks_per_node : node_;
   // By node, then by rank; rank 0 is on the lowest node.
   MPI_Comm ordered = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split(MPI_COMM_WORLD, 0, node, &ordered), "MPI_Comm_split");
-  return std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(ordered), node, progress_, scratch,
-                                           options.max_message_bytes);
+  auto world = std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(ordered), node, progress_, scratch,
+                                                 options.max_message_bytes);
+  if (options.emulate) {
+    std::vector<int> nodes;
+    for (int rank = 0; rank < size_; ++rank) nodes.push_back(world->node(rank));
+    world->emulate(emulator(*options.emulate, nodes));
+  }
+  return world;
+}
+
+std::shared_ptr<LinkEmulator> MpiSession::emulator(const EmulatedLinks& links, const std::vector<int>& nodes) const {
+  if (local_size_ < size_) {
+    fail(
+        "parallel.emulate is for ranks of one machine, but only {} of the {} ranks are on this one; start all of them "
+        "here (parallel.ranks_per_node makes nodes of them), or remove it",
+        local_size_, size_);
+  }
+  check_emulated_links(links, nodes);
+  return std::make_shared<LinkEmulator>(
+      links, nodes, share_memory(MPI_COMM_WORLD, LinkEmulator::shared_bytes(nodes), LinkEmulator::start_on));
 }
 
 void MpiSession::abort(int code, std::string_view message) {

@@ -7,19 +7,24 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <vector>
 
 #include "core/base/allocator.h"
 #include "parallel/communicator.h"
 #include "parallel/exchange_communicator.h"
+#include "parallel/link_model.h"
 
 namespace shoal {
 
+class LinkEmulator;
 class MpiProgress;
 
 struct WorldOptions {
   int ranks_per_node = 0;  // pretend that a machine holds only this many consecutive ranks; 0: as MPI finds them
   int64_t max_message_bytes = kMaxMessageBytes;
+  std::optional<EmulatedLinks> emulate = {};  // the ranks must be on one machine
 };
 
 class MpiSession {
@@ -52,6 +57,8 @@ class MpiSession {
   [[noreturn]] void abort(int code, std::string_view message);
 
  private:
+  std::shared_ptr<LinkEmulator> emulator(const EmulatedLinks& links, const std::vector<int>& nodes) const;
+
   std::shared_ptr<MpiProgress> progress_;  // null without a launcher
   bool ends_mpi_ = false;
   int num_exceptions_at_start_ = 0;

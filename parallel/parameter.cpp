@@ -19,7 +19,7 @@ void Parameter::check_settled() const {
 Task<void> Parameter::ready(Lane& lane) {
   SHOAL_CHECK(version_ > 0, "{} was never given values: call GradientBuckets::initialize", spec_.name);
   if (gather_ != nullptr) {
-    co_await lane.wire(gather_);
+    co_await lane.wire(gather_, WireKind::kWeights);
     gather_ = nullptr;
   }
   if (packed_version_ == version_) co_return;

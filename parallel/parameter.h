@@ -53,6 +53,7 @@ struct ParameterSpec {
 class Parameter {
  public:
   const ParameterSpec& spec() const { return spec_; }
+  size_t index() const { return index_; }  // in its store: forward layer order
 
   // Awaits the gather of its bucket, then packs (and quantises) once per version. Every reader calls it first.
   Task<void> ready(Lane& lane);
@@ -83,6 +84,7 @@ class Parameter {
   void check_settled() const;
 
   ParameterSpec spec_;
+  size_t index_ = 0;
   Tensor weight_;
   std::vector<Tensor> grads_;       // one a use; empty when nothing is trained
   std::vector<bool> grad_written_;  // in this step

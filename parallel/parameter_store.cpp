@@ -32,6 +32,7 @@ Parameter& ParameterStore::add(ParameterSpec spec) {
   Parameter& parameter = parameters_.emplace_back();
   parameter.spec_ = std::move(spec);
   parameter.spec_.init_perturbation = init_perturbation_;
+  parameter.index_ = parameters_.size() - 1;
   return parameter;
 }
 

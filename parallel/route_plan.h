@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/base/stream.h"
@@ -38,12 +39,16 @@ struct HopPlan {
   Tensor choice_first, choice_returned;
 };
 
+struct ArrivingChoices;
+
 struct RoutePlan {
   std::vector<HopPlan> hops;
-  int64_t tokens = 0;  // rows on this rank
+  std::shared_ptr<ArrivingChoices> arriving;  // of the last hop; null: all below is filled in
+  int64_t tokens = 0;                         // rows on this rank
   int64_t topk = 0;
   std::vector<int64_t> expert_counts;  // [num_experts] how many of this rank's tokens chose each expert
 
+  // Known when the choices have arrived:
   int64_t rows_received = 0;
   int64_t rows_routed = 0;
   std::vector<int64_t> offsets;  // [local_experts + 1]: expert e owns sorted rows [offsets[e], offsets[e + 1])

@@ -1,6 +1,8 @@
 // parallel/simulated_communicator.cpp: groups on paper, and the refusal to send.
 #include "parallel/simulated_communicator.h"
 
+#include <cmath>
+
 namespace shoal {
 
 std::vector<int> simulated_nodes(int num_ranks, int ranks_per_node) {
@@ -22,11 +24,52 @@ std::unique_ptr<Communicator> SimulatedCommunicator::group(const std::vector<int
   return std::make_unique<SimulatedCommunicator>(index, std::move(nodes), *scratch(), wire_);
 }
 
-void SimulatedCommunicator::play(const std::array<int64_t, kNumLinkClasses>& bytes) {
-  if (wire_ == nullptr) return;
-  wire_->intra_node_s += wire_->links.intra_node.seconds(bytes[static_cast<size_t>(LinkClass::kIntraNode)]);
-  wire_->inter_node_s +=
-      wire_->links.inter_node.seconds(bytes[static_cast<size_t>(LinkClass::kInterNode)], wire_->ranks_on_node);
+namespace {
+
+// Complete when the clock says so; the buffers are held until someone asks.
+class SimulatedOperation : public Operation {
+ public:
+  SimulatedOperation(std::shared_ptr<SimulatedWire> wire, std::vector<SimulatedRound> rounds, int64_t tag,
+                     std::vector<Tensor> buffers)
+      : wire_(std::move(wire)), transfer_(wire_->post(std::move(rounds))), tag_(tag), buffers_(std::move(buffers)) {}
+
+  bool done() override {
+    if (!wire_->done(*transfer_)) return false;
+    buffers_.clear();
+    return true;
+  }
+  void wait() override {
+    wire_->wait(*transfer_);
+    buffers_.clear();
+  }
+  // On the simulated clock.
+  WireSpan span() const override {
+    const auto ns = [](double seconds) { return std::llround(seconds * 1e9); };
+    return {.posted_ns = ns(transfer_->posted_s),
+            .completed_ns = ns(transfer_->done_s),
+            .bytes = transfer_->bytes,
+            .tag = tag_};
+  }
+
+ private:
+  std::shared_ptr<SimulatedWire> wire_;
+  std::shared_ptr<SimulatedTransfer> transfer_;
+  int64_t tag_;
+  std::vector<Tensor> buffers_;
+};
+
+}  // namespace
+
+OperationPtr SimulatedCommunicator::play(const std::vector<Round>& rounds, std::vector<Tensor> buffers) {
+  if (wire_ == nullptr) return ExchangeCommunicator::play(rounds, std::move(buffers));
+  const auto on_links = [&](const std::vector<Message>& messages) {
+    std::vector<SimulatedRound::Message> on_links;
+    for (const Message& message : messages) on_links.push_back({link(message.peer), message.bytes});
+    return on_links;
+  };
+  std::vector<SimulatedRound> played;
+  for (const Round& round : rounds) played.push_back({on_links(round.sends), on_links(round.receives)});
+  return std::make_shared<SimulatedOperation>(wire_, std::move(played), rounds.front().tag, std::move(buffers));
 }
 
 OperationPtr SimulatedCommunicator::start(std::shared_ptr<Exchange> exchange) {

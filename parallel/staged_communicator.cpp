@@ -22,6 +22,7 @@ class StagedOperation final : public Operation {
     finish();
     if (error_) std::rethrow_exception(error_);
   }
+  WireSpan span() const override { return across_->span(); }
 
  private:
   // An error is kept for whoever waits.

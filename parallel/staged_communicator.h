@@ -30,6 +30,8 @@ class StagedCommunicator final : public Communicator {
   OperationPtr barrier() override;
 
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
+  uint64_t id() const override { return inner_->id(); }
+  std::shared_ptr<const GroupLinks> emulated_links() const override { return inner_->emulated_links(); }
   WireBytes bytes() const override { return inner_->bytes(); }
 
  private:

@@ -12,7 +12,7 @@ std::vector<int64_t> TensorParallel::row_counts(int64_t total) const {
 Task<Tensor> TensorParallel::gather(Tensor mine, int64_t total, Lane& lane) const {
   if (size() == 1) co_return mine;
   Tensor all = lane.compute().activation({total, mine.size(1)}, mine.dtype());
-  co_await lane.wire(group_->all_gather_rows(all, row_counts(total), std::move(mine)));
+  co_await lane.wire(group_->all_gather_rows(all, row_counts(total), std::move(mine)), WireKind::kTensor);
   co_return all;
 }
 
@@ -20,7 +20,7 @@ Task<Tensor> TensorParallel::sum_and_split(Tensor partial, Lane& lane) const {
   if (size() == 1) co_return partial;
   const int64_t total = partial.size(0);
   Tensor mine = lane.compute().activation({rows(total).count, partial.size(1)}, partial.dtype());
-  co_await lane.wire(group_->reduce_scatter_rows(mine, std::move(partial), row_counts(total)));
+  co_await lane.wire(group_->reduce_scatter_rows(mine, std::move(partial), row_counts(total)), WireKind::kTensor);
   co_return mine;
 }
 

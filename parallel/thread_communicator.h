@@ -3,10 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "core/base/allocator.h"
 #include "parallel/communicator.h"
 #include "parallel/exchange_communicator.h"
+#include "parallel/link_model.h"
 
 namespace shoal {
 
@@ -14,6 +16,7 @@ struct ThreadRanksOptions {
   int ranks_per_node = 0;  // consecutive ranks on one node; 0: all on one
   DeviceKind device = DeviceKind::kCpu;
   int64_t max_message_bytes = kMaxMessageBytes;
+  std::optional<EmulatedLinks> emulate = {};
 };
 
 // Runs body(world, allocator) as every rank of `num_ranks`, a thread each with one OpenMP thread; returns when all have

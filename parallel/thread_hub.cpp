@@ -7,6 +7,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "core/base/openmp.h"
+
 namespace shoal {
 
 namespace {
@@ -23,20 +25,25 @@ std::shared_ptr<const ThreadGroup> all_threads(int num_threads) {
 
 ThreadHub::ThreadHub(int num_threads) : world_(all_threads(num_threads)) {}
 
-void ThreadHub::post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const ThreadGroup> group, int rank) {
+void ThreadHub::post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const ThreadGroup> group, int rank,
+                     std::shared_ptr<const GroupLinks> links) {
   const auto item = std::make_shared<InFlight>();
   item->tag = exchange->round().tag - 1;
   item->last_tag = exchange->last_tag();
   item->exchange = std::move(exchange);
   item->group = std::move(group);
+  item->links = std::move(links);
   item->rank = rank;
   item->num_busy = 1;
   {
     const std::lock_guard lock(mutex_);
     in_flight_.insert(item);
   }
-  // Rounds that become complete, of this exchange and of others, are run from this list: recursion would have no end.
-  std::vector<InFlightPtr> to_run{item};
+  run_rounds({item});
+}
+
+// Rounds that become complete, of this exchange and of others, are run from this list: recursion would have no end.
+void ThreadHub::run_rounds(std::vector<InFlightPtr> to_run) {
   while (!to_run.empty()) {
     const InFlightPtr next = std::move(to_run.back());
     to_run.pop_back();
@@ -45,16 +52,27 @@ void ThreadHub::post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const T
 }
 
 void ThreadHub::run_round(const InFlightPtr& item, std::vector<InFlightPtr>& to_run) {
+  reserve_links(item);
   const std::vector<Pair> pairs = match(item);
   item->exchange->posted();
   for (const Pair& pair : pairs) {
     const Message& from = pair.send.message;
     if (from.bytes > 0) std::memcpy(pair.receive.message.data, from.data, static_cast<size_t>(from.bytes));
     for (const InFlightPtr& owner : {pair.send.owner, pair.receive.owner}) {
-      if (work_is_over(owner, 1)) advance(owner, to_run);
+      if (work_is_over(owner, 1)) advance_when_due(owner, to_run);
     }
   }
-  if (work_is_over(item, 0)) advance(item, to_run);
+  if (work_is_over(item, 0)) advance_when_due(item, to_run);
+}
+
+// Before a receiver can have the messages.
+void ThreadHub::reserve_links(const InFlightPtr& item) {
+  if (item->links == nullptr) return;
+  try {
+    item->sent_ns = item->links->post(item->exchange->round(), item->exchange->round_posted_ns());
+  } catch (const Error& error) {
+    fail(error.what(), std::current_exception());
+  }
 }
 
 // Posts the messages of a round; those whose other half was there already leave the queues, to be copied by the caller.
@@ -118,6 +136,40 @@ bool ThreadHub::work_is_over(const InFlightPtr& item, size_t num_messages) {
   return true;
 }
 
+void ThreadHub::advance_when_due(const InFlightPtr& item, std::vector<InFlightPtr>& to_run) {
+  if (item->links == nullptr) return advance(item, to_run);
+  int64_t due_ns = item->sent_ns;
+  try {
+    due_ns = std::max(due_ns, item->links->arrival(item->exchange->round()));
+  } catch (const Error& error) {
+    fail(error.what(), std::current_exception());
+  }
+  const std::lock_guard lock(mutex_);
+  item->num_busy = 0;  // until the timer resumes it, at once where it is due
+  if (!failure_.empty()) return complete_with_failure(item);
+  if (timer_ == nullptr) timer_ = std::make_unique<TimerThread>();
+  timer_->at(due_ns, [this, item] { resume(item); });
+}
+
+void ThreadHub::resume(const InFlightPtr& item) {
+  omp_set_num_threads(1);  // as the ranks' threads
+  std::vector<InFlightPtr> to_run;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!in_flight_.contains(item)) return;  // it has failed meanwhile
+    item->num_busy = 1;
+  }
+  advance(item, to_run);
+  run_rounds(std::move(to_run));
+}
+
+void ThreadHub::finish() {
+  std::unique_lock lock(mutex_);
+  over_.wait(lock, [&] { return in_flight_.empty(); });
+  const std::unique_ptr<TimerThread> ended = std::move(timer_);
+  lock.unlock();
+}
+
 void ThreadHub::advance(const InFlightPtr& item, std::vector<InFlightPtr>& to_run) {
   if (item->exchange->arrived()) {
     to_run.push_back(item);
@@ -125,6 +177,7 @@ void ThreadHub::advance(const InFlightPtr& item, std::vector<InFlightPtr>& to_ru
   }
   const std::lock_guard lock(mutex_);
   in_flight_.erase(item);
+  if (in_flight_.empty()) over_.notify_all();
   check_for_absent();
 }
 
@@ -198,6 +251,7 @@ void ThreadHub::fail_all(const std::string& message) {
 
 void ThreadHub::complete_with_failure(const InFlightPtr& item) {
   in_flight_.erase(item);
+  if (in_flight_.empty()) over_.notify_all();
   // An exception of its own for each waiter: they are rethrown in different threads.
   item->exchange->complete(std::make_exception_ptr(Error(failure_)));
 }

@@ -2,7 +2,8 @@
 // told to all.
 //
 // A posted message waits until its other half is posted; whoever posts that copies the bytes, and whoever brings the
-// last message of a round through runs the round's local step and posts the next. No thread is the hub's own.
+// last message of a round through runs the round's local step and posts the next. No thread is the hub's own, but one
+// that sees rounds on emulated links through when they are due.
 #pragma once
 
 #include <condition_variable>
@@ -16,6 +17,8 @@
 #include <vector>
 
 #include "parallel/exchange.h"
+#include "parallel/link_emulator.h"
+#include "parallel/timer_thread.h"
 
 namespace shoal {
 
@@ -31,8 +34,9 @@ class ThreadHub {
   ThreadHub& operator=(const ThreadHub&) = delete;
 
   std::shared_ptr<const ThreadGroup> world() const { return world_; }
-  // Starts an exchange of this rank of the group.
-  void post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const ThreadGroup> group, int rank);
+  // Starts an exchange of this rank of the group. `links`: those that are emulated, or null.
+  void post(std::shared_ptr<Exchange> exchange, std::shared_ptr<const ThreadGroup> group, int rank,
+            std::shared_ptr<const GroupLinks> links = nullptr);
   // Blocks until every rank of the parent is here with the list (ranks of the parent) of its new group; `call` counts
   // a rank's calls.
   std::shared_ptr<const ThreadGroup> form_group(const ThreadGroup& parent, int64_t call, int rank,
@@ -42,14 +46,18 @@ class ThreadHub {
   void fail(const std::string& message, std::exception_ptr exception);
   // This thread posts nothing more. Fails if another waits for what it has not posted.
   void leave(int thread);
-  // After the last thread has left: the first exception, or else the failure if there was one.
+  // After the last thread has left: until all that was posted is complete. Nothing is held afterwards.
+  void finish();
+  // Then: the first exception, or else the failure if there was one.
   void rethrow() const;
 
  private:
   struct InFlight {
     std::shared_ptr<Exchange> exchange;
     std::shared_ptr<const ThreadGroup> group;
+    std::shared_ptr<const GroupLinks> links;
     int rank = 0;
+    int64_t sent_ns = 0;     // on emulated links: when the round's messages have left
     int64_t tag = 0;         // of the round that was posted last
     int64_t last_tag = 0;    // of its last round
     size_t num_pending = 0;  // messages of the round that are not through
@@ -76,7 +84,12 @@ class ThreadHub {
   void run_round(const InFlightPtr& item, std::vector<InFlightPtr>& to_run);
   std::vector<Pair> match(const InFlightPtr& item);
   bool work_is_over(const InFlightPtr& item, size_t num_messages);
+  void run_rounds(std::vector<InFlightPtr> to_run);
+  void reserve_links(const InFlightPtr& item);
+  // Those that are complete are due at once but on emulated links; then the timer goes on with them.
+  void advance_when_due(const InFlightPtr& item, std::vector<InFlightPtr>& to_run);
   void advance(const InFlightPtr& item, std::vector<InFlightPtr>& to_run);
+  void resume(const InFlightPtr& item);
   // With the lock held.
   void fail_all(const std::string& message);
   void complete_with_failure(const InFlightPtr& item);
@@ -87,6 +100,7 @@ class ThreadHub {
   const std::shared_ptr<const ThreadGroup> world_;
   std::mutex mutex_;
   std::condition_variable formed_;
+  std::condition_variable over_;  // nothing is in flight
   std::set<InFlightPtr> in_flight_;
   Queues sends_;
   Queues receives_;
@@ -95,6 +109,7 @@ class ThreadHub {
   std::set<int> left_;   // threads
   std::string failure_;  // empty: none
   std::exception_ptr first_exception_;
+  std::unique_ptr<TimerThread> timer_;  // once something had to wait
 };
 
 }  // namespace shoal

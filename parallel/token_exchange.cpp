@@ -134,6 +134,13 @@ RoutePlan plan_at_home(const Tensor& experts, const Tensor& weights, int64_t num
 
 Task<RoutePlan> TokenExchange::plan(Tensor experts, Tensor weights, std::function<std::vector<int32_t>()> simulated,
                                     Lane& lane) const {
+  RoutePlan plan = co_await begin_plan(std::move(experts), std::move(weights), std::move(simulated), lane);
+  co_await finish_plan(plan, lane);
+  co_return plan;
+}
+
+Task<RoutePlan> TokenExchange::begin_plan(Tensor experts, Tensor weights,
+                                          std::function<std::vector<int32_t>()> simulated, Lane& lane) const {
   Stream& stream = lane.compute();
   check_on(stream, experts, weights);
   check_choices(experts, weights, num_experts_);
@@ -146,13 +153,25 @@ Task<RoutePlan> TokenExchange::plan(Tensor experts, Tensor weights, std::functio
   for (const int32_t e : choices.expert) ++plan.expert_counts[static_cast<size_t>(e)];
   plan.hops.resize(hops_.size());
   for (size_t i = 0; i < hops_.size(); ++i) {
-    choices = co_await plan_hop(plan.hops[i], hops_[i], std::move(choices), weights.dtype(), lane);
+    ArrivingChoices arriving = co_await begin_hop(plan.hops[i], hops_[i], std::move(choices), weights.dtype(), lane);
+    if (i + 1 == hops_.size()) {
+      plan.arriving = std::make_shared<ArrivingChoices>(std::move(arriving));
+    } else {
+      choices = co_await finish_hop(std::move(arriving), plan.hops[i], hops_[i], lane);
+    }
   }
-  sort_for_experts(plan, choices, local_experts_.begin, local_experts_.count, weights.dtype(), stream);
   co_return plan;
 }
 
-Task<Tensor> TokenExchange::to_experts(Tensor x, const RoutePlan& plan, Lane& lane) const {
+Task<void> TokenExchange::finish_plan(RoutePlan& plan, Lane& lane) const {
+  if (plan.arriving == nullptr) co_return;
+  const DType weights = plan.arriving->words.dtype() == DType::kI64 ? DType::kF64 : DType::kF32;
+  const RouteChoices choices = co_await finish_hop(std::move(*plan.arriving), plan.hops.back(), hops_.back(), lane);
+  plan.arriving = nullptr;
+  sort_for_experts(plan, choices, local_experts_.begin, local_experts_.count, weights, lane.compute());
+}
+
+Task<Tensor> TokenExchange::to_experts(Tensor x, RoutePlan& plan, Lane& lane) const {
   Stream& stream = lane.compute();
   const int64_t width = x.size(1);
   for (const HopPlan& hop : plan.hops) {
@@ -161,14 +180,15 @@ Task<Tensor> TokenExchange::to_experts(Tensor x, const RoutePlan& plan, Lane& la
     x = stream.activation({hop.total_rows_received(), width}, packed.dtype());
     OperationPtr sending = hop.group->all_to_all_rows(x, hop.rows_received, packed, hop.rows_sent);
     packed = {};
-    co_await lane.wire(std::move(sending));
+    co_await lane.wire(std::move(sending), WireKind::kDispatch);
   }
+  co_await finish_plan(plan, lane);
   Tensor sorted = stream.activation({plan.rows_routed, width}, x.dtype());
   gather_rows(sorted, x, plan.source_row, stream);
   co_return sorted;
 }
 
-Task<QuantizedRows> TokenExchange::to_experts(QuantizedRows x, const RoutePlan& plan, Lane& lane) const {
+Task<QuantizedRows> TokenExchange::to_experts(QuantizedRows x, RoutePlan& plan, Lane& lane) const {
   Stream& stream = lane.compute();
   const int64_t width = x.width();
   if (plan.hops.empty()) {
@@ -183,7 +203,7 @@ Task<QuantizedRows> TokenExchange::to_experts(QuantizedRows x, const RoutePlan& 
   co_return unpack_quantized_rows(sorted, width, stream);
 }
 
-Task<Tensor> TokenExchange::send_back(Tensor y, const HopPlan& hop, Lane& lane) const {
+Task<Tensor> TokenExchange::send_back(Tensor y, const HopPlan& hop, Task<void> meanwhile, Lane& lane) const {
   Stream& stream = lane.compute();
   const Shape shape{hop.total_rows_sent(), y.size(1)};
   const DType dtype = y.dtype();
@@ -196,48 +216,100 @@ Task<Tensor> TokenExchange::send_back(Tensor y, const HopPlan& hop, Lane& lane) 
   Tensor arrived = stream.activation({shape[0], outgoing.size(1)}, outgoing.dtype());
   OperationPtr sending = hop.group->all_to_all_rows(arrived, hop.rows_sent, outgoing, hop.rows_received);
   outgoing = {};
-  co_await lane.wire(std::move(sending));
+  co_await std::move(meanwhile);
+  co_await lane.wire(std::move(sending), WireKind::kCombine);
   if (combine_ == WireFormat::kPlain) co_return arrived;
   Tensor back = stream.activation(shape, dtype);
   decode_rows(back, arrived, combine_, stream);
   co_return back;
 }
 
+namespace {
+
+Task<Tensor> ready_already(Tensor x) { co_return x; }
+Task<void> nothing() { co_return; }
+
+Task<void> compute_base(Task<Tensor> base, Tensor& out) {
+  Tensor computed = co_await std::move(base);
+  out = std::move(computed);
+}
+
+}  // namespace
+
 Task<Tensor> TokenExchange::to_tokens(Tensor sorted, Tensor base, const RoutePlan& plan, Lane& lane) const {
+  return to_tokens(std::move(sorted), ready_already(std::move(base)), plan, lane);
+}
+
+Task<Tensor> TokenExchange::to_tokens(Tensor sorted, Task<Tensor> base_task, const RoutePlan& plan, Lane& lane) const {
   Stream& stream = lane.compute();
   const int64_t width = sorted.size(1);
+  const DType dtype = sorted.dtype();
+  Tensor base;
   const auto target = [&](int64_t rows, bool at_home) {
-    return at_home && base.defined() ? base : stream.activation({rows, width}, sorted.dtype());
+    return at_home && base.defined() ? base : stream.activation({rows, width}, dtype);
   };
   const bool stays = plan.hops.empty();
+  if (stays) co_await compute_base(std::move(base_task), base);
   Tensor y = target(plan.rows_received, stays);
   sum_rows(y, stays ? base : Tensor(), sorted, plan.first, plan.sorted_rows, stream);
+  sorted = {};
   for (size_t i = plan.hops.size(); i-- > 0;) {
     const HopPlan& hop = plan.hops[i];
-    const Tensor back = co_await send_back(std::move(y), hop, lane);
+    Task<void> meanwhile = nothing();
+    if (i == 0) meanwhile = compute_base(std::move(base_task), base);
+    const Tensor back = co_await send_back(std::move(y), hop, std::move(meanwhile), lane);
     y = target(hop.first.numel() - 1, i == 0);
     sum_rows_nested(y, i == 0 ? base : Tensor(), back, hop.first, hop.groups, hop.returned, stream);
   }
   co_return y;
 }
 
-Task<Tensor> TokenExchange::weight_gradients(Tensor d_row_weights, const RoutePlan& plan, Lane& lane) const {
-  Stream& stream = lane.compute();
+namespace {
+
+// The way back of one hop. d_choices [choices received, 1].
+TokenExchange::ArrivingGradients post_choices_back(const Tensor& d_choices, const HopPlan& hop, Stream& stream) {
+  TokenExchange::ArrivingGradients arriving;
+  arriving.choices = stream.activation({hop.total_choices_sent(), 1}, d_choices.dtype());
+  const DType bits = d_choices.dtype() == DType::kF64 ? DType::kI64 : DType::kI32;  // counted as metadata
+  arriving.sending = hop.group->all_to_all_rows(arriving.choices.viewed_as(bits), hop.choices_sent,
+                                                d_choices.viewed_as(bits), hop.choices_received);
+  return arriving;
+}
+
+}  // namespace
+
+TokenExchange::ArrivingGradients TokenExchange::begin_weight_gradients(Tensor d_row_weights, const RoutePlan& plan,
+                                                                       Stream& stream) const {
   SHOAL_CHECK_EQ(d_row_weights.shape(), (Shape{plan.rows_routed}));
-  const DType dtype = d_row_weights.dtype();
   // A row's choices are its sorted rows, ascending: choices in order are a gather.
-  Tensor d_choices = stream.activation({plan.rows_routed, 1}, dtype);
+  Tensor d_choices = stream.activation({plan.rows_routed, 1}, d_row_weights.dtype());
   gather_rows(d_choices, d_row_weights.reshape({plan.rows_routed, 1}), plan.sorted_rows, stream);
+  if (!plan.hops.empty()) return post_choices_back(d_choices, plan.hops.back(), stream);
+  ArrivingGradients arrived;
+  arrived.choices = std::move(d_choices);
+  return arrived;
+}
+
+Task<Tensor> TokenExchange::weight_gradients(ArrivingGradients arriving, const RoutePlan& plan, Lane& lane) const {
+  Stream& stream = lane.compute();
   for (size_t i = plan.hops.size(); i-- > 0;) {
     const HopPlan& hop = plan.hops[i];
-    const Tensor back = stream.activation({hop.total_choices_sent(), 1}, dtype);
-    const DType bits = dtype == DType::kF64 ? DType::kI64 : DType::kI32;  // counted as metadata
-    co_await lane.wire(hop.group->all_to_all_rows(back.viewed_as(bits), hop.choices_sent, d_choices.viewed_as(bits),
-                                                  hop.choices_received));
-    d_choices = stream.activation({hop.choice_first.numel() - 1, 1}, dtype);
+    co_await lane.wire_in_place(std::move(arriving.sending), WireKind::kCombine);
+    const Tensor back = std::move(arriving.choices);
+    Tensor d_choices = stream.activation({hop.choice_first.numel() - 1, 1}, back.dtype());
     sum_rows(d_choices, Tensor(), back, hop.choice_first, hop.choice_returned, stream);
+    if (i > 0) {
+      arriving = post_choices_back(d_choices, plan.hops[i - 1], stream);
+    } else {
+      arriving.choices = std::move(d_choices);
+    }
   }
-  co_return d_choices.reshape({plan.tokens, plan.topk});
+  co_return arriving.choices.reshape({plan.tokens, plan.topk});
+}
+
+Task<Tensor> TokenExchange::weight_gradients(Tensor d_row_weights, const RoutePlan& plan, Lane& lane) const {
+  ArrivingGradients arriving = begin_weight_gradients(std::move(d_row_weights), plan, lane.compute());
+  return weight_gradients(std::move(arriving), plan, lane);
 }
 
 }  // namespace shoal

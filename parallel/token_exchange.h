@@ -51,20 +51,36 @@ class TokenExchange {
   // [tokens, topk] f32 (f64). `simulated` () → what a simulated device goes on with for `experts`.
   Task<RoutePlan> plan(Tensor experts, Tensor weights, std::function<std::vector<int32_t>()> simulated,
                        Lane& lane) const;
+  // The same, but the last hop's choices are still travelling: to_experts sends rows behind them and finishes the plan.
+  Task<RoutePlan> begin_plan(Tensor experts, Tensor weights, std::function<std::vector<int32_t>()> simulated,
+                             Lane& lane) const;
   // x [tokens, width] → [rows_routed, width], sorted by expert.
-  Task<Tensor> to_experts(Tensor x, const RoutePlan& plan, Lane& lane) const;
+  Task<Tensor> to_experts(Tensor x, RoutePlan& plan, Lane& lane) const;
   // The same for FP8 rows, bitwise: with their scales, powers of two, they travel as bytes (kernels/pack_quantized.h).
-  Task<QuantizedRows> to_experts(QuantizedRows x, const RoutePlan& plan, Lane& lane) const;
+  Task<QuantizedRows> to_experts(QuantizedRows x, RoutePlan& plan, Lane& lane) const;
   // sorted [rows_routed, width] → base [tokens, width] (undefined: 0) plus the sum of each token's rows. `base` may be
   // written to and returned.
   Task<Tensor> to_tokens(Tensor sorted, Tensor base, const RoutePlan& plan, Lane& lane) const;
-  // Gradients of the weights: d_row_weights [rows_routed] → [tokens, topk], both f32 (f64).
+  // The same with a base that is computed while rows travel their last hop.
+  Task<Tensor> to_tokens(Tensor sorted, Task<Tensor> base, const RoutePlan& plan, Lane& lane) const;
+
+  // Gradients of the weights on their way: posted by begin_weight_gradients, so that they can travel in front of rows.
+  struct ArrivingGradients {
+    OperationPtr sending;
+    Tensor choices;  // [choices sent by the last hop, 1] f32 (f64)
+  };
+  // d_row_weights [rows_routed] f32 (f64).
+  ArrivingGradients begin_weight_gradients(Tensor d_row_weights, const RoutePlan& plan, Stream& stream) const;
+  // → [tokens, topk] f32 (f64)
+  Task<Tensor> weight_gradients(ArrivingGradients arriving, const RoutePlan& plan, Lane& lane) const;
   Task<Tensor> weight_gradients(Tensor d_row_weights, const RoutePlan& plan, Lane& lane) const;
 
  private:
   void add_hop(Communicator& group, std::vector<int> destination);
-  // y [rows received, width] → [rows sent, width]: the rows of a hop come back to where they were sent from.
-  Task<Tensor> send_back(Tensor y, const HopPlan& hop, Lane& lane) const;
+  Task<void> finish_plan(RoutePlan& plan, Lane& lane) const;
+  // y [rows received, width] → [rows sent, width]: the rows of a hop come back to where they were sent from; once they
+  // are posted, `meanwhile` runs.
+  Task<Tensor> send_back(Tensor y, const HopPlan& hop, Task<void> meanwhile, Lane& lane) const;
 
   int64_t num_experts_;
   int home_rank_;

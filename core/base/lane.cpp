@@ -1,9 +1,91 @@
 // core/base/lane.cpp: the fixed rotation.
 #include "core/base/lane.h"
 
-#include <chrono>
+#include <utility>
 
 namespace shoal {
+
+void Lane::suspend(std::coroutine_handle<> here, const OperationPtr& operation, WireKind kind, bool rotates) {
+  resume_at_ = here;
+  waiting_for_ = operation;
+  waiting_kind_ = kind;
+  rotates_ = rotates;
+  if (operation) operation->post();
+  if (!rotates) return;
+  ++wire_points_;
+  if (bulk_ != nullptr) bulk_->post_one();
+}
+
+void Lane::defer(std::function<void()> work) {
+  if (!deferring_) return work();
+  deferred_.push_back(std::move(work));
+}
+
+void Lane::run_deferred() {
+  while (!deferred_.empty()) {
+    const std::function<void()> work = std::move(deferred_.front());
+    deferred_.pop_front();
+    work();
+  }
+}
+
+namespace {
+
+// What goes wrong is thrown in the coroutine that waits, by await_resume.
+void wait_quietly(Operation& operation) {
+  try {
+    operation.wait();
+  } catch (...) {
+  }
+}
+
+}  // namespace
+
+void Lane::wait_for_wire() {
+  const OperationPtr operation = std::exchange(waiting_for_, nullptr);
+  if (operation == nullptr) return;
+  Tracer* const trace = compute_.trace();
+  if (compute_.queue() != nullptr) {
+    // On a GPU it is the compute queue that stands still, now or later.
+    queue_waits_.begin(waiting_kind_, compute_.queue());
+    if (trace != nullptr) trace->queue_wait_begin(waiting_kind_, index_);
+    wait_quietly(*operation);
+    if (trace != nullptr) trace->end_queue();
+    queue_waits_.end(compute_.queue());
+  } else if (!operation->done()) {
+    const double begin_s = compute_.now_s();
+    const int64_t begin_ns = trace_now_ns();
+    wait_quietly(*operation);
+    exposed_wire_seconds_[static_cast<size_t>(waiting_kind_)] += compute_.now_s() - begin_s;
+    if (trace != nullptr) trace->wait(waiting_kind_, begin_ns, trace_now_ns(), index_);
+  }
+  if (trace != nullptr) trace->wire(waiting_kind_, operation->span(), index_);
+}
+
+const WireSeconds& Lane::exposed_wire_seconds() {
+  const WireSeconds on_queue = queue_waits_.take();
+  for (size_t kind = 0; kind < on_queue.size(); ++kind) exposed_wire_seconds_[kind] += on_queue[kind];
+  return exposed_wire_seconds_;
+}
+
+void Lane::set_place(int microbatch, int layer) {
+  Tracer* const trace = compute_.trace();
+  if (trace == nullptr) return;
+  if (microbatch >= 0) trace->set_microbatch(index_, microbatch);
+  trace->set_layer(index_, layer);
+}
+
+// To the next wire point where other lanes have their turn, or the end.
+void Lane::resume() {
+  Tracer* const trace = compute_.trace();
+  if (trace != nullptr) trace->enter_lane(index_);
+  do {
+    wait_for_wire();
+    rotates_ = true;
+    resume_at_.resume();
+  } while (!rotates_);
+  if (trace != nullptr) trace->enter_lane(-1);
+}
 
 void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks) {
   SHOAL_CHECK_EQ(lanes.size(), tasks.size());
@@ -14,19 +96,8 @@ void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks) {
   size_t unfinished = tasks.size();
   while (unfinished > 0) {
     for (size_t i = 0; i < lanes.size(); ++i) {
-      Lane& lane = *lanes[i];
       if (tasks[i].done()) continue;
-      if (lane.waiting_for_ && !lane.waiting_for_->done()) {
-        const auto begin = std::chrono::steady_clock::now();
-        try {
-          lane.waiting_for_->wait();
-        } catch (...) {
-          // Thrown again in the coroutine that waits, by await_resume.
-        }
-        lane.exposed_wire_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      }
-      lane.waiting_for_ = nullptr;
-      lane.resume_at_.resume();
+      lanes[i]->resume();
       if (tasks[i].done()) {
         --unfinished;
         tasks[i].take();  // rethrows; the other tasks are destroyed where they stand

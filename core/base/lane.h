@@ -5,27 +5,17 @@
 #pragma once
 
 #include <coroutine>
-#include <memory>
+#include <functional>
 #include <span>
 #include <vector>
 
+#include "core/base/operation.h"
+#include "core/base/post_queue.h"
 #include "core/base/stream.h"
 #include "core/base/task.h"
-#include "core/base/wire.h"
+#include "core/base/trace.h"
 
 namespace shoal {
-
-// Something posted to the wire (a collective). Shares ownership of its buffers until complete.
-class Operation {
- public:
-  virtual ~Operation() = default;
-  virtual bool done() = 0;
-  // Blocks until complete; throws what went wrong on the wire.
-  virtual void wait() = 0;
-  // When it was under way, once complete; zeros where that is not known.
-  virtual WireSpan span() const { return {}; }
-};
-using OperationPtr = std::shared_ptr<Operation>;
 
 class Lane {
  public:
@@ -35,33 +25,63 @@ class Lane {
 
   Stream& compute() const { return compute_; }
   int index() const { return index_; }
+  // At every wire point one transfer of `bulk` is posted, behind what this lane waits for. It must outlive that.
+  void set_bulk(PostQueue* bulk) { bulk_ = bulk; }
 
-  // `co_await lane.wire(operation)`: leaves to the scheduler's loop, always, even when the operation is complete
-  // (chains of symmetric transfer would overflow the stack), and comes back when it is complete.
   struct Wire {
     Lane& lane;
     OperationPtr operation;
+    WireKind kind;
+    bool rotates;
     bool await_ready() const noexcept { return false; }
-    void await_suspend(std::coroutine_handle<> here) {
-      lane.resume_at_ = here;
-      lane.waiting_for_ = operation;
-    }
+    void await_suspend(std::coroutine_handle<> here) { lane.suspend(here, operation, kind, rotates); }
     void await_resume() {
       if (operation) operation->wait();  // throws in the coroutine that waited
     }
   };
-  Wire wire(OperationPtr operation) { return Wire{*this, std::move(operation)}; }
+  // `co_await lane.wire(operation, kind)`: leaves to the scheduler's loop, always, even when the operation is complete
+  // (chains of symmetric transfer would overflow the stack); the other lanes have their turn; comes back when it is
+  // complete.
+  Wire wire(OperationPtr operation, WireKind kind) { return Wire{*this, std::move(operation), kind, true}; }
+  // The same without giving the other lanes a turn: for small messages that stand between a lane and its next large
+  // one. What the others could compute meanwhile would delay that one.
+  Wire wire_in_place(OperationPtr operation, WireKind kind) { return Wire{*this, std::move(operation), kind, false}; }
 
-  // Seconds this lane's scheduler blocked on the wire with nothing else to run.
-  double exposed_wire_seconds() const { return exposed_wire_seconds_; }
+  // Work of which only its order among deferred work matters (weight gradients). It runs at once, or later: where
+  // deferring() is on, a share of it at the wire points of all lanes that run together (run_lanes), the rest at
+  // run_deferred(). First in, first out.
+  void defer(std::function<void()> work);
+  void set_deferring(bool on) { deferring_ = on; }
+  void run_deferred();
+
+  // Wire points passed, those in place apart.
+  int64_t wire_points() const { return wire_points_; }
+  // Seconds the scheduler blocked on this lane's operations with nothing else to run; on a GPU, the compute queue, which
+  // this waits for.
+  const WireSeconds& exposed_wire_seconds();
+
+  // For a trace: what the lane does from now on belongs to this microbatch (-1: the same as before) and layer (-1:
+  // none).
+  void set_place(int microbatch, int layer);
 
  private:
   friend void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks);
+  void suspend(std::coroutine_handle<> here, const OperationPtr& operation, WireKind kind, bool rotates);
+  void wait_for_wire();
+  void resume();
+
   Stream& compute_;
   int index_;
+  PostQueue* bulk_ = nullptr;
   std::coroutine_handle<> resume_at_;
   OperationPtr waiting_for_;
-  double exposed_wire_seconds_ = 0;
+  WireKind waiting_kind_ = WireKind::kOther;
+  bool rotates_ = true;
+  bool deferring_ = false;
+  std::deque<std::function<void()>> deferred_;
+  int64_t wire_points_ = 0;
+  WireSeconds exposed_wire_seconds_{};
+  QueueWaits queue_waits_;
 };
 
 // Runs tasks[i] on lanes[i] until all are done. The first exception leaves after every task has been abandoned.

@@ -1,6 +1,7 @@
 // core/base/stream.cpp: the account of work.
 #include "core/base/stream.h"
 
+#include "core/base/simulated_clock.h"
 #include "core/base/trace.h"
 
 namespace shoal {
@@ -30,7 +31,7 @@ void Stream::fail_without_cuda(const Work& work) {
 int64_t Stream::begin_op(const Work& work) {
   if (device() == DeviceKind::kCuda) {
     if (profile_) {
-      timed_.push_back({work.op, create_cuda_event(), create_cuda_event()});
+      timed_.push_back({work, create_cuda_event(), create_cuda_event()});
       record_cuda_event(timed_.back().begin, queue());
     }
     if (trace_ != nullptr) trace_->begin_queue_op(work);
@@ -46,9 +47,10 @@ void Stream::end_op(const Work& work, int64_t begin_ns) {
   totals.bytes += work.bytes;
   ++totals.calls;
   model_flops_ += work.model_flops;
+  if (clock_ != nullptr) totals.seconds += clock_->run(work);
   if (device() == DeviceKind::kCpu) {
     busy_ns_ += end_ns - begin_ns;
-    if (profile_) totals.seconds += static_cast<double>(end_ns - begin_ns) * 1e-9;
+    if (profile_) add_timed(work, static_cast<double>(end_ns - begin_ns) * 1e-9);
     if (trace_ != nullptr) trace_->op(work, begin_ns, end_ns);
   }
   if (device() == DeviceKind::kCuda) {
@@ -68,10 +70,17 @@ void Stream::abandon_op() noexcept {
   if (trace_ != nullptr) trace_->drop_queue();
 }
 
+void Stream::add_timed(const Work& work, double seconds) {
+  work_[work.op].seconds += seconds;
+  SizeTotals& totals = timed_work_[{work.op, work.kind, work.precision, work.executed_flops, work.bytes}];
+  totals.seconds += seconds;
+  ++totals.calls;
+}
+
 const WorkByOp& Stream::work() {
   for (const TimedOp& timed : timed_) {
     wait_for_cuda_event(timed.end);
-    work_[timed.op].seconds += cuda_seconds_between(timed.begin, timed.end);
+    add_timed(timed.work, cuda_seconds_between(timed.begin, timed.end));
     destroy_cuda_event(timed.begin);
     destroy_cuda_event(timed.end);
   }
@@ -79,9 +88,22 @@ const WorkByOp& Stream::work() {
   return work_;
 }
 
+const WorkBySize& Stream::timed_work() {
+  work();
+  return timed_work_;
+}
+
+void Stream::set_clock(SimulatedClock* clock) {
+  SHOAL_CHECK(clock == nullptr || device() == DeviceKind::kSimulated, "a clock for a {}", name_of(device()));
+  clock_ = clock;
+}
+
+double Stream::now_s() const { return clock_ != nullptr ? clock_->now_s() : static_cast<double>(trace_now_ns()) * 1e-9; }
+
 void Stream::reset_work() {
   work();  // those that are timed belong to what is forgotten
   work_.clear();
+  timed_work_.clear();
   model_flops_ = 0;
 }
 

@@ -1,8 +1,8 @@
 // core/base/stream.h: the order in which one rank's ops run, and the account of their work.
 //
 // CPU: an op runs at once, in the caller's thread with OpenMP inside. CUDA: an op is put behind those before it on the
-// rank's compute queue, and the host goes on. kSimulated: nothing runs, only the account grows. One compute stream per
-// rank; a Stream& is never defaulted.
+// rank's compute queue, and the host goes on. kSimulated: nothing runs, only the account grows, and a clock where there
+// is one. One compute stream per rank; a Stream& is never defaulted.
 #pragma once
 
 #include <vector>
@@ -14,6 +14,7 @@
 
 namespace shoal {
 
+class SimulatedClock;
 class Tracer;
 
 class Stream {
@@ -58,6 +59,8 @@ class Stream {
   void set_profile(bool on) { profile_ = on; }
   // Of all ops so far; waits for those that are timed.
   const WorkByOp& work();
+  // Of those that were timed.
+  const WorkBySize& timed_work();
   double model_flops() const { return model_flops_; }
   void reset_work();
   // Inside ops so far; of a CPU alone: a GPU's ops are timed by a trace or a profile.
@@ -66,6 +69,11 @@ class Stream {
   // Every op from now on is recorded there too (trace.h), until it is null again; null costs nothing.
   void set_trace(Tracer* trace) { trace_ = trace; }
   Tracer* trace() const { return trace_; }
+
+  // On kSimulated: every op from now on advances `clock`, which must outlive the stream's last op; null: none.
+  void set_clock(SimulatedClock* clock);
+  // Seconds since any fixed moment, on the clock that this rank's time is measured by.
+  double now_s() const;
 
  private:
   // An op from its begin to its end, or to the exception that leaves it: then nothing is accounted and nothing stays
@@ -92,13 +100,14 @@ class Stream {
     bool ended_ = false;
   };
   struct TimedOp {
-    const char* op = "";
+    Work work;
     CudaEvent begin = nullptr, end = nullptr;
   };
 
   int64_t begin_op(const Work& work);  // the time, on a CPU
   void end_op(const Work& work, int64_t begin_ns);
   void abandon_op() noexcept;
+  void add_timed(const Work& work, double seconds);
   [[noreturn]] static void fail_without_cuda(const Work& work);
 
   Allocator& allocator_;
@@ -106,8 +115,10 @@ class Stream {
   double model_flops_ = 0;
   bool profile_ = false;
   std::vector<TimedOp> timed_;  // on a GPU: not read yet
+  WorkBySize timed_work_;
   int64_t busy_ns_ = 0;
   Tracer* trace_ = nullptr;
+  SimulatedClock* clock_ = nullptr;  // on kSimulated
 };
 
 // The elements of a contiguous tensor on the host: the only way contents leave a device. A simulated tensor has none,

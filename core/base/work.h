@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -36,5 +37,20 @@ struct WorkTotals {
 
 // Totals by op name, in name order.
 using WorkByOp = std::map<std::string_view, WorkTotals>;
+
+// One call as it was stated: calls of an op that are alike take the same time.
+struct WorkSize {
+  std::string_view op;
+  WorkKind kind = WorkKind::kElementwise;
+  DType precision = DType::kF32;
+  double executed_flops = 0;
+  double bytes = 0;
+  friend auto operator<=>(const WorkSize&, const WorkSize&) = default;
+};
+struct SizeTotals {
+  double seconds = 0;
+  int64_t calls = 0;
+};
+using WorkBySize = std::map<WorkSize, SizeTotals>;
 
 }  // namespace shoal

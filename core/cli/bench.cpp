@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/atomic_file.h"
 #include "core/cli/commands.h"
 #include "core/cli/job.h"
 #include "core/config/load.h"
@@ -21,6 +22,7 @@ struct Options {
   std::vector<std::string> arguments;
   int steps = 8;
   bool json = false;
+  std::string speeds_path;
 };
 
 constexpr const char* kTrainDescription =
@@ -30,17 +32,28 @@ constexpr const char* kTrainDescription =
   mpirun -np 2 --bind-to none shoal bench train configs/quickstart.textproto --json
 
 The numerator is the closed form of the model's FLOPs (causal), the denominator is measured between the steps on the
-same ranks and threads; both are medians. A profile by op follows, from one more step.)";
+same ranks and threads; both are medians. A profile by op follows, from one more step.
+
+With --write-speeds as many steps again are run with every op timed, one microbatch at a time and on links as they are,
+for `shoal train --dry-run --speeds FILE`, which tells how long a step takes on other links and layouts.)";
 
 void run_train(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
-  const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
+  LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   validate(loaded, ConfigUse::kStep);
+  const bool writes_speeds = !options.speeds_path.empty();
+  if (writes_speeds) {
+    loaded.config.mutable_parallel()->clear_emulate();
+    loaded.config.mutable_parallel()->set_overlap(ParallelConfig::Overlap::OFF);
+  }
   const Job job(session, loaded.config.parallel(), loaded.config.run());
   const BenchTrain bench =
       bench_train(loaded.config, job.mesh(), job.allocator(),
-                  resolve_compute(loaded.config.precision(), job.allocator().device(), job.world()), options.steps);
-  if (job.speaks()) fmt::print("{}\n", options.json ? to_json(bench) : describe(bench));
+                  resolve_compute(loaded.config.precision(), job.allocator().device(), job.world()), options.steps,
+                  writes_speeds ? options.steps : 0);
+  if (!job.speaks()) return;
+  fmt::print("{}\n", options.json ? to_json(bench) : describe(bench));
+  if (writes_speeds) write_text_file(options.speeds_path, to_json(bench.speeds));
 }
 
 struct GemmShape {
@@ -94,6 +107,7 @@ void add_bench_command(Command shoal, MpiSession& session) {
   train.positional("config", train_options->arguments, "CONFIG... [key=value...]");
   train.option("--steps", train_options->steps, "Timed steps, after two to warm up", {.low = 1});
   train.flag("--json", train_options->json, "One JSON object");
+  train.option("--write-speeds", train_options->speeds_path, "Write the seconds of ops to this file");
   train.action([train_options, &session] { run_train(*train_options, session); });
 
   auto gemm_options = std::make_shared<Options>();
@@ -104,6 +118,7 @@ void add_bench_command(Command shoal, MpiSession& session) {
   add_bench_comm_command(bench, session);
   add_bench_fp8_command(bench, session);
   add_bench_kernels_command(bench, session);
+  add_bench_overlap_command(bench, session);
 }
 
 }  // namespace shoal

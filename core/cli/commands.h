@@ -14,6 +14,7 @@ class MpiSession;
 void add_bench_command(Command shoal, MpiSession& session);
 void add_bench_comm_command(Command bench, MpiSession& session);  // called by add_bench_command
 void add_bench_fp8_command(Command bench, MpiSession& session);   // likewise
+void add_bench_overlap_command(Command bench, MpiSession& session);
 void add_bench_kernels_command(Command bench, MpiSession& session);
 void add_config_command(Command shoal);
 void add_doctor_command(Command shoal, MpiSession& session);

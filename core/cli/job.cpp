@@ -3,9 +3,13 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
+#include "core/base/cuda_backend.h"
 #include "core/cli/machine.h"
 #include "core/train/device_setup.h"
 #include "parallel/gpu_transport.h"
+#include "parallel/link_emulator.h"
 
 namespace shoal {
 
@@ -25,17 +29,36 @@ RunConfig cpu_run() {
   return run;
 }
 
+namespace {
+
+// Ranks of a machine share its memory, and its GPUs if there are fewer.
+int64_t share_of_memory(DeviceKind device, int local_ranks) {
+  if (device == DeviceKind::kCuda) {
+    const int ranks_per_gpu = (local_ranks + cuda_device_count() - 1) / cuda_device_count();
+    return describe_cuda_device(current_cuda_device()).memory_bytes / ranks_per_gpu;
+  }
+  const int64_t limit = container_limits().memory_bytes, available = memory_available_bytes();
+  return (limit > 0 ? std::min(limit, available) : available) / local_ranks;
+}
+
+}  // namespace
+
 Job::Job(MpiSession& session, const ParallelConfig& parallel, const RunConfig& run)
     : allocator_(std::make_unique<Allocator>(set_up_device(run.device(), session.local_rank()))) {
   const bool on_gpu = allocator_->device() == DeviceKind::kCuda;
+  WorldOptions options{.ranks_per_node = parallel.ranks_per_node()};
+  if (parallel.has_emulate()) options.emulate = emulated_links(parallel.emulate());
   GpuWorld connected =
-      connect_gpus(session.world(on_gpu ? host_ : *allocator_, {.ranks_per_node = parallel.ranks_per_node()}),
-                   parallel.transport(), *allocator_, host_);
+      connect_gpus(session.world(on_gpu ? host_ : *allocator_, options), parallel.transport(), *allocator_, host_);
   world_ = std::move(connected.world);
   threads_ = set_up_threads(*world_, run.threads());
+  memory_bytes_ = share_of_memory(allocator_->device(), session.local_size());
   mesh_ = std::make_unique<ProcessMesh>(mesh_sizes(parallel), *world_);
   if (!speaks()) return;
   if (!connected.told.empty()) spdlog::info("{}", connected.told);
+  if (world_->emulated_links() != nullptr) {
+    spdlog::info("links are emulated: {}", describe(world_->emulated_links()->emulator()->links()));
+  }
   const bool has_gpu = run.device() == RunConfig::DEVICE_AUTO && !find_nvidia().gpus.empty();
   const std::string unused = unused_gpu_warning(run.device(), allocator_->device(), has_gpu);
   if (!unused.empty()) spdlog::warn("{}", unused);
@@ -46,6 +69,13 @@ Job::Job(MpiSession& session, const ParallelConfig& parallel, const RunConfig& r
   if (const auto warning = binding_warning("this machine", session.local_size(), mask, true)) {
     spdlog::warn("{}", *warning);
   }
+}
+
+void Job::set_inter_node_link(LinkSpeed speed) const {
+  wait(world_->barrier());
+  SHOAL_CHECK(world_->emulated_links() != nullptr, "no links are emulated");
+  world_->emulated_links()->emulator()->set_inter_node(speed);
+  wait(world_->barrier());
 }
 
 }  // namespace shoal

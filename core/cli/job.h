@@ -7,6 +7,7 @@
 
 #include "core/config/config.pb.h"
 #include "core/train/rank_setup.h"
+#include "parallel/link_model.h"
 #include "parallel/mpi_session.h"
 #include "parallel/process_mesh.h"
 
@@ -22,6 +23,10 @@ class Job {
   // This rank's memory: the model's, and the scratch of the mesh's groups.
   Allocator& allocator() const { return *allocator_; }
   const CpuThreads& threads() const { return threads_; }
+  // What this rank's tensors can have of its machine's or its GPU's memory.
+  int64_t memory_bytes() const { return memory_bytes_; }
+  // Collective: the emulated links between nodes from now on (parallel.emulate.inter_node must be given).
+  void set_inter_node_link(LinkSpeed speed) const;
   bool speaks() const { return world_->rank() == 0; }
 
  private:
@@ -30,6 +35,7 @@ class Job {
   std::unique_ptr<Communicator> world_;
   std::unique_ptr<ProcessMesh> mesh_;
   CpuThreads threads_;
+  int64_t memory_bytes_ = 0;
 };
 
 // Of a command that measures the CPU.

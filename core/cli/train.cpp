@@ -1,18 +1,20 @@
 // core/cli/train.cpp: `shoal train`: a run from config files.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/base/simulated_clock.h"
 #include "core/cli/commands.h"
 #include "core/cli/job.h"
 #include "core/config/load.h"
 #include "core/config/print.h"
 #include "core/config/validate.h"
 #include "core/train/rehearsal.h"
+#include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
+#include "parallel/link_emulator.h"
 #include "parallel/simulated_communicator.h"
 
 namespace shoal {
@@ -24,6 +26,7 @@ struct Options {
   bool dry_run = false;
   int ranks = 0;
   int rank = 0;
+  std::string speeds_path;
 };
 
 constexpr const char* kDescription = R"(Train a model.
@@ -32,6 +35,8 @@ constexpr const char* kDescription = R"(Train a model.
   shoal train configs/small.textproto --dry-run
   shoal train configs/models/deepseek_v3.textproto --dry-run --ranks 2048 --rank 1234 \
       parallel.expert=64 parallel.ranks_per_node=8 train.global_batch=2048 train.microbatch=1
+  shoal train configs/quickstart.textproto --dry-run --ranks 2 --speeds speeds.json \
+      parallel.expert=2 parallel.ranks_per_node=1 parallel.emulate.inter_node.gbit_per_s=1
 
 Files are merged in order, later ones win; key=value sets one field. The run folder (run.dir) receives
 metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, and final/: the model, which
@@ -44,24 +49,22 @@ std::vector<std::string> command_line(const Options& options) {
   return words;
 }
 
-LinkSpeed link_speed(const LinkConfig& link) {
-  return {.bytes_per_s = link.gbit_per_s() * 1e9 / 8, .latency_s = link.latency_us() * 1e-6};
-}
-
-// One step on paper as rank `rank` of as many as there are `nodes`.
-void run_dry(const Config& config, int rank, const std::vector<int>& nodes) {
-  if (rank >= static_cast<int>(nodes.size())) fail("--rank {} of {} ranks: they count from 0", rank, nodes.size());
-  const ParallelConfig& parallel = config.parallel();
-  const auto wire = std::make_shared<SimulatedWire>();
-  wire->links = {link_speed(parallel.emulate().intra_node()), link_speed(parallel.emulate().inter_node())};
-  wire->ranks_on_node = static_cast<int>(std::ranges::count(nodes, nodes[static_cast<size_t>(rank)]));
+// A step on paper.
+void run_dry(const Config& config, const SimulatedCluster& cluster, const std::string& speeds_path) {
+  const int num_ranks = static_cast<int>(cluster.nodes.size());
+  if (cluster.rank >= num_ranks) fail("--rank {} of {} ranks: they count from 0", cluster.rank, num_ranks);
+  const DType compute = resolve_compute(config.precision());
+  const MeshSizes sizes = mesh_sizes(config.parallel());
+  SimulatedClock clock;
+  const auto wire = std::make_shared<SimulatedWire>(cluster.links, cluster.ranks_on_node(), clock);
   Allocator paper(DeviceKind::kSimulated);
-  SimulatedCommunicator world(rank, nodes, paper, wire);
-  const ProcessMesh mesh(mesh_sizes(parallel), world);
-  DryRun result = dry_run(config, mesh, paper, resolve_compute(config.precision()));
-  result.busy_s[0] = wire->intra_node_s;
-  result.busy_s[1] = wire->inter_node_s;
+  SimulatedCommunicator world(cluster.rank, cluster.nodes, paper, wire);
+  DryRun result = dry_run(config, ProcessMesh(sizes, world), paper, compute);
+  result.busy_s[0] = wire->busy_s(LinkClass::kIntraNode);
+  result.busy_s[1] = wire->busy_s(LinkClass::kInterNode);
   fmt::print("{}", describe(result));
+  if (speeds_path.empty()) return;
+  fmt::print("{}", describe(predict_step(config, sizes, cluster, compute, read_op_speeds(speeds_path))));
 }
 
 void run(const Options& options, MpiSession& session) {
@@ -76,14 +79,19 @@ void run(const Options& options, MpiSession& session) {
       const auto world = session.world(allocator, {.ranks_per_node = parallel.ranks_per_node()});
       for (int rank = 0; rank < world->size(); ++rank) nodes.push_back(world->node(rank));
     }
-    if (session.rank() == 0) run_dry(loaded.config, options.rank, nodes);
+    const SimulatedCluster cluster{.rank = options.rank,
+                                   .nodes = std::move(nodes),
+                                   .links = emulated_links(parallel.emulate()).model()};
+    if (session.rank() == 0) run_dry(loaded.config, cluster, options.speeds_path);
     return;
   }
+  if (!options.speeds_path.empty()) fail("--speeds belongs to --dry-run: a run takes the time that it takes");
   if (options.ranks > 0 || options.rank > 0) fail("--ranks and --rank belong to --dry-run; mpirun -np N starts ranks");
   const Job job(session, loaded.config.parallel(), loaded.config.run());
-  Trainer trainer(
-      loaded.config, job.mesh(), job.allocator(), job.threads(),
-      {.config_text = effective_config_text(loaded, Origins::kOmit), .command_line = command_line(options)});
+  Trainer trainer(loaded.config, job.mesh(), job.allocator(), job.threads(),
+                  {.config_text = effective_config_text(loaded, Origins::kOmit),
+                   .command_line = command_line(options),
+                   .memory_bytes = job.memory_bytes()});
   trainer.run();
 }
 
@@ -100,6 +108,9 @@ void add_train_command(Command shoal, MpiSession& session) {
                  "With --dry-run: as one of this many ranks, parallel.ranks_per_node on each node",
                  {.low = 0, .high = 1'000'000});
   command.option("--rank", options->rank, "With --dry-run: as this one", {.low = 0});
+  command.option("--speeds", options->speeds_path,
+                 "With --dry-run: how long a step takes, by this file of `shoal bench train --write-speeds`, on the "
+                 "links of parallel.emulate");
   command.action([options, &session] { run(*options, session); });
 }
 

@@ -60,6 +60,7 @@ void check_fp8_split(const Checker& checker, const Config& config);
 // validate_parallel.cpp: sizes of axes and links; then, for a step, whether heads, widths and experts fall into as many
 // parts; and whether what shall be recomputed exists.
 void check_parallel(const Checker& checker, const ParallelConfig& parallel);
+void check_overlap(const Checker& checker, const Config& config);
 void check_transport(const Checker& checker, const Config& config);
 void check_split(const Checker& checker, const Config& config);
 void check_recompute(const Checker& checker, const Config& config);

@@ -17,8 +17,10 @@ constexpr size_t kCommentColumn = 44;
 
 // Their absence is a choice of its own; any other message that was not given is printed with its defaults.
 bool absence_has_meaning(const FieldDescriptor& field) {
-  return field.message_type() == MoeConfig::descriptor() || field.message_type() == YarnConfig::descriptor() ||
-         field.message_type() == MtpConfig::descriptor();
+  const auto* type = field.message_type();
+  return type == MoeConfig::descriptor() || type == YarnConfig::descriptor() || type == MtpConfig::descriptor() ||
+         type == EmulateConfig::descriptor() || type == LinkConfig::descriptor() ||
+         type == TimelineConfig::descriptor();
 }
 
 // Whether a field of this message says something, given the message's other fields.
@@ -60,11 +62,21 @@ class ConfigPrinter {
 
  private:
   void print_scalar(const Message& message, const FieldDescriptor& field, const std::string& path, int indent) {
-    if (!message.GetReflection()->HasField(message, &field)) {
-      if (!field.has_default_value() || !applies(message, field)) return;
-    }
     std::string value;
-    values_.PrintFieldValueToString(message, &field, -1, &value);
+    if (field.is_repeated()) {
+      const int count = message.GetReflection()->FieldSize(message, &field);
+      if (count == 0) return;
+      for (int i = 0; i < count; ++i) {
+        std::string element;
+        values_.PrintFieldValueToString(message, &field, i, &element);
+        value += (i == 0 ? "[" : ", ") + element;
+      }
+      value += "]";
+    } else {
+      const bool given = message.GetReflection()->HasField(message, &field);
+      if (!given && (!field.has_default_value() || !applies(message, field))) return;
+      values_.PrintFieldValueToString(message, &field, -1, &value);
+    }
     std::string line = fmt::format("{:{}}{}: {}", "", indent, field.name(), value);
     if (origins_ == Origins::kComment) {
       line.resize(std::max(line.size() + 2, kCommentColumn), ' ');

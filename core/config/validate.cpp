@@ -187,6 +187,7 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_optim(checker, config);
   check_precision(checker, config);
   check_parallel(checker, config.parallel());
+  check_overlap(checker, config);
   check_transport(checker, config);
   check_run(checker, config);
   if (use == ConfigUse::kCount) return;
@@ -194,12 +195,6 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_split(checker, config);
   check_fp8_split(checker, config);
   check_recompute(checker, config);
-  if (use == ConfigUse::kTrain && config.parallel().has_emulate()) {
-    checker.refuse(
-        "parallel.emulate",
-        "parallel.emulate describes links for `shoal train --dry-run`; a real run does not slow its links in "
-        "this version: remove it");
-  }
   if (use == ConfigUse::kTrain && config.data().train_size() == 0) {
     checker.refuse("data", "data.train is empty; name the token files to train on, as `shoal tokenize` writes them");
   }

@@ -10,8 +10,18 @@ namespace {
 constexpr int32_t kMaxRanks = 1'000'000;
 
 void check_links(const Checker& checker, const ParallelConfig& parallel) {
-  const std::pair<const char*, const LinkConfig*> links[] = {{"intra_node", &parallel.emulate().intra_node()},
-                                                             {"inter_node", &parallel.emulate().inter_node()}};
+  const EmulateConfig& emulate = parallel.emulate();
+  checker.in_range("parallel.emulate.jitter", emulate.jitter(), 0.0, 100.0, "0.2: up to 20 % longer");
+  checker.in_range("parallel.emulate.slow_rank", int64_t{emulate.slow_rank()}, int64_t{-1}, int64_t{kMaxRanks},
+                   "-1: no slow rank");
+  checker.in_range("parallel.emulate.slow_factor", emulate.slow_factor(), 1.0, 1e6, "times as long");
+  if (emulate.slow_factor() > 1 && emulate.slow_rank() < 0) {
+    checker.refuse("parallel.emulate.slow_factor",
+                   "parallel.emulate.slow_factor is {}, but no rank is slow; set parallel.emulate.slow_rank too",
+                   emulate.slow_factor());
+  }
+  const std::pair<const char*, const LinkConfig*> links[] = {{"intra_node", &emulate.intra_node()},
+                                                             {"inter_node", &emulate.inter_node()}};
   for (const auto& [name, link] : links) {
     const std::string path = fmt::format("parallel.emulate.{}.", name);
     checker.at_least(path + "gbit_per_s", link->gbit_per_s(), 0.0, "0: endless");
@@ -50,6 +60,19 @@ void check_parallel(const Checker& checker, const ParallelConfig& parallel) {
   checker.in_range("parallel.ranks_per_node", int64_t{parallel.ranks_per_node()}, int64_t{0}, int64_t{kMaxRanks},
                    "0: as MPI finds them");
   check_links(checker, parallel);
+}
+
+void check_overlap(const Checker& checker, const Config& config) {
+  const ParallelConfig& parallel = config.parallel();
+  const ParallelConfig::Overlap::Schedule overlap = parallel.overlap();
+  const bool pairs =
+      overlap == ParallelConfig::Overlap::PAIR_FORWARD || overlap == ParallelConfig::Overlap::PAIR_FORWARD_BACKWARD;
+  if (!pairs || parallel.gradient_reduction() == ParallelConfig::EACH_STEP) return;
+  checker.refuse(
+      {"parallel.overlap", "parallel.gradient_reduction"},
+      "parallel.overlap is {}, but with parallel.gradient_reduction EACH_MICROBATCH each microbatch's "
+      "gradients leave before the next one's begin;\n  set it to EACH_STEP, or parallel.overlap to OFF or AUTO",
+      ParallelConfig::Overlap::Schedule_Name(overlap));
 }
 
 void check_transport(const Checker& checker, const Config& config) {

@@ -44,7 +44,7 @@ Task<void> Head::losses_of_chunk(Tensor losses, Tensor d_logits, Tensor logits, 
     const int64_t rows = logits.size(0);
     const Tensor all = stream.workspace({tensor_.size(), rows, 3}, DType::kF64);
     cross_entropy_statistics(all[tensor_.rank()], logits, targets, shard(), stream);
-    co_await lane.wire(tensor_.group().all_gather(all, all[tensor_.rank()]));
+    co_await lane.wire(tensor_.group().all_gather(all, all[tensor_.rank()]), WireKind::kTensor);
     cross_entropy_from_statistics(losses, d_logits, logits, targets, all, shard(), scale, stream);
   } else if (d_logits.defined()) {
     cross_entropy_forward_backward(losses, d_logits, logits, targets, scale, stream);
@@ -103,7 +103,7 @@ Task<Tensor> Head::logits(Tensor normed, Lane& lane) const {
   for (int r = 0; r < tensor_.size(); ++r) counts.push_back(rows * part_of(vocab, r, tensor_.size()).count);
   const Tensor all = stream.workspace({rows * vocab}, mine.dtype());
   const Tensor flat = mine.reshape({mine.numel()});
-  co_await lane.wire(tensor_.group().all_gather_rows(all, counts, flat));
+  co_await lane.wire(tensor_.group().all_gather_rows(all, counts, flat), WireKind::kTensor);
   Tensor logits = stream.activation({rows, vocab}, mine.dtype());
   int64_t begin = 0;
   for (int r = 0; r < tensor_.size(); ++r) {

@@ -26,7 +26,9 @@ class Moe final : public FeedForward {
 
  private:
   // Rows to the experts: FP8 quantised once, at home.
-  Task<RoutedRows> send(Tensor x, QuantizeOptions options, const RoutePlan& plan, Lane& lane) const;
+  Task<RoutedRows> send(Tensor x, QuantizeOptions options, RoutePlan& plan, Lane& lane) const;
+  Task<Tensor> backward_at_home(Tensor d_out, TokenExchange::ArrivingGradients arriving, const Microbatch& batch,
+                                MoeSaved& s, Lane& lane);
 
   LinearFormat format_;  // of the experts
   Router router_;

@@ -52,7 +52,7 @@ Task<void> Norm::forward_split(Tensor out, Tensor x, NormSaved& saved, Lane& lan
   Stream& stream = lane.compute();
   const Tensor sums = stream.workspace({x.size(0)}, saved.inv_rms.dtype());
   row_sums_of_squares(sums, x, stream);
-  co_await lane.wire(split_over_->group().all_reduce(sums));
+  co_await lane.wire(split_over_->group().all_reduce(sums), WireKind::kTensor);
   rms_norm_from_sums(out, saved.inv_rms[0], x, weight_.weight(), sums, weight_.spec().global_shape()[0], eps_, stream);
 }
 
@@ -84,7 +84,7 @@ Task<void> Norm::backward_split(Tensor d_x, Tensor d_out, Tensor x, const NormSa
   Stream& stream = lane.compute();
   const Tensor dots = stream.workspace({x.size(0)}, saved.inv_rms.dtype());
   rms_norm_backward_dots(dots, d_out, x, weight_.weight(), stream);
-  co_await lane.wire(split_over_->group().all_reduce(dots));
+  co_await lane.wire(split_over_->group().all_reduce(dots), WireKind::kTensor);
   rms_norm_backward_from_dots(d_x, weight_.grad(), d_out, x, weight_.weight(), saved.inv_rms[0], dots,
                               weight_.spec().global_shape()[0], stream);
 }

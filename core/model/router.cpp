@@ -104,7 +104,7 @@ Task<void> Router::add_balance_loss(size_t index, std::vector<int64_t> offsets, 
   if (index == saved.balance_counts.size()) {
     Tensor counts = stream.activation({static_cast<int64_t>(run_tokens.size()), shape_.num_experts}, DType::kI64);
     balance_counts(counts, saved.experts, offsets, shape_, stream);
-    if (tensor_.size() > 1) co_await lane.wire(tensor_.group().all_reduce(counts));
+    if (tensor_.size() > 1) co_await lane.wire(tensor_.group().all_reduce(counts), WireKind::kTensor);
     saved.balance_counts.push_back(std::move(counts));
   }
   balance_loss(saved.aux_loss, saved.d_scores, saved.scores, saved.balance_counts[index], offsets, run_tokens,

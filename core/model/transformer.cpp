@@ -8,13 +8,16 @@ namespace shoal {
 
 namespace {
 
-std::vector<std::unique_ptr<Block>> make_blocks(const ModelContext& context, const TransformerPart& part) {
+std::vector<std::unique_ptr<Block>> make_blocks(const ModelContext& context, const TransformerPart& part,
+                                                std::vector<size_t>& first_parameter) {
   SHOAL_CHECK(part.embedding && part.head && part.num_layers == context.config.layers(),
               "pipeline stages are not built yet");
   std::vector<std::unique_ptr<Block>> blocks;
   for (int64_t i = 0; i < part.num_layers; ++i) {
+    first_parameter.push_back(context.store.parameters().size());
     blocks.push_back(std::make_unique<Block>(context, part.first_layer + i));
   }
+  first_parameter.push_back(context.store.parameters().size());
   return blocks;
 }
 
@@ -23,7 +26,7 @@ std::vector<std::unique_ptr<Block>> make_blocks(const ModelContext& context, con
 Transformer::Transformer(const ModelContext& context, const TransformerPart& part)
     : tensor_(context.tensor()),
       embedding_(context),
-      blocks_(make_blocks(context, part)),
+      blocks_(make_blocks(context, part, first_parameter_)),
       final_norm_(context.store, "final_norm", context.config.hidden(), context.config.norm_eps()),
       head_(context, context.config.tie_embeddings() ? &embedding_.parameter() : nullptr, embedding_.num_lookups()) {
   for (int64_t depth = 0; depth < context.config.mtp().depth(); ++depth) {
@@ -35,10 +38,12 @@ Task<Tensor> Transformer::run_blocks(const Microbatch& batch, bool keep, Transfo
   Tensor x = co_await embedding_.forward(batch.tokens, lane);
   saved.blocks.resize(blocks_.size());
   for (size_t i = 0; i < blocks_.size(); ++i) {
+    lane.set_place(-1, static_cast<int>(i));
     x = co_await blocks_[i]->forward(std::move(x), batch, saved.blocks[i], lane);
     if (const Tensor aux = aux_loss_of(saved.blocks[i]); aux.defined()) saved.aux_losses.push_back(aux);
     if (!keep) saved.blocks[i] = {};
   }
+  lane.set_place(-1, -1);
   co_return x;
 }
 
@@ -81,16 +86,21 @@ Task<Tensor> Transformer::backward_mtp(const Microbatch& batch, TransformerSaved
   co_return from_next;
 }
 
-Task<void> Transformer::backward(const Microbatch& batch, TransformerSaved& saved, Lane& lane) {
+Task<void> Transformer::backward(const Microbatch& batch, TransformerSaved& saved, Lane& lane, LayerDone done) {
   const Tensor from_mtp = co_await backward_mtp(batch, saved, lane);
   Tensor d_x = std::move(saved.d_normed);
   if (from_mtp.defined()) accumulate(d_x, from_mtp, lane.compute());
   co_await final_norm_.backward(d_x, Write::kOverwrites, d_x, saved.x, saved.final_norm, lane);
   saved.x = {};
+  if (done) done(first_parameter_.back());
   for (size_t i = blocks_.size(); i-- > 0;) {
+    lane.set_place(-1, static_cast<int>(i));
     d_x = co_await blocks_[i]->backward(std::move(d_x), batch, saved.blocks[i], lane);
+    if (done) done(first_parameter_[i]);
   }
+  lane.set_place(-1, -1);
   co_await embedding_.backward(std::move(d_x), batch.tokens, 0, lane);
+  if (done) done(0);
 }
 
 Task<Tensor> Transformer::logits(const Microbatch& batch, Tensor rows, Lane& lane) {

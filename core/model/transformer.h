@@ -1,6 +1,7 @@
 // core/model/transformer.h: embedding, blocks, head: the network of one rank.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -44,7 +45,10 @@ class Transformer {
 
   // With gradients, `saved` is filled for backward, and multi-token prediction runs if the batch has targets for it.
   Task<TransformerLosses> forward(const Microbatch& batch, bool with_gradients, TransformerSaved& saved, Lane& lane);
-  Task<void> backward(const Microbatch& batch, TransformerSaved& saved, Lane& lane);
+  // `done` hears, from the last layer to the first, that all parameters of the store from this index on have their
+  // gradients of this microbatch (a tied head apart: it is the embedding, the first).
+  using LayerDone = std::function<void(size_t first_parameter)>;
+  Task<void> backward(const Microbatch& batch, TransformerSaved& saved, Lane& lane, LayerDone done = {});
 
   // Logits [rows.size(), vocab] of chosen rows, for generation.
   Task<Tensor> logits(const Microbatch& batch, Tensor rows, Lane& lane);
@@ -61,6 +65,7 @@ class Transformer {
 
   TensorParallel tensor_;
   Embedding embedding_;
+  std::vector<size_t> first_parameter_;  // in the store, of each block; last: of what is behind the blocks
   std::vector<std::unique_ptr<Block>> blocks_;
   Norm final_norm_;
   Head head_;

@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 
 #include "core/base/openmp.h"
 #include "core/model/flops.h"
@@ -15,20 +14,8 @@
 
 namespace shoal {
 
-namespace {
-
-double timed_step_s(Rehearsal& rehearsal, Communicator& group) {
-  wait(group.barrier());
-  const auto begin = std::chrono::steady_clock::now();
-  rehearsal.run_step();
-  rehearsal.runtime().stream().wait();
-  wait(group.barrier());
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-}  // namespace
-
-BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps) {
+BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps,
+                       int speed_steps) {
   Rehearsal rehearsal(config, mesh, allocator, compute);
   BenchTrain bench;
   bench.model = config.model().name();
@@ -64,6 +51,7 @@ BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator&
   bench.profile_step_ms = timed_step_s(rehearsal, mesh.world()) * 1e3;
   stream.set_profile(false);
   bench.profile = stream.work();
+  if (speed_steps > 0) bench.speeds = measure_op_speeds(rehearsal, speed_steps);
   return bench;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/train/op_speeds.h"
 #include "core/train/rehearsal.h"
 
 namespace shoal {
@@ -27,11 +28,13 @@ struct BenchTrain {
   int64_t primitives_per_step = 0;  // GEMM primitives made in the last step: 0 once warm
   WorkByOp profile;                 // of one extra step, every op timed
   double profile_step_ms = 0;
+  OpSpeeds speeds;  // of `speed_steps` further steps; empty: none were asked for
 };
 
 // Collective. `steps` timed steps after two to warm up, the ceiling measured before each.
 // `allocator`: the scratch of the mesh's groups comes from it.
-BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps);
+BenchTrain bench_train(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute, int steps,
+                       int speed_steps = 0);
 
 // A text report, or one JSON object.
 std::string describe(const BenchTrain& bench);

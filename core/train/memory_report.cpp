@@ -16,14 +16,15 @@ MemoryUse predict_memory(const Config& config, const ProcessMesh& mesh, DType co
   for (int rank = 0; rank < mesh.world().size(); ++rank) nodes.push_back(mesh.world().node(rank));
   SimulatedCommunicator world(mesh.world().rank(), std::move(nodes), paper);
   const ProcessMesh paper_mesh(mesh.sizes(), world);
-  // The peak is reached by the second microbatch. Every rank gets the largest share, in one piece.
+  // The peak is reached by the second microbatch, or a pair in the middle. Every rank gets the largest share, in one
+  // piece.
   const TrainConfig& train = config.train();
   const int64_t ranks = paper_mesh.data().size();
   const int64_t rounds = num_microbatches(train.global_batch(), static_cast<int>(ranks), train.microbatch());
   const int64_t largest = (train.global_batch() + rounds * ranks - 1) / (rounds * ranks);
   Config even = config;
   even.mutable_train()->set_microbatch(largest);
-  even.mutable_train()->set_global_batch(std::min<int64_t>(rounds, 2) * ranks * largest);
+  even.mutable_train()->set_global_batch(std::min<int64_t>(rounds, 4) * ranks * largest);
   return dry_run(even, paper_mesh, paper, compute).memory;
 }
 

@@ -67,7 +67,7 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, A
       mesh_(mesh),
       allocator_(allocator),
       stream_(allocator_),
-      lane_(stream_, 0),
+      lanes_{Lane(stream_, 0), Lane(stream_, 1)},
       store_(options.perturb_init) {
   if (has_fp8(options.precision)) {
     quantize_counts_ = stream_.workspace({kNumLayerParts, 2, kNumQuantizeCounts}, DType::kF64);
@@ -86,6 +86,16 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, A
   model_ = std::make_unique<Transformer>(context, TransformerPart::whole(config_));
   buckets_ = std::make_unique<GradientBuckets>(store_, mesh_.replicas(), options.compute, options.bucket_bytes,
                                                options.train, allocator_, options.precision.gradient_wire());
+  for (Lane& lane : lanes_) lane.set_bulk(&buckets_->posts());
+}
+
+WireSeconds ModelRuntime::exposed_wire_seconds() {
+  WireSeconds total{};
+  for (Lane& lane : lanes_) {
+    const WireSeconds& of_lane = lane.exposed_wire_seconds();
+    for (size_t kind = 0; kind < total.size(); ++kind) total[kind] += of_lane[kind];
+  }
+  return total;
 }
 
 std::vector<double> ModelRuntime::take_quantize_counts() {
@@ -154,7 +164,7 @@ void ModelRuntime::load(const FinalModel& final_model) {
 }
 
 std::vector<NamedTensor> ModelRuntime::named_tensors() {
-  run_lane(lane_, await_all_weights(store_, lane_));
+  run_lane(lane(), await_all_weights(store_, lane()));
   gathered_.clear();
   const bool speaks = mesh_.world().rank() == 0;
   const MeshPlace here = mesh_.place(mesh_.world().rank());
@@ -181,7 +191,7 @@ std::vector<NamedTensor> ModelRuntime::named_tensors() {
 
 void ModelRuntime::check_replicas(int64_t step) {
   if (allocator_.device() == DeviceKind::kSimulated) return;  // nothing to compare
-  run_lane(lane_, await_all_weights(store_, lane_));
+  run_lane(lane(), await_all_weights(store_, lane()));
   std::vector<Replica> replicas = weight_replicas(*buckets_);
   for (Router* router : model_->routers()) {
     if (router->has_bias()) replicas.push_back({bias_name(*router), router->bias(), &mesh_.world()});

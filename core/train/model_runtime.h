@@ -2,6 +2,7 @@
 // --dry-run share.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -43,7 +44,10 @@ class ModelRuntime {
   const ProcessMesh& mesh() const { return mesh_; }
   Allocator& allocator() { return allocator_; }
   Stream& stream() { return stream_; }
-  Lane& lane() { return lane_; }
+  // Two microbatches at most run together; everything else runs on the first.
+  Lane& lane(int index = 0) { return lanes_[static_cast<size_t>(index)]; }
+  // Since the runtime was made, both lanes.
+  WireSeconds exposed_wire_seconds();
   Transformer& model() { return *model_; }
   ParameterStore& store() { return store_; }
   GradientBuckets& buckets() { return *buckets_; }
@@ -73,7 +77,7 @@ class ModelRuntime {
   Allocator& allocator_;
   Allocator host_allocator_{DeviceKind::kCpu};  // used when allocator_ is a GPU's
   Stream stream_;
-  Lane lane_;
+  std::array<Lane, 2> lanes_;
   Tensor quantize_counts_;  // [kNumLayerParts, 2, kNumQuantizeCounts] f64; undefined: nothing is in FP8
   ParameterStore store_;
   std::unique_ptr<Transformer> model_;

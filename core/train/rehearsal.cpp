@@ -1,6 +1,7 @@
 // core/train/rehearsal.cpp: the training step itself, fed with random tokens.
 #include "core/train/rehearsal.h"
 
+#include <chrono>
 #include <numeric>
 
 #include "core/base/random.h"
@@ -69,6 +70,15 @@ int64_t Rehearsal::run_step() {
   input.microbatches = make_microbatches(batches, steps_, sequences, mtp.depth(), runtime_.stream());
   last_ = step_.run(std::move(input));
   return sequences.count * seq_len;
+}
+
+double timed_step_s(Rehearsal& rehearsal, Communicator& group) {
+  wait(group.barrier());
+  const auto begin = std::chrono::steady_clock::now();
+  rehearsal.run_step();
+  rehearsal.runtime().stream().wait();
+  wait(group.barrier());
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulated, DType compute) {

@@ -23,6 +23,8 @@ class Rehearsal {
 
   // Collective: one whole step at full batch size; returns its tokens over all ranks.
   int64_t run_step();
+  // From the next step on (TrainStep::set_overlap).
+  void set_overlap(ParallelConfig::Overlap::Schedule overlap) { step_.set_overlap(overlap); }
 
   ModelRuntime& runtime() { return runtime_; }
   const StepOutcome& last() const { return last_; }
@@ -39,6 +41,9 @@ class Rehearsal {
   int64_t my_tokens_ = 0;
 };
 
+// Collective: seconds of one step between two barriers: the slowest rank's.
+double timed_step_s(Rehearsal& rehearsal, Communicator& group);
+
 // The options of a training runtime, the same for trainer and rehearsal.
 RuntimeOptions training_options(const Config& config, DType compute);
 
@@ -53,7 +58,7 @@ struct DryRun {
   int64_t tokens_per_step = 0;
   MemoryUse memory;    // this rank
   WireBytes sent;      // in one step by this rank, with balanced routing
-  double busy_s[2]{};  // this rank's links, in the node and between nodes, each operation alone; 0 when not described
+  double busy_s[2]{};  // the links that this rank sends on, in the node and between nodes; 0 when not described
 };
 // `simulated`: the scratch of the mesh's groups comes from it.
 DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulated, DType compute);

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/train/schedule.h"
+#include "core/train/overlap_choice.h"
 #include "kernels/reduce.h"
 #include "optim/expert_bias.h"
 #include "optim/grad_clip.h"
@@ -28,6 +28,7 @@ TrainStep::TrainStep(ModelRuntime& runtime, const Config& config)
     : runtime_(runtime),
       mesh_(runtime.mesh()),
       config_(config.optim()),
+      overlap_(resolve_overlap(config, runtime.mesh())),
       reduces_each_microbatch_(config.parallel().gradient_reduction() == ParallelConfig::EACH_MICROBATCH),
       check_replicas_every_(config.train().check_replicas_every()),
       optimizer_(runtime.buckets(), config_, moments_dtype(config.precision()), config.run().seed(), runtime.stream()) {
@@ -36,7 +37,7 @@ TrainStep::TrainStep(ModelRuntime& runtime, const Config& config)
 
 StepOutcome TrainStep::run(StepInput input) {
   StepOutcome outcome;
-  const double exposed_before_s = runtime_.lane().exposed_wire_seconds();
+  const WireSeconds exposed_before = runtime_.exposed_wire_seconds();
   run_lane(runtime_.lane(), set_loss_scales(input, outcome));
   runtime_.buckets().begin_step(runtime_.stream());
   runtime_.take_quantize_counts();  // validation's are nobody's
@@ -45,7 +46,11 @@ StepOutcome TrainStep::run(StepInput input) {
   update_weights(input, outcome);
   balance(outcome);
   outcome.quantize_counts = runtime_.take_quantize_counts();
-  outcome.exposed_comm_s = runtime_.lane().exposed_wire_seconds() - exposed_before_s;
+  outcome.exposed_by_kind = runtime_.exposed_wire_seconds();
+  for (size_t kind = 0; kind < exposed_before.size(); ++kind) {
+    outcome.exposed_by_kind[kind] -= exposed_before[kind];
+    outcome.exposed_comm_s += outcome.exposed_by_kind[kind];
+  }
   return outcome;
 }
 
@@ -60,7 +65,7 @@ Task<void> TrainStep::set_loss_scales(StepInput& input, StepOutcome& outcome) {
   }
   const Tensor total = stream.workspace({static_cast<int64_t>(counts.size())}, DType::kI64);
   total.copy_from(counts);
-  co_await runtime_.lane().wire(mesh_.data().all_reduce(total));
+  co_await runtime_.lane().wire(mesh_.data().all_reduce(total), WireKind::kOther);
   counts = read_to_host<int64_t>(total, stream, [&] {
     // A rank without sequences is not alone.
     for (int64_t& count : counts) count = std::max<int64_t>(1, count * mesh_.data().size());
@@ -81,7 +86,7 @@ Task<void> TrainStep::set_loss_scales(StepInput& input, StepOutcome& outcome) {
 Task<void> TrainStep::begin_round(bool in_forward) {
   for (Bucket& bucket : runtime_.buckets().buckets()) {
     if (bucket.grads_in_forward != in_forward) continue;
-    if (bucket.reduction) co_await runtime_.lane().wire(bucket.reduction);
+    if (bucket.reduction) co_await runtime_.lane().wire(bucket.reduction, WireKind::kGradients);
     runtime_.buckets().begin_round(bucket, runtime_.stream());
   }
 }
@@ -89,25 +94,24 @@ Task<void> TrainStep::begin_round(bool in_forward) {
 namespace {
 
 // Σ of a microbatch's token losses, in f64.
-double total_of(const Tensor& token_losses, int64_t vocab, Stream& stream) {
-  const Tensor total = stream.workspace({1}, DType::kF64);
+Tensor total_of(const Tensor& token_losses, Stream& stream) {
+  Tensor total = stream.workspace({1}, DType::kF64);
   sum(total, token_losses, stream);
-  const double simulated = std::log(static_cast<double>(vocab)) * static_cast<double>(token_losses.numel());
-  return read_scalar(total, stream, simulated);
+  return total;
 }
 
 }  // namespace
 
-Task<void> TrainStep::forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses) {
-  const TransformerLosses found = co_await runtime_.model().forward(batch, true, saved, runtime_.lane());
+Task<void> TrainStep::forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses, Lane& lane) {
+  const TransformerLosses found = co_await runtime_.model().forward(batch, true, saved, lane);
   Stream& stream = runtime_.stream();
-  for (const Tensor& aux : saved.aux_losses) losses.aux += read_scalar(aux, stream, 0);
+  losses.aux = std::move(saved.aux_losses);
   // Every tensor rank has all token losses: the first counts them.
   if (mesh_.tensor().rank() > 0) co_return;
-  losses.tokens = total_of(found.tokens, runtime_.config().vocab(), stream);
-  for (size_t k = 0; k < found.mtp.size(); ++k) {
-    losses.mtp += total_of(found.mtp[k], runtime_.config().vocab(), stream) * batch.mtp[k].mean_scale;
-  }
+  losses.rows = found.tokens.numel();
+  losses.tokens = total_of(found.tokens, stream);
+  for (const Tensor& of_depth : found.mtp) losses.mtp.push_back(total_of(of_depth, stream));
+  for (const MtpTargets& depth : batch.mtp) losses.mtp_scales.push_back(depth.mean_scale);
 }
 
 void TrainStep::end_round() {
@@ -115,23 +119,64 @@ void TrainStep::end_round() {
   for (Bucket& bucket : buckets.buckets()) buckets.post_partial_reduction(bucket, runtime_.stream());
 }
 
+// The gradients of all parameters from this one on are complete: their buckets travel behind the rest of backward.
+void TrainStep::queue_reductions(size_t first_parameter) {
+  GradientBuckets& buckets = runtime_.buckets();
+  while (buckets_unreduced_ > 0) {
+    Bucket& bucket = buckets.buckets()[buckets_unreduced_ - 1];
+    if (bucket.entries.front().parameter->index() < first_parameter) break;
+    buckets.queue_reduction(bucket, runtime_.stream());
+    --buckets_unreduced_;
+  }
+  // Where layers pass no wire points, or too few, nothing else would post them.
+  const int64_t wire_points = runtime_.lane(0).wire_points() + runtime_.lane(1).wire_points();
+  if (wire_points == std::exchange(wire_points_seen_, wire_points)) buckets.posts().post_all();
+}
+
+Task<void> TrainStep::start(const Action& action, const StepInput& input) {
+  const auto i = static_cast<size_t>(action.microbatch);
+  Lane& lane = runtime_.lane(lane_of(action));
+  const Microbatch& batch = input.microbatches[i];
+  lane.set_place(action.microbatch, -1);
+  if (action.kind == ActionKind::kForward) return forward(batch, saved_[i], losses_[i], lane);
+  Transformer::LayerDone done;
+  if (i + 1 == input.microbatches.size()) done = [this](size_t first_parameter) { queue_reductions(first_parameter); };
+  return runtime_.model().backward(batch, saved_[i], lane, std::move(done));
+}
+
 void TrainStep::run_schedule(const StepInput& input, StepOutcome& outcome) {
   const size_t count = input.microbatches.size();
-  std::vector<TransformerSaved> saved(count);
-  std::vector<Losses> losses(count);
-  for (const std::vector<Action>& together : one_lane_schedule(static_cast<int>(count))) {
-    SHOAL_CHECK_EQ(together.size(), size_t{1});
-    const size_t i = static_cast<size_t>(together[0].microbatch);
-    const bool in_forward = together[0].kind == ActionKind::kForward;
-    if (reduces_each_microbatch_ && i > 0) run_lane(runtime_.lane(), begin_round(in_forward));
-    if (in_forward) {
-      run_lane(runtime_.lane(), forward(input.microbatches[i], saved[i], losses[i]));
-    } else {
-      run_lane(runtime_.lane(), runtime_.model().backward(input.microbatches[i], saved[i], runtime_.lane()));
-      if (reduces_each_microbatch_ && i + 1 < count) end_round();
+  saved_ = std::vector<TransformerSaved>(count);
+  losses_ = std::vector<Losses>(count);
+  buckets_unreduced_ = runtime_.buckets().buckets().size();
+  for (const std::vector<Action>& together : make_schedule(overlap_, static_cast<int>(count))) {
+    const Action& first = together.front();
+    if (reduces_each_microbatch_ && first.microbatch > 0) {
+      run_lane(runtime_.lane(), begin_round(first.kind == ActionKind::kForward));
     }
+    std::vector<Lane*> lanes;
+    std::vector<Task<void>> tasks;
+    for (const Action& action : together) {
+      lanes.push_back(&runtime_.lane(lane_of(action)));
+      tasks.push_back(start(action, input));
+    }
+    run_lanes(lanes, std::move(tasks));
+    const bool last = static_cast<size_t>(first.microbatch) + 1 == count;
+    if (reduces_each_microbatch_ && first.kind == ActionKind::kBackward && !last) end_round();
   }
-  run_lane(runtime_.lane(), reduce_losses(losses, outcome));
+  run_lane(runtime_.lane(), reduce_losses(losses_, outcome));
+}
+
+TrainStep::LossSums TrainStep::read_losses(const Losses& losses) const {
+  Stream& stream = runtime_.stream();
+  const double simulated = std::log(static_cast<double>(runtime_.config().vocab())) * static_cast<double>(losses.rows);
+  LossSums sums;
+  for (const Tensor& aux : losses.aux) sums.aux += read_scalar(aux, stream, 0);
+  if (losses.tokens.defined()) sums.tokens = read_scalar(losses.tokens, stream, simulated);
+  for (size_t k = 0; k < losses.mtp.size(); ++k) {
+    sums.mtp += read_scalar(losses.mtp[k], stream, simulated) * losses.mtp_scales[k];
+  }
+  return sums;
 }
 
 // Every microbatch of every rank has its place in a table, zero elsewhere: the sum over ranks only collects it, and the
@@ -142,19 +187,21 @@ Task<void> TrainStep::reduce_losses(const std::vector<Losses>& mine, StepOutcome
   constexpr size_t kColumns = 3;
   const size_t ranks = static_cast<size_t>(world.size());
   std::vector<double> table(mine.size() * ranks * kColumns);
+  std::vector<LossSums> sums;
   for (size_t round = 0; round < mine.size(); ++round) {
     const size_t place = (round * ranks + static_cast<size_t>(world.rank())) * kColumns;
-    table[place] = mine[round].tokens;
-    table[place + 1] = mine[round].aux;
-    table[place + 2] = mine[round].mtp;
+    sums.push_back(read_losses(mine[round]));
+    table[place] = sums.back().tokens;
+    table[place + 1] = sums.back().aux;
+    table[place + 2] = sums.back().mtp;
   }
   const Tensor collected = stream.workspace({static_cast<int64_t>(table.size())}, DType::kF64);
   collected.copy_from(table);
-  co_await runtime_.lane().wire(world.all_reduce(collected));
+  co_await runtime_.lane().wire(world.all_reduce(collected), WireKind::kOther);
   table = read_to_host<double>(collected, stream, [&] {
     std::vector<double> alike(table.size());  // simulated data ranks are all like this one
     for (size_t i = 0; i < mine.size() * ranks; i += static_cast<size_t>(mesh_.tensor().size())) {
-      alike[kColumns * i] = mine[i / ranks].tokens;
+      alike[kColumns * i] = sums[i / ranks].tokens;
     }
     return alike;
   });
@@ -169,7 +216,7 @@ Task<void> TrainStep::reduce_losses(const std::vector<Losses>& mine, StepOutcome
 
 void TrainStep::update_weights(const StepInput& input, StepOutcome& outcome) {
   Stream& stream = runtime_.stream();
-  for (Bucket& bucket : runtime_.buckets().buckets()) runtime_.buckets().post_reduction(bucket, stream);
+  runtime_.buckets().posts().post_all();
   outcome.grad_norm = run_lane(runtime_.lane(), global_grad_norm(runtime_.buckets(), mesh_, runtime_.lane()));
   // The weights that this step's passes read, before the update writes every copy anew.
   if (check_replicas_every_ > 0 && input.step % check_replicas_every_ == 0) runtime_.check_replicas(input.step);

@@ -10,6 +10,7 @@
 
 #include "core/config/config.pb.h"
 #include "core/train/model_runtime.h"
+#include "core/train/schedule.h"
 #include "optim/adamw_optimizer.h"
 
 namespace shoal {
@@ -32,28 +33,39 @@ struct StepOutcome {
   bool update_skipped = false;          // gradients were not finite: weights, moments and biases are as before
   double max_violation = 0;             // worst MoE layer
   std::vector<double> quantize_counts;  // of this rank; ModelRuntime::take_quantize_counts
-  double exposed_comm_s = 0;            // this rank waited for the wire, and for slower ranks, in this step
-  WireSeconds exposed_by_kind{};        // their sum is exposed_comm_s
+  // This rank waited for the wire, and for slower ranks, with nothing to compute, in this step; by kind of transfer.
+  WireSeconds exposed_by_kind{};
+  double exposed_comm_s = 0;  // their sum
 };
 
 class TrainStep {
  public:
-  // Draws the initial weights and masters from config.run.seed.
+  // Draws the initial weights and masters from config.run.seed. parallel.overlap is not AUTO (resolve_overlap).
   TrainStep(ModelRuntime& runtime, const Config& config);
 
   StepOutcome run(StepInput input);
+  // From the next step on; every schedule trains alike. Not AUTO; OFF with EACH_MICROBATCH.
+  void set_overlap(ParallelConfig::Overlap::Schedule overlap) { overlap_ = overlap; }
 
  private:
-  // A microbatch's share of the step's losses.
+  // A microbatch's share of the step's losses, on the device until the step's microbatches are through.
   struct Losses {
-    double tokens = 0;  // Σ token losses, in nats
-    double aux = 0;     // of this rank's rows
-    double mtp = 0;     // Σ over depths of their share of mtp_loss
+    int64_t rows = 0;
+    Tensor tokens;                   // [1] f64: Σ token losses, in nats; undefined: another tensor rank counts them
+    std::vector<Tensor> aux;         // [1] each: of this rank's rows
+    std::vector<Tensor> mtp;         // [1] f64 a depth: Σ token losses
+    std::vector<double> mtp_scales;  // their share of mtp_loss
+  };
+  struct LossSums {
+    double tokens = 0, aux = 0, mtp = 0;
   };
 
   Task<void> set_loss_scales(StepInput& input, StepOutcome& outcome);
   void run_schedule(const StepInput& input, StepOutcome& outcome);
-  Task<void> forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses);
+  Task<void> start(const Action& action, const StepInput& input);
+  Task<void> forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses, Lane& lane);
+  LossSums read_losses(const Losses& losses) const;
+  void queue_reductions(size_t first_parameter);
   Task<void> begin_round(bool in_forward);
   void end_round();
   Task<void> reduce_losses(const std::vector<Losses>& mine, StepOutcome& outcome);
@@ -63,9 +75,15 @@ class TrainStep {
   ModelRuntime& runtime_;
   const ProcessMesh& mesh_;
   OptimConfig config_;
+  ParallelConfig::Overlap::Schedule overlap_;
   bool reduces_each_microbatch_;
   int64_t check_replicas_every_;  // steps; 0: never
   AdamwOptimizer optimizer_;
+  // Of the step that runs:
+  std::vector<TransformerSaved> saved_;
+  std::vector<Losses> losses_;
+  size_t buckets_unreduced_ = 0;  // the first so many buckets' gradients are not queued yet
+  int64_t wire_points_seen_ = 0;
 };
 
 }  // namespace shoal

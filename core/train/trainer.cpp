@@ -16,6 +16,7 @@
 #include "core/train/generator.h"
 #include "core/train/memory_report.h"
 #include "core/train/microbatches.h"
+#include "core/train/overlap_choice.h"
 #include "core/train/rank_setup.h"
 #include "core/train/rehearsal.h"
 #include "core/train/run_folder.h"
@@ -73,15 +74,21 @@ std::filesystem::path open_run_folder(const Config& config, DType compute, Commu
   return config.run().dir();
 }
 
+// With parallel.overlap resolved.
+Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes) {
+  config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes));
+  return config;
+}
+
 }  // namespace
 
 Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& allocator, const CpuThreads& threads,
                  TrainerOptions options)
-    : config_(config),
-      mesh_(mesh),
+    : mesh_(mesh),
       options_(std::move(options)),
       threads_(threads),
       compute_(resolve_compute(config.precision(), allocator.device(), mesh.world())),
+      config_(with_overlap(config, mesh, compute_, options_.memory_bytes)),
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
@@ -159,6 +166,7 @@ void Trainer::announce() {
                   name_of(compute_), fp8_text(config_)));
   say(shoal::describe(convention_));
   say("mesh:\n" + mesh_.describe() + fmt::format("tokens to experts: {}", dispatch_text()));
+  say(fmt::format("microbatches together: {}", describe(config_.parallel().overlap())));
   say(describe_memory(predicted_memory_, nullptr));
   say(fmt::format("run folder: {}", run_dir_.string()));
   if (!evaluator_)

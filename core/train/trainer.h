@@ -23,6 +23,7 @@ namespace shoal {
 struct TrainerOptions {
   std::string config_text;                // the resolved config, saved in the run folder
   std::vector<std::string> command_line;  // for environment.json
+  int64_t memory_bytes = 0;               // what this rank can have, for parallel.overlap AUTO; 0: not known
 };
 
 // One rank of a run. Every public call is Collective; rank 0 writes the run folder and speaks.
@@ -50,11 +51,11 @@ class Trainer {
   void write_final();
   bool speaks() const { return mesh_.world().rank() == 0; }
 
-  Config config_;
   const ProcessMesh& mesh_;
   TrainerOptions options_;
   CpuThreads threads_;
   DType compute_;
+  Config config_;  // parallel.overlap resolved
 
   std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
   std::shared_ptr<const SampleStream> training_;

@@ -43,7 +43,7 @@ TEST_CASE_METHOD(Fixture, "lanes rotate at every wire point, whatever completes 
     const auto walk = [&order, looks](std::string name, int wires, Lane& lane) -> Task<void> {
       for (int i = 0; i < wires; ++i) {
         order += name + std::to_string(i) + " ";
-        co_await lane.wire(std::make_shared<Slow>(looks * lane.index()));
+        co_await lane.wire(std::make_shared<Slow>(looks * lane.index()), WireKind::kDispatch);
       }
       order += name + "! ";
     };
@@ -63,7 +63,7 @@ TEST_CASE_METHOD(Fixture, "a wire inside a nested task rotates too, plain awaits
   std::string order;
   const auto inner = [&order](std::string name, bool wire, Lane& lane) -> Task<void> {
     order += name + "< ";
-    if (wire) co_await lane.wire(nullptr);
+    if (wire) co_await lane.wire(nullptr, WireKind::kDispatch);
     order += name + "> ";
   };
   const auto outer = [&](std::string name, Lane& lane) -> Task<void> {
@@ -89,7 +89,7 @@ TEST_CASE_METHOD(Fixture, "a million waits on complete operations do not grow th
     highest = std::max(highest, here);
   };
   const auto step = [&](Lane& l) -> Task<int> {
-    co_await l.wire(complete);
+    co_await l.wire(complete, WireKind::kDispatch);
     note_depth();
     co_return 1;
   };
@@ -98,7 +98,7 @@ TEST_CASE_METHOD(Fixture, "a million waits on complete operations do not grow th
     int sum = 0;
     for (int i = 0; i < 500000; ++i) sum += co_await middle(l);
     for (int i = 0; i < 500000; ++i) {
-      co_await l.wire(complete);
+      co_await l.wire(complete, WireKind::kDispatch);
       note_depth();
       ++sum;
     }
@@ -114,14 +114,14 @@ TEST_CASE_METHOD(Fixture, "an exception in one lane leaves after the others were
   Lane b(stream, 1);
   std::string order;
   const auto fails = [&](Lane& lane) -> Task<void> {
-    co_await lane.wire(std::make_shared<Slow>(1));
+    co_await lane.wire(std::make_shared<Slow>(1), WireKind::kDispatch);
     fail("bad token in lane {}", lane.index());
   };
   const auto works = [&](Lane& lane) -> Task<void> {
     const Tensor kept = lane.compute().activation({8}, DType::kF32);
     for (int i = 0; i < 5; ++i) {
       order += std::to_string(i);
-      co_await lane.wire(nullptr);
+      co_await lane.wire(nullptr, WireKind::kDispatch);
     }
   };
   Lane* const lanes[] = {&a, &b};
@@ -142,15 +142,15 @@ TEST_CASE_METHOD(Fixture, "what went wrong on the wire is thrown where it was aw
   const auto catches = [](Lane& l) -> Task<std::string> {
     std::string seen;
     try {
-      co_await l.wire(std::make_shared<Broken>());
+      co_await l.wire(std::make_shared<Broken>(), WireKind::kDispatch);
     } catch (const Error& error) {
       seen = error.what();
     }
-    co_await l.wire(nullptr);
+    co_await l.wire(nullptr, WireKind::kDispatch);
     co_return seen;
   };
   REQUIRE(run_lane(lane, catches(lane)) == "rank 3 is gone");
-  const auto throws = [](Lane& l) -> Task<void> { co_await l.wire(std::make_shared<Broken>()); };
+  const auto throws = [](Lane& l) -> Task<void> { co_await l.wire(std::make_shared<Broken>(), WireKind::kDispatch); };
   REQUIRE_THROWS_WITH(run_lane(lane, throws(lane)), Contains("rank 3 is gone"));
 }
 
@@ -158,7 +158,7 @@ TEST_CASE_METHOD(Fixture, "run_lane returns values of any movable type", "[lane]
   Lane lane(stream, 4);
   REQUIRE(lane.index() == 4);
   const auto text = [](Lane& l) -> Task<std::unique_ptr<std::string>> {
-    co_await l.wire(nullptr);
+    co_await l.wire(nullptr, WireKind::kDispatch);
     co_return std::make_unique<std::string>("moved");
   };
   REQUIRE(*run_lane(lane, text(lane)) == "moved");
@@ -177,14 +177,102 @@ TEST_CASE_METHOD(Fixture, "time blocked on the wire counts as exposed, time behi
   };
   Lane a(stream, 0);
   Lane b(stream, 1);
-  const auto waits = [](OperationPtr operation, Lane& lane) -> Task<void> { co_await lane.wire(operation); };
+  const auto waits = [](OperationPtr operation, Lane& lane) -> Task<void> {
+    co_await lane.wire(operation, WireKind::kDispatch);
+  };
   Lane* const lanes[] = {&a, &b};
   std::vector<Task<void>> tasks;
   tasks.push_back(waits(std::make_shared<Sleeps>(), a));
   tasks.push_back(waits(std::make_shared<Slow>(0), b));
   run_lanes(lanes, std::move(tasks));
-  REQUIRE(a.exposed_wire_seconds() >= 0.003);
-  REQUIRE(b.exposed_wire_seconds() == 0);
+  for (size_t kind = 0; kind < kNumWireKinds; ++kind) {
+    if (kind == static_cast<size_t>(WireKind::kDispatch)) {
+      REQUIRE(a.exposed_wire_seconds()[kind] >= 0.003);
+    } else {
+      REQUIRE(a.exposed_wire_seconds()[kind] == 0);
+    }
+    REQUIRE(b.exposed_wire_seconds()[kind] == 0);
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "a wait in place gives no other lane a turn", "[lane]") {
+  for (const int looks : {0, 4}) {
+    Lane a(stream, 0);
+    Lane b(stream, 1);
+    std::string order;
+    const auto walk = [&order, looks](std::string name, Lane& lane) -> Task<void> {
+      order += name + "0 ";
+      co_await lane.wire_in_place(std::make_shared<Slow>(looks), WireKind::kRowCounts);
+      order += name + "1 ";
+      co_await lane.wire_in_place(nullptr, WireKind::kRowCounts);
+      order += name + "2 ";
+      co_await lane.wire(std::make_shared<Slow>(looks), WireKind::kDispatch);
+      order += name + "! ";
+    };
+    Lane* const lanes[] = {&a, &b};
+    std::vector<Task<void>> tasks;
+    tasks.push_back(walk("a", a));
+    tasks.push_back(walk("b", b));
+    run_lanes(lanes, std::move(tasks));
+    REQUIRE(order == "a0 a1 a2 b0 b1 b2 a! b! ");
+    REQUIRE(a.wire_points() == 1);
+  }
+}
+
+TEST_CASE_METHOD(Fixture, "one queued transfer leaves at every wire point, behind what the lane waits for", "[lane]") {
+  std::string order;
+  struct Named : Operation {
+    Named(std::string& o, std::string n) : order(o), name(std::move(n)) {}
+    void post() override { order += name + " "; }
+    bool done() override { return true; }
+    void wait() override {}
+    std::string& order;
+    std::string name;
+  };
+  PostQueue queue;
+  std::vector<OperationPtr> queued;
+  for (int i = 0; i < 4; ++i) {
+    queued.push_back(queue.add([&order, i]() -> OperationPtr {
+      order += "bulk" + std::to_string(i) + " ";
+      return nullptr;
+    }));
+  }
+  Lane lane(stream, 0);
+  lane.set_bulk(&queue);
+  const auto walk = [&](Lane& l) -> Task<void> {
+    const auto first = std::make_shared<Named>(order, "rows");
+    co_await l.wire(first, WireKind::kDispatch);
+    const auto counts = std::make_shared<Named>(order, "counts");
+    co_await l.wire_in_place(counts, WireKind::kRowCounts);
+    co_await l.wire(queued[2], WireKind::kWeights);  // not posted yet: what is in front of it, it, and one behind it
+    order += "end ";
+  };
+  run_lane(lane, walk(lane));
+  REQUIRE(order == "rows bulk0 counts bulk1 bulk2 bulk3 end ");
+  REQUIRE(queue.empty());
+  for (const OperationPtr& operation : queued) REQUIRE(operation->done());
+}
+
+TEST_CASE_METHOD(Fixture, "a queued transfer is posted once, by whoever waits first, and its failure is the waiter's",
+                 "[lane]") {
+  PostQueue queue;
+  int posts = 0;
+  const OperationPtr late = queue.add([&]() -> OperationPtr {
+    ++posts;
+    return std::make_shared<Broken>();
+  });
+  REQUIRE(!late->done());
+  REQUIRE(posts == 0);
+  REQUIRE_THROWS_WITH(late->wait(), Contains("rank 3 is gone"));
+  late->post();
+  queue.post_all();
+  REQUIRE(posts == 1);
+  OperationPtr orphan;
+  {
+    PostQueue gone;
+    orphan = gone.add([]() -> OperationPtr { return nullptr; });
+  }
+  REQUIRE_THROWS_WITH(orphan->wait(), Contains("queue is gone"));
 }
 
 TEST_CASE_METHOD(Fixture, "lanes and tasks come in equal numbers; none is fine", "[lane]") {

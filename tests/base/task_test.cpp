@@ -58,7 +58,7 @@ struct Fixture {
   }
 };
 
-Task<void> cross_wire(Lane& lane) { co_await lane.wire(std::make_shared<Pending>()); }
+Task<void> cross_wire(Lane& lane) { co_await lane.wire(std::make_shared<Pending>(), WireKind::kOther); }
 
 Task<int> add_one(int x, Lane& lane) {
   co_await cross_wire(lane);

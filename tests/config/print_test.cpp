@@ -66,6 +66,20 @@ TEST_CASE("what is absent on purpose stays absent", "[config]") {
              Catch::Contains("yarn {\n        factor: 40\n") && Catch::Contains("router {\n      score: SIGMOID\n"));
 }
 
+TEST_CASE("lists of numbers are printed, and what is a choice by its absence is not", "[config]") {
+  const auto text = [](const std::string& given) {
+    return effective_config_text(parse_config(given, "a.textproto"), Origins::kOmit);
+  };
+  CHECK_THAT(text(""), !Catch::Contains("timeline") && !Catch::Contains("emulate"));
+  const std::string ranks = text("train { timeline { ranks: 3 ranks: 0 } }");
+  CHECK_THAT(ranks, Catch::Contains("ranks: [3, 0]\n") && Catch::Contains("first_step: 3\n"));
+  const TimelineConfig& again = parse_config(ranks, "b.textproto").config.train().timeline();
+  CHECK((again.ranks_size() == 2 && again.ranks(0) == 3 && again.ranks(1) == 0));
+  CHECK_THAT(text("train { timeline { } }"), !Catch::Contains("ranks:"));
+  CHECK_THAT(text("parallel { emulate { inter_node { latency_us: 5 } } }"),
+             Catch::Contains("inter_node {") && !Catch::Contains("intra_node"));
+}
+
 TEST_CASE("an override with a line break stays one comment", "[config]") {
   LoadedConfig loaded = parse_config("generate { prompt: 'x' }", "a.textproto");
   loaded.config.mutable_generate()->set_prompt("a\nb");

@@ -356,8 +356,17 @@ TEST_CASE("a mesh that the model does not split over is refused with the sizes t
         "b: train.check_replicas_every is -1; expected 0 to 1000000000000 (0: never)");
   CHECK(gqa({"parallel.emulate={inter_node{gbit_per_s: -1}}"}) ==
         "b: parallel.emulate.inter_node.gbit_per_s is -1; expected at least 0 (0: endless)");
-  CHECK(gqa({"parallel.emulate={inter_node{gbit_per_s: 10}}"}).find("a real run does not slow its links") !=
-        std::string::npos);
+  CHECK(gqa({"parallel.emulate={inter_node{gbit_per_s: 10} slow_rank: 1 slow_factor: 2 jitter: 0.2}"}) == "(no error)");
+  CHECK(gqa({"parallel.emulate={intra_node{latency_us: -0.5}}"}) ==
+        "b: parallel.emulate.intra_node.latency_us is -0.5; expected at least 0 (microseconds)");
+  CHECK(gqa({"parallel.emulate={jitter: -0.1}"}) ==
+        "b: parallel.emulate.jitter is -0.1; expected 0 to 100 (0.2: up to 20 % longer)");
+  CHECK(gqa({"parallel.emulate={slow_rank: -2}"}) ==
+        "b: parallel.emulate.slow_rank is -2; expected -1 to 1000000 (-1: no slow rank)");
+  CHECK(gqa({"parallel.emulate={slow_rank: 1 slow_factor: 0.5}"}) ==
+        "b: parallel.emulate.slow_factor is 0.5; expected 1 to 1000000 (times as long)");
+  CHECK(gqa({"parallel.emulate={slow_factor: 3}"}) ==
+        "b: parallel.emulate.slow_factor is 3, but no rank is slow; set parallel.emulate.slow_rank too");
 }
 
 }  // namespace shoal

@@ -207,6 +207,67 @@ TEST_CASE("the router of many experts agrees with the CPU's", "[cuda]") {
   for (size_t i = 0; i < 4; ++i) CHECK(relative_error(results[i], results[i + 4]) < forward_bound(dtype));
 }
 
+TEST_CASE("groups of any number of experts are chosen as published, and as on the CPU", "[cuda]") {
+  TestDevice device;
+  struct Groups {
+    int64_t experts, groups, best;
+  };
+  // A lane's experts are a group or a part of it; groups end within a lane's; lanes of a group are no power of two.
+  const Groups g = GENERATE(Groups{256, 8, 4}, Groups{256, 4, 1}, Groups{256, 32, 3}, Groups{256, 64, 5},
+                            Groups{64, 8, 3}, Groups{32, 32, 7}, Groups{32, 4, 2}, Groups{96, 3, 2}, Groups{160, 8, 3},
+                            Groups{24, 6, 5}, Groups{512, 8, 2}, Groups{513, 3, 2});
+  const GroupScore score = GENERATE(GroupScore::kTop2Sum, GroupScore::kMax);
+  const bool biased = GENERATE(false, true);
+  const RouterShape s{.num_experts = g.experts,
+                      .topk = std::min<int64_t>(6, g.best * (g.experts / g.groups)),
+                      .num_groups = g.groups,
+                      .topk_groups = g.best,
+                      .group_score = score};
+  CAPTURE(g.experts, g.groups, g.best, biased);
+  constexpr int64_t kTokens = 9;
+  std::vector<double> scores = normals(kTokens * g.experts, "scores"), bias = normals(g.experts, "bias");
+  // Few different values: many ties, of groups too.
+  for (double& value : scores) value = std::round(2 * value) / 4;
+  for (double& value : bias) value = std::round(value) / 4;
+  Tensor experts = device.empty(Shape{kTokens, s.topk}, DType::kI32);
+  router_choose(experts, device.tensor(scores, Shape{kTokens, g.experts}, DType::kF32),
+                biased ? device.tensor(bias, Shape{g.experts}, DType::kF32) : Tensor(), s, device.stream);
+  std::vector<int32_t> expected;
+  for (int64_t token = 0; token < kTokens; ++token) {
+    std::vector<double> values(scores.begin() + token * g.experts, scores.begin() + (token + 1) * g.experts);
+    for (size_t e = 0; e < values.size() && biased; ++e) values[e] += bias[e];
+    const std::vector<int32_t> best = reference_choice(values, s);
+    expected.insert(expected.end(), best.begin(), best.end());
+  }
+  CHECK(experts.to_vector<int32_t>() == expected);
+}
+
+TEST_CASE("the router's gradient is the CPU's for every width of a lane's share", "[cuda]") {
+  TestDevice device, cpu(DeviceKind::kCpu);
+  const int64_t num_experts = GENERATE(32, 100, 128, 256, 384, 512);
+  const bool with_scores = GENERATE(false, true);
+  const RouterShape s{.num_experts = num_experts,
+                      .topk = GENERATE(2, 8, 40) % num_experts,
+                      .score = GENERATE(RouterScore::kSigmoid, RouterScore::kSoftmax),
+                      .normalize = GENERATE(false, true),
+                      .route_scale = 2.5};
+  CAPTURE(num_experts, s.topk, with_scores, s.normalize);
+  constexpr int64_t kTokens = 11;
+  const Shape shape{kTokens, num_experts};
+  std::vector<std::vector<double>> results;
+  for (TestDevice* on : {&device, &cpu}) {
+    Tensor scores = on->empty(shape, DType::kF32), d_logits = on->empty(shape, DType::kF32);
+    Tensor experts = on->empty(Shape{kTokens, s.topk}, DType::kI32);
+    router_scores(scores, on->tensor(normals(shape.numel(), "logits"), shape, DType::kF32), s, on->stream);
+    router_choose(experts, scores, Tensor(), s, on->stream);
+    router_backward(d_logits, on->tensor(normals(kTokens * s.topk, "d_weights"), experts.shape(), DType::kF32),
+                    with_scores ? on->tensor(normals(shape.numel(), "d_scores"), shape, DType::kF32) : Tensor(), scores,
+                    experts, s, on->stream);
+    results.push_back(values_of(d_logits));
+  }
+  CHECK(relative_error(results[0], results[1]) < 2 * forward_bound(DType::kF32));  // the scores' exponentials differ
+}
+
 TEST_CASE("the best of any number of experts are chosen, equals by their ids", "[cuda]") {
   TestDevice device;
   const DType dtype = GENERATE(DType::kF64, DType::kF32);

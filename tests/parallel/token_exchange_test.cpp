@@ -88,7 +88,7 @@ struct Trip {
   }
   // There, through experts that multiply by the router's weight and by `factor(expert)`, and back. Of the ranks that
   // share an expert the first does it all.
-  Tensor through_experts(const RoutePlan& plan, const Tensor& x, double (*factor)(int64_t)) {
+  Tensor through_experts(RoutePlan plan, const Tensor& x, double (*factor)(int64_t)) {
     Tensor sorted = run_lane(lane, exchange.to_experts(x, plan, lane));
     for (size_t e = 0; e + 1 < plan.offsets.size(); ++e) {
       const double by =
@@ -153,7 +153,7 @@ TEST_CASE("rows, weights and sums are what a loop over tokens gives", "[threads]
         const std::vector<double> xs = normals(trip.tokens * kWidth, fmt::format("x{}", world.rank()));
         const std::vector<double> weights = normals(trip.tokens * c.topk, fmt::format("w{}", world.rank()));
         const Tensor x = trip.tensor(xs, {trip.tokens, kWidth});
-        const RoutePlan plan = trip.plan(weights);
+        RoutePlan plan = trip.plan(weights);
         const Tensor out = trip.through_experts(plan, x, by_expert);
         std::vector<double> expected(xs.size());
         std::vector<int64_t> counts(static_cast<size_t>(c.num_experts));
@@ -185,7 +185,7 @@ TEST_CASE("within an expert, rows are in the order of their tokens' ranks and ro
       // A row says where it comes from.
       std::vector<double> home;
       for (int64_t t = 0; t < trip.tokens; ++t) home.insert(home.end(), kWidth, 1000.0 * world.rank() + double(t));
-      const RoutePlan plan = trip.plan(std::vector<double>(static_cast<size_t>(trip.tokens * c.topk), 1.0));
+      RoutePlan plan = trip.plan(std::vector<double>(static_cast<size_t>(trip.tokens * c.topk), 1.0));
       const Tensor sorted =
           run_lane(trip.lane, trip.exchange.to_experts(trip.tensor(home, {trip.tokens, kWidth}), plan, trip.lane));
       for (size_t e = 0; e + 1 < plan.offsets.size(); ++e) {
@@ -212,7 +212,7 @@ TEST_CASE("direct and hierarchical dispatch give the same bits, on every rank an
           check(trip.exchange.hierarchical() == (dispatch == ParallelConfig::HIERARCHICAL), title(layout, c));
           const Tensor x =
               trip.tensor(normals(trip.tokens * kWidth, fmt::format("x{}", world.rank())), {trip.tokens, kWidth});
-          const RoutePlan plan = trip.plan(normals(trip.tokens * c.topk, fmt::format("w{}", world.rank())));
+          RoutePlan plan = trip.plan(normals(trip.tokens * c.topk, fmt::format("w{}", world.rank())));
           const auto at = static_cast<size_t>(3 * world.rank());
           of_ranks[at] = values_of(run_lane(trip.lane, trip.exchange.to_experts(x, plan, trip.lane)));
           of_ranks[at + 1] = values_of(trip.through_experts(plan, x, by_expert));
@@ -275,7 +275,7 @@ TEST_CASE("payload bytes are the formula's, metadata apart; hierarchical sends l
     const Layout layout{8, 8, 1, 4, dispatch};
     on_ranks(layout, [&](Communicator& world, Allocator& memory) {
       Trip trip(layout, c, world, memory);
-      const RoutePlan plan = trip.plan(normals(trip.tokens * c.topk, "w"));
+      RoutePlan plan = trip.plan(normals(trip.tokens * c.topk, "w"));
       const WireBytes before = trip.mesh.bytes();
       check(before.payload[1] + before.payload[2] == 0, "planning sends metadata only");
       check(before.metadata[1] + before.metadata[2] > 0, "planning sends metadata");
@@ -342,9 +342,8 @@ TEST_CASE("a simulated rank of many plans the sizes that balanced routing gives"
     const RouterShape shape{.num_experts = kExperts, .topk = kTopk, .num_groups = 8, .topk_groups = 4};
     Tensor experts = stream.activation({kTokens, kTopk}, DType::kI32);
     Tensor weights = stream.activation({kTokens, kTopk}, DType::kF32);
-    const RoutePlan plan =
-        run_lane(lane, exchange.plan(
-                           experts, weights, [&] { return balanced_choices(0, kTokens, shape); }, lane));
+    RoutePlan plan = run_lane(lane, exchange.plan(
+                                        experts, weights, [&] { return balanced_choices(0, kTokens, shape); }, lane));
     CHECK(plan.rows_routed == kTokens * kTopk);
     CHECK(plan.offsets.size() == 5);  // four experts a rank
     CHECK(exchange.local_experts().begin == 4 * (1234 % 64));

@@ -286,7 +286,7 @@ void check_lanes(Communicator& group) {
   const auto sums = [&group](float& result, Lane& lane) -> Task<void> {
     for (int i = 0; i < 5; ++i) {
       const Tensor x = tensor_of(std::vector<float>{1.0f});
-      co_await lane.wire(group.all_reduce(x));
+      co_await lane.wire(group.all_reduce(x), WireKind::kOther);
       result += x.to_vector<float>()[0];
     }
   };

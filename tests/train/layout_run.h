@@ -22,6 +22,7 @@ struct Layout {
   int ranks_per_node = 0;
   ParallelConfig::Dispatch dispatch = ParallelConfig::DIRECT;
   DeviceKind device = DeviceKind::kCpu;
+  std::optional<EmulatedLinks> emulate = {};
 
   std::string title() const {
     return fmt::format("{} ranks: tensor {}, expert {}, expert_tensor {}, {} node(s), {}", ranks, tensor, expert,
@@ -110,7 +111,8 @@ inline Trace train(Config config, const Layout& layout, int steps, const std::st
       trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());
     }
   };
-  run_thread_ranks(layout.ranks, {.ranks_per_node = layout.ranks_per_node, .device = layout.device}, body);
+  run_thread_ranks(layout.ranks, {.ranks_per_node = layout.ranks_per_node, .device = layout.device, .emulate = layout.emulate},
+                   body);
   return trace;
 }
 

@@ -1,0 +1,90 @@
+// core/cli/bench_overlap.cpp: `shoal bench overlap`: what each schedule hides, on links of several speeds.
+#include <charconv>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/cli/commands.h"
+#include "core/cli/job.h"
+#include "core/config/load.h"
+#include "core/config/validate.h"
+#include "core/train/bench_overlap.h"
+
+namespace shoal {
+
+namespace {
+
+using Overlap = ParallelConfig::Overlap;
+
+struct Options {
+  std::vector<std::string> arguments;
+  std::vector<std::string> ratios{"0.25", "0.5", "1", "2", "4"};
+  int pairs = 5;
+  double latency_us = 30;
+  bool real_links = false;
+  bool json = false;
+};
+
+constexpr const char* kDescription =
+    R"(Time the same training step with microbatches one by one and two together, on links of several speeds.
+
+  mpirun -np 2 --bind-to core shoal bench overlap examples/overlap/moe.textproto --ratios 0.5 1 2
+  mpirun -np 2 --bind-to core shoal bench overlap examples/overlap/moe.textproto --real-links
+
+A step's compute is measured first, on endlessly fast links. Then the links between nodes are slowed (parallel.emulate)
+until the step's bytes take --ratios times as long as its compute; each rank is a node, unless parallel.ranks_per_node
+says otherwise. On each link all schedules run a step in turn, --pairs times; medians are printed. "/ max" is the step
+over the larger of compute and wire: 1 is perfect overlap. --real-links measures on the links that are there.)";
+
+std::vector<double> numbers(const std::vector<std::string>& words) {
+  std::vector<double> values;
+  for (const std::string& word : words) {
+    double value = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+    if (error != std::errc() || end != word.data() + word.size() || !(value > 0)) {
+      fail("--ratios takes numbers above 0, such as 0.5 1 2, not '{}'", word);
+    }
+    values.push_back(value);
+  }
+  return values;
+}
+
+void run(const Options& options, MpiSession& session) {
+  const ConfigArguments arguments = split_config_arguments(options.arguments);
+  LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
+  ParallelConfig& parallel = *loaded.config.mutable_parallel();
+  if (!options.real_links) {
+    if (parallel.ranks_per_node() == 0) parallel.set_ranks_per_node(1);
+    parallel.mutable_emulate()->mutable_inter_node();
+    if (parallel.ranks_per_node() > 1) parallel.mutable_emulate()->mutable_intra_node();
+  }
+  validate(loaded, ConfigUse::kStep);
+  const Job job(session, parallel, loaded.config.run());
+  OverlapBenchOptions bench{.ratios = options.real_links ? std::vector<double>() : numbers(options.ratios),
+                            .pairs = options.pairs,
+                            .latency_us = options.latency_us,
+                            .schedules = {Overlap::OFF, Overlap::PAIR_FORWARD, Overlap::PAIR_FORWARD_BACKWARD},
+                            .set_links = {}};
+  if (!options.real_links) {
+    bench.set_links = [&](double bytes_per_s, double latency_s) { job.set_inter_node_link({bytes_per_s, latency_s}); };
+  }
+  const DType compute = resolve_compute(loaded.config.precision(), job.allocator().device(), job.world());
+  const OverlapBench result = bench_overlap(loaded.config, job.mesh(), job.allocator(), compute, bench);
+  if (job.speaks()) fmt::print("{}\n", options.json ? to_json(result) : describe(result));
+}
+
+}  // namespace
+
+void add_bench_overlap_command(Command bench, MpiSession& session) {
+  auto options = std::make_shared<Options>();
+  Command command = bench.subcommand("overlap", kDescription);
+  command.positional("config", options->arguments, "CONFIG... [key=value...]");
+  command.option("--ratios", options->ratios, "Wire over compute, one link each (0.25 0.5 1 2 4)");
+  command.option("--pairs", options->pairs, "Steps of every schedule on every link", {.low = 1});
+  command.option("--latency-us", options->latency_us, "Of the emulated links, from posting to the first byte");
+  command.flag("--real-links", options->real_links, "Emulate nothing");
+  command.flag("--json", options->json, "One JSON object");
+  command.action([options, &session] { run(*options, session); });
+}
+
+}  // namespace shoal

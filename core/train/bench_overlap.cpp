@@ -1,0 +1,198 @@
+// core/train/bench_overlap.cpp: schedules in turn on one model, which they all train alike.
+#include "core/train/bench_overlap.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <map>
+
+#include "core/train/memory_report.h"
+#include "core/train/microbatches.h"
+#include "core/train/overlap_choice.h"
+#include "core/train/progress.h"
+#include "core/train/rank_timing.h"
+
+namespace shoal {
+
+namespace {
+
+// What the busiest node sent to others, in all groups, since the mesh was made.
+int64_t bytes_of_busiest_node(const ProcessMesh& mesh, Allocator& allocator) {
+  Communicator& world = mesh.world();
+  const WireBytes sent = mesh.bytes();
+  std::vector<double> of_rank(static_cast<size_t>(world.size()));
+  constexpr auto kInterNode = static_cast<size_t>(LinkClass::kInterNode);
+  of_rank[static_cast<size_t>(world.rank())] =
+      static_cast<double>(sent.payload[kInterNode] + sent.metadata[kInterNode]);
+  of_rank = sum_over_ranks(world, allocator, of_rank);
+  std::map<int, double> of_node;
+  for (int rank = 0; rank < world.size(); ++rank) of_node[world.node(rank)] += of_rank[static_cast<size_t>(rank)];
+  double most = 0;
+  for (const auto& [node, bytes] : of_node) most = std::max(most, bytes);
+  return static_cast<int64_t>(most);
+}
+
+class Bench {
+ public:
+  Bench(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute,
+        const OverlapBenchOptions& options)
+      : config_(config), mesh_(mesh), allocator_(allocator), compute_(compute), options_(options),
+        rehearsal_(config, mesh, allocator, compute) {}
+
+  OverlapBench run() {
+    if (options_.set_links) options_.set_links(0, 0);
+    measure_alone();
+    measure_memory();
+    if (options_.ratios.empty()) measure_row(0);
+    for (const double ratio : options_.ratios) measure_row(ratio);
+    return std::move(bench_);
+  }
+
+ private:
+  void measure_alone() {
+    rehearsal_.set_overlap(ParallelConfig::Overlap::OFF);
+    bench_.tokens_per_step = rehearsal_.run_step();
+    bench_.microbatches = static_cast<int>(
+        num_microbatches(config_.train().global_batch(), mesh_.data().size(), config_.train().microbatch()));
+    const int64_t before = bytes_of_busiest_node(mesh_, allocator_);
+    rehearsal_.run_step();
+    bench_.bytes_per_step = bytes_of_busiest_node(mesh_, allocator_) - before;
+    bench_.compute_s = alone_s();
+  }
+
+  double alone_s() {
+    std::vector<double> steps;
+    for (int i = 0; i < options_.pairs; ++i) steps.push_back(timed_step_s(rehearsal_, mesh_.world()));
+    return median(steps);
+  }
+
+  void measure_memory() {
+    for (const ParallelConfig::Overlap::Schedule schedule : options_.schedules) {
+      rehearsal_.set_overlap(schedule);
+      rehearsal_.run_step();
+      allocator_.reset_peaks();
+      rehearsal_.run_step();
+      bench_.peak_memory_bytes.push_back(allocator_.use().total_peak_bytes);
+      Config scheduled = config_;
+      scheduled.mutable_parallel()->set_overlap(schedule);
+      bench_.predicted_memory_bytes.push_back(predict_memory(scheduled, mesh_, compute_).total_peak_bytes);
+    }
+  }
+
+  void measure_row(double ratio) {
+    OverlapRow row{.ratio = ratio, .bytes_per_s = 0, .wire_s = 0, .runs = {}};
+    if (ratio > 0) {
+      row.wire_s = ratio * bench_.compute_s;
+      row.bytes_per_s = static_cast<double>(bench_.bytes_per_step) / row.wire_s;
+      options_.set_links(row.bytes_per_s, options_.latency_us * 1e-6);
+    }
+    const size_t count = options_.schedules.size();
+    std::vector<std::vector<double>> step_s(count), exposed_s(count), ratios(count);
+    std::vector<WireSeconds> by_kind(count);
+    for (int pair = 0; pair < options_.pairs; ++pair) {
+      for (size_t i = 0; i < count; ++i) {
+        rehearsal_.set_overlap(options_.schedules[i]);
+        step_s[i].push_back(timed_step_s(rehearsal_, mesh_.world()));
+        const WireSeconds mine = rehearsal_.last().exposed_by_kind;
+        const std::vector<double> total =
+            sum_over_ranks(mesh_.world(), allocator_, std::vector<double>(mine.begin(), mine.end()));
+        for (size_t kind = 0; kind < total.size(); ++kind) by_kind[i][kind] += total[kind];
+        exposed_s[i].push_back(sum_of(total) / mesh_.world().size());
+        ratios[i].push_back(step_s[0].back() / step_s[i].back());
+      }
+    }
+    for (size_t i = 0; i < count; ++i) {
+      for (double& seconds : by_kind[i]) seconds /= options_.pairs * mesh_.world().size();
+      row.runs.push_back({.schedule = options_.schedules[i],
+                          .step_s = median(step_s[i]),
+                          .exposed_s = median(exposed_s[i]),
+                          .exposed_by_kind = by_kind[i],
+                          .median_ratio = median(ratios[i])});
+    }
+    bench_.rows.push_back(std::move(row));
+  }
+
+  static double sum_of(const std::vector<double>& values) {
+    double sum = 0;
+    for (const double value : values) sum += value;
+    return sum;
+  }
+
+  const Config& config_;
+  const ProcessMesh& mesh_;
+  Allocator& allocator_;
+  DType compute_;
+  const OverlapBenchOptions& options_;
+  Rehearsal rehearsal_;
+  OverlapBench bench_;
+};
+
+std::string link_text(double bytes_per_s) {
+  return bytes_per_s > 0 ? fmt::format("{:.4g}", bytes_per_s * 8e-9) : "as it is";
+}
+
+}  // namespace
+
+OverlapBench bench_overlap(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute,
+                           const OverlapBenchOptions& options) {
+  SHOAL_CHECK(!options.schedules.empty() && options.pairs > 0);
+  SHOAL_CHECK(options.ratios.empty() || options.set_links, "links of given speeds need an emulator");
+  return Bench(config, mesh, allocator, compute, options).run();
+}
+
+std::string describe(const OverlapBench& bench) {
+  std::string text = fmt::format("{} microbatches a step, {} tokens; compute alone {:.1f} ms; {} over a node's link\n",
+                                 bench.microbatches, format_count(bench.tokens_per_step), bench.compute_s * 1e3,
+                                 format_bytes(bench.bytes_per_step));
+  if (bench.rows.empty()) return text;
+  text += fmt::format("\n{:<28} {:>12} {:>12} {:>8}\n", "memory of a rank", "measured", "predicted", "of first");
+  for (size_t i = 0; i < bench.peak_memory_bytes.size(); ++i) {
+    text += fmt::format("{:<28} {:>12} {:>12} {:>8.3f}\n", describe(bench.rows[0].runs[i].schedule),
+                        format_bytes(bench.peak_memory_bytes[i]), format_bytes(bench.predicted_memory_bytes[i]),
+                        static_cast<double>(bench.peak_memory_bytes[i]) /
+                            static_cast<double>(bench.peak_memory_bytes[0]));
+  }
+  text += fmt::format("\n{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9} {:>9} {:>7} {:>7}\n", "wire/comp", "Gbit/s", "comp ms",
+                      "wire ms", "microbatches together", "step ms", "exposed", "/ max", "speed");
+  for (const OverlapRow& row : bench.rows) {
+    for (const OverlapRun& run : row.runs) {
+      const double most = std::max(bench.compute_s, row.wire_s);
+      text += fmt::format("{:>9} {:>9} {:>9.1f} {:>9.1f}  {:<28} {:>9.1f} {:>9.1f} {:>7.3f} {:>7.3f}\n",
+                          row.ratio > 0 ? fmt::format("{:g}", row.ratio) : "-", link_text(row.bytes_per_s),
+                          bench.compute_s * 1e3, row.wire_s * 1e3, describe(run.schedule), run.step_s * 1e3,
+                          run.exposed_s * 1e3, run.step_s / most, run.median_ratio);
+    }
+  }
+  return text;
+}
+
+std::string to_json(const OverlapBench& bench) {
+  nlohmann::ordered_json json;
+  json["microbatches"] = bench.microbatches;
+  json["tokens_per_step"] = bench.tokens_per_step;
+  json["compute_ms"] = bench.compute_s * 1e3;
+  json["bytes_per_step"] = bench.bytes_per_step;
+  for (const OverlapRow& row : bench.rows) {
+    for (size_t i = 0; i < row.runs.size(); ++i) {
+      const OverlapRun& run = row.runs[i];
+      nlohmann::ordered_json entry;
+      entry["ratio"] = row.ratio;
+      entry["gbit_per_s"] = row.bytes_per_s * 8e-9;
+      entry["wire_ms"] = row.wire_s * 1e3;
+      entry["overlap"] = ParallelConfig::Overlap::Schedule_Name(run.schedule);
+      entry["step_ms"] = run.step_s * 1e3;
+      entry["exposed_comm_ms"] = run.exposed_s * 1e3;
+      for (size_t kind = 0; kind < kNumWireKinds; ++kind) {
+        entry["exposed_comm_ms_by_kind"][std::string(kWireKindNames[kind])] = run.exposed_by_kind[kind] * 1e3;
+      }
+      entry["step_over_max"] = run.step_s / std::max(bench.compute_s, row.wire_s);
+      entry["speedup"] = run.median_ratio;
+      entry["peak_memory_bytes"] = bench.peak_memory_bytes[i];
+      entry["predicted_memory_bytes"] = bench.predicted_memory_bytes[i];
+      json["runs"].push_back(std::move(entry));
+    }
+  }
+  return json.dump();
+}
+
+}  // namespace shoal

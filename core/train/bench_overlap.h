@@ -1,0 +1,56 @@
+// core/train/bench_overlap.h: how much of the wire each schedule hides: the same step on links of several speeds.
+//
+// The compute of a step is measured first, on links that are endlessly fast; then the bytes that it sends say how fast
+// a link must be for wire and compute to be in a given ratio. On each such link every schedule runs a step in turn.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/train/rehearsal.h"
+
+namespace shoal {
+
+struct OverlapBenchOptions {
+  std::vector<double> ratios;  // of wire to compute; empty: on the links as they are
+  int pairs = 5;               // steps of each schedule on each link, taken in turn
+  double latency_us = 30;
+  std::vector<ParallelConfig::Overlap::Schedule> schedules;  // the first is what the others are compared with
+  // Collective: the links between nodes from now on, bytes/s one way (0: endless) and latency.
+  std::function<void(double bytes_per_s, double latency_s)> set_links;
+};
+
+struct OverlapRun {
+  ParallelConfig::Overlap::Schedule schedule = ParallelConfig::Overlap::OFF;
+  double step_s = 0;            // median, slowest rank
+  double exposed_s = 0;         // median, slowest rank: waited for the wire with nothing to compute
+  WireSeconds exposed_by_kind;  // of the same step
+  double median_ratio = 1;      // of the first schedule's step to this one's, pair by pair
+};
+
+struct OverlapRow {
+  double ratio = 0;         // wire_s / compute_s
+  double bytes_per_s = 0;   // of a node's link, one way; 0: as it is
+  double wire_s = 0;        // the busiest link alone
+  std::vector<OverlapRun> runs;
+};
+
+struct OverlapBench {
+  double compute_s = 0;         // one lane, endless links
+  int64_t bytes_per_step = 0;   // over the busiest node's link, one way
+  int64_t tokens_per_step = 0;
+  int microbatches = 0;
+  std::vector<int64_t> peak_memory_bytes;       // of each schedule, this rank
+  std::vector<int64_t> predicted_memory_bytes;  // likewise
+  std::vector<OverlapRow> rows;
+};
+
+// Collective. parallel.overlap is replaced by each of the schedules.
+OverlapBench bench_overlap(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute,
+                           const OverlapBenchOptions& options);
+
+std::string describe(const OverlapBench& bench);
+std::string to_json(const OverlapBench& bench);
+
+}  // namespace shoal

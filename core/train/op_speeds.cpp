@@ -1,0 +1,167 @@
+// core/train/op_speeds.cpp: measured on steps, kept as JSON, looked up.
+#include "core/train/op_speeds.h"
+
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+
+#include "core/base/input_file.h"
+#include "core/base/openmp.h"
+
+namespace shoal {
+
+OpSpeeds measure_op_speeds(Rehearsal& rehearsal, int steps) {
+  ModelRuntime& runtime = rehearsal.runtime();
+  Stream& stream = runtime.stream();
+  Communicator& world = runtime.mesh().world();
+  OpSpeeds speeds;
+  speeds.model = runtime.config().name();
+  speeds.compute = name_of(runtime.options().compute);
+  speeds.device = name_of(stream.device());
+  speeds.num_ranks = world.size();
+  speeds.threads_per_rank = omp_get_max_threads();
+  for (int i = 0; i < steps; ++i) {
+    wait(world.barrier());
+    stream.reset_work();
+    stream.set_profile(true);
+    const auto begin = std::chrono::steady_clock::now();
+    rehearsal.run_step();
+    stream.wait();
+    const double step_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    stream.set_profile(false);
+    if (i > 0 && step_s >= speeds.step_s) continue;
+    speeds.step_s = step_s;
+    speeds.waited_s = rehearsal.last().exposed_comm_s;
+    speeds.ops = fit_op_speeds(stream.timed_work());
+  }
+  for (const OpSpeed& op : speeds.ops) {
+    speeds.ops_s += op.seconds;
+    speeds.calls += op.calls;
+  }
+  const double host_s = std::max(speeds.step_s - speeds.ops_s - speeds.waited_s, 0.0);
+  speeds.between_ops_s = host_s / static_cast<double>(std::max<int64_t>(speeds.calls, 1));
+  return speeds;
+}
+
+namespace {
+
+WorkKind work_kind_named(const std::string& name) {
+  for (int kind = 0; kind < kNumWorkKinds; ++kind) {
+    if (name == name_of(static_cast<WorkKind>(kind))) return static_cast<WorkKind>(kind);
+  }
+  fail("there is no kind of work '{}'", name);
+}
+
+DType dtype_named(const std::string& name) {
+  for (const DType dtype :
+       {DType::kF64, DType::kF32, DType::kBF16, DType::kE4M3, DType::kI64, DType::kI32, DType::kU8}) {
+    if (name == name_of(dtype)) return dtype;
+  }
+  fail("there is no precision '{}'", name);
+}
+
+double seconds_at(const nlohmann::json& object, const char* key) {
+  const double value = object.at(key).get<double>();
+  if (!(value >= 0)) fail("{} is {}: a time is not negative", key, value);
+  return value;
+}
+
+}  // namespace
+
+std::string to_json(const OpSpeeds& speeds) {
+  nlohmann::ordered_json json;
+  json["what"] = "seconds of an op = s_per_call + s_per_flop * FLOPs + s_per_byte * bytes";
+  json["model"] = speeds.model;
+  json["compute"] = speeds.compute;
+  json["device"] = speeds.device;
+  json["num_ranks"] = speeds.num_ranks;
+  json["threads_per_rank"] = speeds.threads_per_rank;
+  json["step_s"] = speeds.step_s;
+  json["ops_s"] = speeds.ops_s;
+  json["waited_s"] = speeds.waited_s;
+  json["calls"] = speeds.calls;
+  json["between_ops_s"] = speeds.between_ops_s;
+  json["ops"] = nlohmann::ordered_json::array();
+  for (const OpSpeed& op : speeds.ops) {
+    json["ops"].push_back({{"op", op.op},
+                           {"kind", name_of(op.kind)},
+                           {"precision", name_of(op.precision)},
+                           {"s_per_call", op.s_per_call},
+                           {"s_per_flop", op.s_per_flop},
+                           {"s_per_byte", op.s_per_byte},
+                           {"calls", op.calls},
+                           {"flops", op.flops},
+                           {"bytes", op.bytes},
+                           {"seconds", op.seconds}});
+  }
+  return json.dump(1) + "\n";
+}
+
+OpSpeeds read_op_speeds(const std::string& path) {
+  constexpr int64_t kMaxBytes = 16 << 20;
+  const std::string text = read_small_file(path, "op speeds", kMaxBytes);
+  OpSpeeds speeds;
+  try {
+    const auto json = nlohmann::json::parse(text);
+    json.at("model").get_to(speeds.model);
+    json.at("compute").get_to(speeds.compute);
+    json.at("device").get_to(speeds.device);
+    json.at("num_ranks").get_to(speeds.num_ranks);
+    json.at("threads_per_rank").get_to(speeds.threads_per_rank);
+    speeds.step_s = seconds_at(json, "step_s");
+    speeds.ops_s = seconds_at(json, "ops_s");
+    speeds.waited_s = seconds_at(json, "waited_s");
+    json.at("calls").get_to(speeds.calls);
+    speeds.between_ops_s = seconds_at(json, "between_ops_s");
+    for (const auto& row : json.at("ops")) {
+      OpSpeed& op = speeds.ops.emplace_back();
+      row.at("op").get_to(op.op);
+      op.kind = work_kind_named(row.at("kind").get<std::string>());
+      op.precision = dtype_named(row.at("precision").get<std::string>());
+      op.s_per_call = seconds_at(row, "s_per_call");
+      op.s_per_flop = seconds_at(row, "s_per_flop");
+      op.s_per_byte = seconds_at(row, "s_per_byte");
+      row.at("calls").get_to(op.calls);
+      op.flops = row.at("flops").get<double>();
+      op.bytes = row.at("bytes").get<double>();
+      op.seconds = seconds_at(row, "seconds");
+    }
+    if (speeds.ops.empty()) fail("it names no op");
+  } catch (const std::exception& error) {
+    fail("'{}' holds no op speeds ({}); make it with: shoal bench train CONFIG... --write-speeds FILE", path,
+         error.what());
+  }
+  return speeds;
+}
+
+OpTimes::OpTimes(const OpSpeeds& speeds) : speeds_(speeds) {
+  for (const OpSpeed& op : speeds.ops) by_op_[{op.op, op.precision}] = &op;
+}
+
+double OpTimes::seconds(const Work& work) {
+  const auto found = by_op_.find({work.op, work.precision});
+  if (found != by_op_.end()) return found->second->seconds_of(work);
+  const double seconds = guess(work);
+  guessed_s_[work.op] += seconds;
+  return seconds;
+}
+
+// Seconds a FLOP of what multiplies, a byte of all else.
+double OpTimes::guess(const Work& work) const {
+  const bool multiplies = work.kind == WorkKind::kGemm || work.kind == WorkKind::kAttention;
+  for (const bool same_precision : {true, false}) {
+    double amount = 0, seconds = 0;
+    for (const OpSpeed& op : speeds_.ops) {
+      if (op.kind != work.kind || (same_precision && op.precision != work.precision)) continue;
+      amount += multiplies ? op.flops : op.bytes;
+      seconds += op.seconds;
+    }
+    if (amount > 0) return seconds / amount * (multiplies ? work.executed_flops : work.bytes);
+  }
+  fail(
+      "the op speeds (measured with model '{}') name no op of the kind of {}: {}; measure them with a model that has "
+      "one",
+      speeds_.model, work.op, name_of(work.kind));
+}
+
+}  // namespace shoal

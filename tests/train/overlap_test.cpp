@@ -1,0 +1,182 @@
+// tests/train/overlap_test.cpp: microbatches that run together train as those that run one by one, to the last bit.
+#include <catch2/catch.hpp>
+
+#include "core/base/random.h"
+#include "core/train/overlap_choice.h"
+#include "parallel/self_communicator.h"
+#include "tests/model/tiny_models.h"
+#include "tests/temporary_folder.h"
+#include "tests/train/layout_run.h"
+
+using namespace shoal;
+
+namespace {
+
+using Overlap = ParallelConfig::Overlap;
+
+constexpr int kSteps = 20;
+
+// 7 sequences of which each rank computes one at a time: 7 microbatches on one data rank, 4 on two (one of them
+// empty on the second), 2 on four.
+Config overlap_config(const ModelConfig& model) {
+  Config config;
+  *config.mutable_model() = model;
+  config.mutable_data()->set_seq_len(12);
+  config.mutable_train()->set_global_batch(7);
+  config.mutable_train()->set_microbatch(1);
+  config.mutable_optim()->set_lr(3e-3);
+  config.mutable_parallel()->set_bucket_mib(1);
+  return config;
+}
+
+// Losses, gradients, weights and choices of a run that chooses its experts freely.
+struct FreeRun {
+  Trace trace;
+  std::string routing;
+};
+
+FreeRun run(Config config, const Layout& layout, Overlap::Schedule overlap, DType compute, const std::string& record) {
+  config.mutable_parallel()->set_overlap(overlap);
+  FreeRun result;
+  result.trace = train(config, layout, kSteps, record, false, compute);
+  if (config.model().has_moe()) {
+    result.routing = bytes_of_file(record);
+    std::filesystem::remove(record);
+  }
+  return result;
+}
+
+// Two steps, for tests of many runs.
+Trace train_freely(Config config, const Layout& layout, Overlap::Schedule overlap) {
+  config.mutable_parallel()->set_overlap(overlap);
+  return train(config, layout, 2, "", false);
+}
+
+void check_equal(const FreeRun& a, const FreeRun& b) {
+  CHECK(a.trace.losses == b.trace.losses);
+  CHECK(a.trace.mtp_losses == b.trace.mtp_losses);
+  CHECK(a.trace.aux_losses == b.trace.aux_losses);
+  CHECK(a.trace.grad_norms == b.trace.grad_norms);
+  CHECK(a.trace.gradients == b.trace.gradients);
+  CHECK(a.trace.weights == b.trace.weights);
+  CHECK(a.routing == b.routing);
+  CHECK(a.trace.sent.total() == b.trace.sent.total());
+}
+
+// The families of the sharded layouts: data, experts, experts in parts, matrices, all of them, two nodes.
+std::vector<Layout> families() {
+  return {{.ranks = 2},
+          {.ranks = 2, .expert = 2},
+          {.ranks = 2, .tensor = 2},
+          {.ranks = 4, .expert = 2, .expert_tensor = 2},
+          {.ranks = 4, .tensor = 2, .expert = 4},
+          {.ranks = 4, .tensor = 2, .expert = 2, .expert_tensor = 2},
+          {.ranks = 4, .expert = 4, .ranks_per_node = 2, .dispatch = ParallelConfig::HIERARCHICAL}};
+}
+
+}  // namespace
+
+TEST_CASE("overlap on and off: bitwise the same losses, gradients, weights and routing", "[threads][overlap]") {
+  const TemporaryFolder folder;
+  const std::string record = (folder.path() / "routes").string();
+  const Config config = overlap_config(tiny::deepseek_mtp());
+  for (const DType compute : {DType::kF32, DType::kBF16}) {
+    for (const Layout& layout : families()) {
+      INFO(layout.title() << ", " << name_of(compute));
+      const FreeRun off = run(config, layout, Overlap::OFF, compute, record);
+      check_equal(run(config, layout, Overlap::PAIR_FORWARD, compute, record), off);
+      check_equal(run(config, layout, Overlap::PAIR_FORWARD_BACKWARD, compute, record), off);
+    }
+  }
+}
+
+TEST_CASE("overlap with other families, FP8, recomputation and encoded wires: bitwise the same", "[threads][overlap]") {
+  const TemporaryFolder folder;
+  const std::string record = (folder.path() / "routes").string();
+  for (const ModelConfig& model : {tiny::wide(tiny::deepseek_v2_lite()), tiny::wide(tiny::qwen3_moe()),
+                                   tiny::wide(tiny::olmoe()), tiny::wide(tiny::llama())}) {
+    Config config = overlap_config(model);
+    if (model.has_moe()) {
+      config.mutable_precision()->set_linear(LinearPrecision::FP8);
+      config.mutable_precision()->set_combine(WirePrecision::E5M6);
+      config.mutable_train()->mutable_recompute()->set_block(true);
+    }
+    config.mutable_precision()->set_gradient_wire(GradientWire::BF16);
+    const Layout layout{.ranks = 2, .tensor = 2, .expert = model.has_moe() ? 2 : 1};
+    INFO(model.name() << ", " << layout.title());
+    const FreeRun off = run(config, layout, Overlap::OFF, DType::kBF16, record);
+    check_equal(run(config, layout, Overlap::PAIR_FORWARD, DType::kBF16, record), off);
+    check_equal(run(config, layout, Overlap::PAIR_FORWARD_BACKWARD, DType::kBF16, record), off);
+  }
+}
+
+TEST_CASE("one microbatch, or an odd number, overlaps what there is", "[threads][overlap]") {
+  const TemporaryFolder folder;
+  const std::string record = (folder.path() / "routes").string();
+  for (const int sequences : {1, 2, 3, 5}) {
+    Config config = overlap_config(tiny::deepseek());
+    config.mutable_train()->set_global_batch(sequences);
+    const Layout layout{.ranks = 2, .expert = 2};
+    const FreeRun off = run(config, layout, Overlap::OFF, DType::kF32, record);
+    check_equal(run(config, layout, Overlap::PAIR_FORWARD, DType::kF32, record), off);
+    check_equal(run(config, layout, Overlap::PAIR_FORWARD_BACKWARD, DType::kF32, record), off);
+  }
+}
+
+TEST_CASE("AUTO pairs microbatches where layers wait for the wire", "[threads][overlap]") {
+  Config config = overlap_config(tiny::deepseek());
+  const auto choice = [&](MeshSizes sizes) {
+    std::vector<Overlap::Schedule> chosen(2);
+    run_thread_ranks(2, {}, [&](Communicator& world, Allocator&) {
+      const ProcessMesh mesh(sizes, world);
+      chosen[static_cast<size_t>(world.rank())] = resolve_overlap(config, mesh);
+    });
+    REQUIRE(chosen[0] == chosen[1]);
+    return chosen[0];
+  };
+  CHECK(choice({}) == Overlap::OFF);
+  CHECK(choice({.expert = 2}) == Overlap::PAIR_FORWARD);
+  CHECK(choice({.tensor = 2}) == Overlap::PAIR_FORWARD);
+  CHECK(choice({.expert_tensor = 2}) == Overlap::PAIR_FORWARD);
+  config.mutable_parallel()->set_overlap(Overlap::PAIR_FORWARD_BACKWARD);
+  CHECK(choice({}) == Overlap::PAIR_FORWARD_BACKWARD);
+  config.mutable_parallel()->set_overlap(Overlap::AUTO);
+  config.mutable_parallel()->set_gradient_reduction(ParallelConfig::EACH_MICROBATCH);
+  CHECK(choice({.expert = 2}) == Overlap::OFF);
+}
+
+// Links whose transfers take times drawn at random, on which nothing but the order of posting is the same twice.
+TEST_CASE("200 random schedules, layouts and jittered links end, and train as one lane on no links does",
+          "[threads][overlap][deadlock]") {
+  const CounterRandom random(20261127, stream_of("overlap_test"));
+  uint64_t draws = 0;
+  const auto below = [&](uint64_t limit) { return random.below(limit, draws++); };
+  const Layout layouts[] = {{.ranks = 2, .expert = 2},
+                            {.ranks = 2, .tensor = 2},
+                            {.ranks = 3},
+                            {.ranks = 4, .expert = 2},
+                            {.ranks = 4, .tensor = 2, .expert = 2},
+                            {.ranks = 4, .expert = 2, .expert_tensor = 2},
+                            {.ranks = 4, .expert = 4, .ranks_per_node = 2},
+                            {.ranks = 4, .tensor = 2, .expert = 4, .ranks_per_node = 2},
+                            {.ranks = 4, .expert = 4, .ranks_per_node = 2, .dispatch = ParallelConfig::HIERARCHICAL}};
+  for (int run = 0; run < 200; ++run) {
+    Layout layout = layouts[below(std::size(layouts))];
+    Config config = overlap_config(below(2) == 0 ? tiny::deepseek_mtp() : tiny::wide(tiny::olmoe()));
+    config.mutable_train()->set_global_batch(static_cast<int64_t>(1 + below(9)));
+    config.mutable_run()->set_seed(below(1000));
+    INFO("run " << run << ": " << layout.title() << ", " << config.train().global_batch() << " sequences");
+    const Trace off = train_freely(config, layout, Overlap::OFF);
+    const bool forward = below(2) == 0;
+    layout.emulate = EmulatedLinks{.intra_node = LinkSpeed{.bytes_per_s = 4e8, .latency_s = 10e-6},
+                                   .inter_node = LinkSpeed{.bytes_per_s = 1e8, .latency_s = 20e-6},
+                                   .jitter = static_cast<double>(1 + below(20)),
+                                   .slow_rank = static_cast<int>(below(static_cast<uint64_t>(layout.ranks + 1))) - 1,
+                                   .slow_factor = static_cast<double>(1 + below(4))};
+    const Trace paired =
+        train_freely(config, layout, forward ? Overlap::PAIR_FORWARD : Overlap::PAIR_FORWARD_BACKWARD);
+    CHECK(paired.losses == off.losses);
+    CHECK(paired.grad_norms == off.grad_norms);
+    CHECK(paired.weights == off.weights);
+  }
+}

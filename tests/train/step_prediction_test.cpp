@@ -1,0 +1,113 @@
+// tests/train/step_prediction_test.cpp: a simulated step: what its time is made of, and how links lengthen it.
+#include "core/train/step_prediction.h"
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+
+#include "tests/model/tiny_models.h"
+
+using Catch::Matchers::Contains;
+
+namespace shoal {
+
+namespace {
+
+Config small_config() {
+  Config config;
+  *config.mutable_model() = tiny::qwen3_moe();
+  config.mutable_model()->mutable_moe()->set_num_experts(4);
+  config.mutable_data()->set_seq_len(16);
+  config.mutable_train()->set_global_batch(8);
+  config.mutable_train()->set_microbatch(2);
+  config.mutable_optim()->set_lr(0.01);
+  config.mutable_parallel()->set_overlap(ParallelConfig::Overlap::OFF);
+  return config;
+}
+
+// Every call of any op takes a millisecond a MB, and GEMMs a microsecond a MFLOP.
+OpSpeeds even_speeds(double between_ops_s) {
+  OpSpeeds speeds;
+  speeds.between_ops_s = between_ops_s;
+  for (int kind = 0; kind < kNumWorkKinds; ++kind) {
+    OpSpeed& speed = speeds.ops.emplace_back();
+    speed.op = "other";
+    speed.kind = static_cast<WorkKind>(kind);
+    speed.flops = 1e12;
+    speed.bytes = 1e9;
+    speed.seconds = 1;
+  }
+  return speeds;
+}
+
+SimulatedCluster two_ranks(LinkSpeed link) { return {.rank = 0, .nodes = {0, 0}, .links = {link, {}}}; }
+
+const MeshSizes kExpertParallel{.expert = 2};
+
+}  // namespace
+
+TEST_CASE("a simulated step without a wire is its ops and the host between them") {
+  const SimulatedCluster alone{.rank = 0, .nodes = {0}, .links = {}};
+  const StepPrediction step = predict_step(small_config(), {}, alone, DType::kF32, even_speeds(1e-3));
+  int64_t calls = 0;
+  double ops_s = 0;
+  for (const auto& [op, totals] : step.ops) {
+    calls += totals.calls;
+    ops_s += totals.seconds;
+  }
+  CHECK(calls > 100);
+  CHECK(step.host_s == Approx(1e-3 * static_cast<double>(calls)));
+  CHECK(step.ops_s == Approx(ops_s));
+  CHECK(step.waited_s == 0);
+  CHECK(step.step_s == Approx(step.ops_s + step.host_s));
+  double guessed_s = 0;
+  for (const auto& [op, seconds] : step.guessed_s) guessed_s += seconds;
+  CHECK(guessed_s == Approx(ops_s));
+  CHECK_THAT(describe(step), Contains("not measured"));
+}
+
+TEST_CASE("links lengthen a simulated step by what one lane cannot hide") {
+  const OpSpeeds speeds = even_speeds(1e-6);
+  const auto predict = [&](LinkSpeed link) {
+    return predict_step(small_config(), kExpertParallel, two_ranks(link), DType::kF32, speeds);
+  };
+  const StepPrediction endless = predict({});
+  CHECK(endless.waited_s == 0);
+  CHECK(endless.busy_s[1] == 0);
+  const StepPrediction slow = predict({.bytes_per_s = 1e5});
+  const StepPrediction slower = predict({.bytes_per_s = 5e4});
+  for (const StepPrediction* step : {&slow, &slower}) {
+    CHECK(step->ops_s == Approx(endless.ops_s));
+    CHECK(step->host_s == Approx(endless.host_s));
+    CHECK(step->step_s == Approx(step->ops_s + step->host_s + step->waited_s));
+    // Nearly nothing is hidden, and nothing that is hidden takes longer than there is to hide it behind.
+    CHECK(step->waited_s <= step->busy_s[1] * 1.0001);
+    CHECK(step->waited_s >= step->busy_s[1] - endless.step_s);
+    CHECK(step->busy_s[2] == 0);
+  }
+  CHECK(slower.busy_s[1] == Approx(2 * slow.busy_s[1]));
+  // A latency is waited for at every transfer that is waited for.
+  const StepPrediction late = predict({.latency_s = 0.01});
+  CHECK(late.busy_s[1] == 0);
+  CHECK(late.waited_s > 0.2);
+  CHECK(late.step_s == Approx(endless.step_s + late.waited_s));
+  CHECK_THAT(describe(slow), Contains("waiting"));
+}
+
+TEST_CASE("two ranks of a node wait twice as long for the node's link as two nodes of one") {
+  const OpSpeeds speeds = even_speeds(0);
+  const LinkModel links{.intra_node = {}, .inter_node = {.bytes_per_s = 1e5}};
+  Config config = small_config();
+  config.mutable_train()->set_global_batch(16);
+  config.mutable_parallel()->set_dispatch(ParallelConfig::DIRECT);
+  const MeshSizes sizes{.expert = 4};
+  const StepPrediction shared =
+      predict_step(config, sizes, {.rank = 0, .nodes = {0, 0, 1, 1}, .links = links}, DType::kF32, speeds);
+  const StepPrediction apart =
+      predict_step(config, sizes, {.rank = 0, .nodes = {0, 1, 2, 3}, .links = links}, DType::kF32, speeds);
+  CHECK(shared.busy_s[2] > 0);
+  // Of a rank's three peers two are elsewhere, by a link for two; or all three, each by its own.
+  CHECK(shared.busy_s[2] / apart.busy_s[2] == Approx(2 * 2 / 3.0).epsilon(0.02));
+}
+
+}  // namespace shoal
