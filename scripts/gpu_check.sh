@@ -12,7 +12,8 @@
 # tests      every op with NVIDIA's libraries and with own kernels alone, whole training steps beside the CPU's
 # sanitizer  NVIDIA's compute-sanitizer over a few ops, where it is there
 # training   200 steps on the GPU beside the same on the CPU
-# layouts    2 and 4 ranks that share the GPU beside one rank
+# layouts    2 and 4 ranks that share the GPU beside one rank; microbatches together beside one by one, whose timelines
+#            lie beside the report then
 # bench      kernels, and training steps of a MoE of 1.3B parameters (40 GiB of GPU memory)
 # Exits with 1 when anything failed; the report says what. Eight minutes at most on a GPU beside 16 cores.
 source "$(dirname "$0")/lib.sh"
@@ -247,6 +248,7 @@ run_layouts() {
       echo "- $ranks ranks, $settings, $overlap beside one lane, bit by bit: $(verdict "$name-$overlap")" >&3
       "$folder/shoal" timeline "$work/$name-$overlap/timeline.json" >"$work/$name-$overlap.table" 2>&1 || true
       printf '\n```\n%s\n```\n\n' "$(cat "$work/$name-$overlap.table")" >&3
+      cp "$work/$name-$overlap/timeline.json" "${output%.md}_timeline_${ranks}_$overlap.json" 2>/dev/null || true
     done
   done
 }

@@ -263,28 +263,4 @@ TraceSection::~TraceSection() {
   }
 }
 
-TraceWait::TraceWait(Tracer* trace, WireKind kind, int lane) : trace_(trace), kind_(kind), lane_(lane) {
-  if (trace_ == nullptr) return;
-  num_exceptions_ = std::uncaught_exceptions();
-  if (trace_->on_queue()) {
-    trace_->queue_wait_begin(kind_, lane_);
-  } else {
-    begin_ns_ = trace_now_ns();
-  }
-}
-
-TraceWait::~TraceWait() {
-  if (trace_ == nullptr) return;
-  const bool failed = std::uncaught_exceptions() > num_exceptions_;
-  try {
-    if (!trace_->on_queue()) {
-      trace_->wait(kind_, begin_ns_, trace_now_ns(), lane_);
-    } else {
-      failed ? trace_->drop_queue() : trace_->end_queue();
-    }
-  } catch (const std::exception&) {
-    // As in ~TraceSection().
-  }
-}
-
 }  // namespace shoal

@@ -154,21 +154,4 @@ class TraceSection {
   int num_exceptions_ = 0;
 };
 
-// A wait for the wire from here to the end of the scope, if there is a trace: by the host's clock on a CPU, as the
-// compute queue sees it on a GPU. Around Operation::wait().
-class TraceWait {
- public:
-  TraceWait(Tracer* trace, WireKind kind, int lane);
-  ~TraceWait();
-  TraceWait(const TraceWait&) = delete;
-  TraceWait& operator=(const TraceWait&) = delete;
-
- private:
-  Tracer* trace_;
-  WireKind kind_;
-  int lane_;
-  int64_t begin_ns_ = 0;
-  int num_exceptions_ = 0;
-};
-
 }  // namespace shoal

@@ -90,23 +90,6 @@ TEST_CASE("ops, waits, transfers and sections are recorded in order, for their l
   CHECK(tracer.take().empty());
 }
 
-TEST_CASE("a wait is recorded, also one that fails", "[trace]") {
-  Tracer tracer;
-  tracer.start();
-  { const TraceWait nowhere(nullptr, WireKind::kTensor, 0); }
-  try {
-    const TraceWait wait(&tracer, WireKind::kTensor, 1);
-    std::this_thread::sleep_for(1ms);
-    fail("rank 3 is gone");
-  } catch (const Error&) {
-  }
-  const std::vector<TraceRecord> records = tracer.take();
-  REQUIRE(records.size() == 1);
-  CHECK(std::string(records[0].name) == "tensor");
-  CHECK(records[0].lane == 1);
-  CHECK(records[0].end_ns - records[0].begin_ns >= 1'000'000);
-}
-
 TEST_CASE("an op that throws leaves nothing open, on any device", "[trace][cuda]") {
   Allocator allocator(device_under_test());
   Stream stream(allocator);

@@ -86,6 +86,8 @@ std::string text_of(const std::vector<RankTrace>& ranks) {
 // In nanoseconds, exactly.
 int64_t ns_of(const json& microseconds) { return std::llround(microseconds.get<double>() * 1e3); }
 
+std::pair<int, int> thread_of(const json& event) { return {event["pid"].get<int>(), event["tid"].get<int>()}; }
+
 // What Perfetto asks for; returns the number of flows.
 int check_rules(const json& timeline) {
   std::map<std::pair<int, int>, std::vector<std::pair<int64_t, int64_t>>> threads;
@@ -93,11 +95,11 @@ int check_rules(const json& timeline) {
   std::set<std::pair<int, int>> named;
   for (const json& event : timeline["traceEvents"]) {
     const std::string phase = event["ph"];
-    if (phase == "M" && event["name"] == "thread_name") named.insert({event["pid"], event["tid"]});
+    if (phase == "M" && event["name"] == "thread_name") named.insert(thread_of(event));
     if (phase == "X") {
       const int64_t begin = ns_of(event["ts"]);
       REQUIRE(event["dur"].get<double>() >= 0);
-      threads[{event["pid"], event["tid"]}].push_back({begin, begin + ns_of(event["dur"])});
+      threads[thread_of(event)].push_back({begin, begin + ns_of(event["dur"])});
     }
     if (phase == "s") REQUIRE(sent.emplace(event["id"].get<int64_t>(), &event).second);
     if (phase == "f") REQUIRE(received.emplace(event["id"].get<int64_t>(), &event).second);
@@ -117,7 +119,7 @@ int check_rules(const json& timeline) {
   // Each end of a flow lies inside a slice of its thread, and arrives no sooner than it left.
   const auto is_inside = [&](const json& event) {
     const int64_t at = ns_of(event["ts"]);
-    return std::ranges::any_of(threads[{event["pid"], event["tid"]}],
+    return std::ranges::any_of(threads[thread_of(event)],
                                [at](const auto& slice) { return slice.first <= at && at < slice.second; });
   };
   CHECK(sent.size() == received.size());
@@ -200,8 +202,8 @@ TEST_CASE("the table adds up to the step, and counts nothing twice", "[timeline]
 TEST_CASE("a picture has a group for each rank and track, and stays small", "[timeline]") {
   const TemporaryFolder folder;
   RankTrace busy = example_rank(0);
-  for (int i = 0; i < 100'000; ++i) {  // far thinner than a pixel, and of every family
-    TraceRecord record = record_of(TraceTrack::kCompute, i % kNumWorkKinds, 0, 0);
+  for (int i = 0; i < 100'000; ++i) {  // far thinner than a pixel, of a family for about one pixel
+    TraceRecord record = record_of(TraceTrack::kCompute, i / 100 % kNumWorkKinds, 0, 0);
     record.begin_ns = 1100 * kMs + i * 10'000;
     record.end_ns = record.begin_ns + 9'000;
     busy.records.push_back(record);
