@@ -45,6 +45,8 @@ class NcclCommunicator final : public Communicator {
 
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
   Communicator& bulk() override;
+  uint64_t id() const override { return host_->id(); }
+  std::shared_ptr<const GroupLinks> emulated_links() const override { return host_->emulated_links(); }
   WireBytes bytes() const override;
 
  private:

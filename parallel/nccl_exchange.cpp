@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "parallel/group_id.h"
 #include "parallel/queue_operation.h"
 
 namespace shoal {
@@ -16,6 +17,8 @@ NcclRuntime::NcclRuntime(const NcclLibrary& nccl, Allocator& gpu)
       bulk(create_cuda_queue()) {}
 
 NcclRuntime::~NcclRuntime() {
+  critical_delay.reset();
+  bulk_delay.reset();
   destroy_cuda_queue(critical);
   destroy_cuda_queue(bulk);
 }
@@ -28,12 +31,26 @@ NcclExchange::NcclExchange(std::shared_ptr<Communicator> host, std::shared_ptr<N
       runtime_(std::move(runtime)),
       wire_(wire),
       ready_(create_cuda_event()),
-      who_(std::move(who)) {}
+      who_(std::move(who)) {
+  if (const auto links = host_->emulated_links()) {
+    links_ = std::make_shared<GroupLinks>(links->emulator(), id(), links->members(), rank());
+  }
+}
 
 NcclExchange::~NcclExchange() { destroy_cuda_event(ready_); }
 
 std::unique_ptr<Communicator> NcclExchange::group(const std::vector<int>& /*ranks*/) {
   fail("groups are made by NcclCommunicator");
+}
+
+// Each wire counts its own rounds.
+uint64_t NcclExchange::id() const { return group_id(host_->id(), wire_ == runtime_->bulk ? -2 : -1, {}); }
+
+QueueDelay* NcclExchange::delay() {
+  if (links_ == nullptr) return nullptr;
+  std::unique_ptr<QueueDelay>& delay = wire_ == runtime_->bulk ? runtime_->bulk_delay : runtime_->critical_delay;
+  if (delay == nullptr) delay = std::make_unique<QueueDelay>(wire_);
+  return delay.get();
 }
 
 void NcclExchange::connect() {
@@ -52,11 +69,15 @@ OperationPtr NcclExchange::start(std::shared_ptr<Exchange> exchange) {
     record_cuda_event(ready_, queue);
     make_queue_wait(wire_, ready_);
   }
+  std::shared_ptr<const std::atomic<int64_t>> completed_ns;
   do {
+    if (delay() != nullptr) delay()->before(exchange->round(), links_);
     post(exchange->round());
+    if (delay() != nullptr) completed_ns = delay()->after();
   } while (exchange->arrived());  // the sum, on the wire's queue
   exchange->wait();               // rethrows what it met
-  return std::make_shared<QueueOperation>(std::move(buffers), wire_, [watch = runtime_->watch] { watch->check(); });
+  return std::make_shared<QueueOperation>(
+      std::move(buffers), wire_, [watch = runtime_->watch] { watch->check(); }, exchange->span(), completed_ns);
 }
 
 void NcclExchange::post(const Round& round) {

@@ -10,6 +10,7 @@
 
 #include "parallel/exchange_communicator.h"
 #include "parallel/nccl_watch.h"
+#include "parallel/queue_delay.h"
 
 namespace shoal {
 
@@ -25,6 +26,7 @@ struct NcclRuntime {
   Allocator& scratch;  // the GPU's; outlives the groups
   std::shared_ptr<NcclWatch> watch;
   CudaQueue critical = nullptr, bulk = nullptr;
+  std::unique_ptr<QueueDelay> critical_delay, bulk_delay;  // of those two, where links are emulated
   // A group of one calls NCCL too, and what a rank keeps is sent to itself: for tests, and to try an installation.
   bool own_pieces_too = false;
 };
@@ -41,6 +43,7 @@ class NcclExchange final : public ExchangeCommunicator {
   int size() const override { return host_->size(); }
   int node(int rank) const override { return host_->node(rank); }
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
+  uint64_t id() const override;
 
   // Collective and blocking: the handle, made if it is not there. Throws when NCCL refuses.
   void connect();
@@ -55,6 +58,8 @@ class NcclExchange final : public ExchangeCommunicator {
   bool uses_nccl() const { return size() > 1 || runtime_->own_pieces_too; }
   void post(const Round& round);
   int send_and_receive(const Round& round, NcclHandle handle) const;
+  // Of this wire; null where links are as they are.
+  QueueDelay* delay();
 
   std::shared_ptr<Communicator> host_;
   std::shared_ptr<NcclRuntime> runtime_;
@@ -63,6 +68,7 @@ class NcclExchange final : public ExchangeCommunicator {
   std::string who_;
   std::unique_ptr<NcclGroup> nccl_;
   WireBytes bytes_to_connect_;
+  std::shared_ptr<const GroupLinks> links_;  // emulated, or null
 };
 
 }  // namespace shoal

@@ -15,8 +15,13 @@ std::vector<CudaQueue> queues_of(const std::vector<Tensor>& buffers) {
   return queues;
 }
 
-QueueOperation::QueueOperation(std::vector<Tensor> buffers, CudaQueue wire, std::function<void()> check)
-    : buffers_(std::move(buffers)), check_(std::move(check)), complete_(create_cuda_event()) {
+QueueOperation::QueueOperation(std::vector<Tensor> buffers, CudaQueue wire, std::function<void()> check,
+                               const WireSpan& posted, std::shared_ptr<const std::atomic<int64_t>> completed_ns)
+    : buffers_(std::move(buffers)),
+      check_(std::move(check)),
+      complete_(create_cuda_event()),
+      posted_(posted),
+      completed_ns_(std::move(completed_ns)) {
   record_cuda_event(complete_, wire);
 }
 
@@ -46,6 +51,12 @@ bool QueueOperation::done() {
   if (!cuda_event_done(complete_)) return false;
   join();
   return true;
+}
+
+WireSpan QueueOperation::span() const {
+  WireSpan span = posted_;
+  span.completed_ns = completed_ns_ == nullptr ? 0 : completed_ns_->load(std::memory_order_acquire);
+  return span.completed_ns > 0 ? span : WireSpan{};
 }
 
 void QueueOperation::wait() {

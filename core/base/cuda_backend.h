@@ -5,8 +5,10 @@
 // at the next call (CUDA_LAUNCH_BLOCKING=1 puts it where it belongs).
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 struct CUstream_st;  // cudaStream_t points to one
@@ -75,5 +77,14 @@ bool cuda_event_done(CudaEvent event);
 void wait_for_cuda_event(CudaEvent event);  // blocks the caller
 // Of the device, between two events that are done.
 double cuda_seconds_between(CudaEvent begin, CudaEvent end);
+
+// `call` runs on a thread of CUDA's when the queue has come so far, which waits for it. It must neither call CUDA nor
+// block nor throw.
+void call_in_queue_order(CudaQueue queue, std::function<void()> call);
+// A number in the host's memory that a queue can wait for: until it is at least `value`.
+using CudaCount = std::atomic<uint32_t>*;
+CudaCount create_cuda_count();
+void destroy_cuda_count(CudaCount count) noexcept;
+void make_queue_wait(CudaQueue queue, CudaCount count, uint32_t value);
 
 }  // namespace shoal

@@ -34,5 +34,9 @@ void make_queue_wait(CudaQueue, CudaEvent) { not_built(); }
 bool cuda_event_done(CudaEvent) { not_built(); }
 void wait_for_cuda_event(CudaEvent) { not_built(); }
 double cuda_seconds_between(CudaEvent, CudaEvent) { not_built(); }
+void call_in_queue_order(CudaQueue, std::function<void()>) { not_built(); }
+CudaCount create_cuda_count() { not_built(); }
+void destroy_cuda_count(CudaCount) noexcept {}
+void make_queue_wait(CudaQueue, CudaCount, uint32_t) { not_built(); }
 
 }  // namespace shoal

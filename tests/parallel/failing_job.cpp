@@ -4,6 +4,7 @@
 #include <exception>
 #include <string>
 
+#include "parallel/link_model.h"
 #include "parallel/mpi_session.h"
 
 namespace {
@@ -13,8 +14,15 @@ using namespace shoal;
 // What a rank does until it fails, or for ever: its peers wait for it in the middle of a large sum.
 void work(const std::string& how, MpiSession& session) {
   Allocator allocator(DeviceKind::kCpu);
-  const auto world = session.world(allocator);
   const Tensor x = Tensor::zeros({1 << 20}, DType::kF32, allocator, MemoryKind::kActivations);
+  if (how == "messages are on their way for an hour") {
+    const LinkSpeed speed{.bytes_per_s = 1e3, .latency_s = 0};
+    const auto slow = session.world(allocator, {.emulate = EmulatedLinks{.intra_node = speed}});
+    const OperationPtr sum = slow->all_reduce(x);
+    if (session.rank() == 1) fail("token 9 of document 4 is beyond the vocabulary");
+    wait(sum);
+  }
+  const auto world = session.world(allocator);
   wait(world->all_reduce(x));
   if (how == "all ranks") fail("configs/none.textproto: no such file");
   if (how == "a rank is killed" && session.rank() == 1) std::raise(SIGKILL);

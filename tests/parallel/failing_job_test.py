@@ -27,10 +27,11 @@ def check(condition, what, stderr):
 code, stderr = run("nothing goes wrong", 3)
 check(code == 0, "a good job must succeed", stderr)
 
-code, stderr = run("one rank", 3)
-check(code == 3, "the job must end with the failing rank's code", stderr)
-message = "error on rank 1 of 3: token 9 of document 4 is beyond the vocabulary\n"
-check(stderr.count("token 9") == 1 and message in stderr, "the message must appear once, with its rank", stderr)
+for how in "one rank", "messages are on their way for an hour":
+    code, stderr = run(how, 3)
+    check(code == 3, "the job must end with the failing rank's code", stderr)
+    message = "error on rank 1 of 3: token 9 of document 4 is beyond the vocabulary\n"
+    check(stderr.count("token 9") == 1 and message in stderr, "the message must appear once, with its rank", stderr)
 
 code, stderr = run("all ranks", 4)
 check(code == 3, "the job must end with the failing ranks' code", stderr)

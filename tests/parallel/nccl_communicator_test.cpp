@@ -71,6 +71,44 @@ TEST_CASE("every verb between ranks of the stand-in for NCCL", "[cuda]") {
       ", in halves");
 }
 
+TEST_CASE("every verb between ranks of the stand-in for NCCL on emulated links", "[cuda]") {
+  if (device_under_test() != DeviceKind::kCuda) return;
+  const EmulatedLinks links{.intra_node = LinkSpeed{.bytes_per_s = 2e10, .latency_s = 3e-6},
+                            .inter_node = LinkSpeed{.bytes_per_s = 5e9, .latency_s = 2e-5},
+                            .jitter = 3};
+  check_every_verb([&](const Check& check) {
+    run_nccl_ranks(
+        4,
+        [&](NcclCommunicator& world, Allocator&) {
+          check_in_halves(world, check);
+          check(world);
+        },
+        links);
+  });
+}
+
+TEST_CASE("on emulated links the device's queues wait, and no message is sooner than it may be", "[cuda]") {
+  if (device_under_test() != DeviceKind::kCuda) return;
+  const LinkSpeed speed{.bytes_per_s = 1e7, .latency_s = 0.01};
+  const auto body = [](NcclCommunicator& world, Allocator&) {
+    for (Communicator* const group : {static_cast<Communicator*>(&world), &world.bulk()}) {
+      const Tensor x = tensor_of(std::vector<float>(100'000, 1.0f));  // 40 ms
+      wait(world.barrier());
+      const auto begin = std::chrono::steady_clock::now();
+      const OperationPtr operation = group->all_gather(tensor_of(std::vector<float>(200'000)), x);
+      operation->wait();
+      const Tensor y = tensor_of(std::vector<float>(1));
+      copy_elements(y, x.rows(0, 1));  // behind it
+      RANK_CHECK(y.to_vector<float>()[0] == 1.0f);
+      RANK_CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::milliseconds(50));
+      const WireSpan span = operation->span();
+      RANK_CHECK(span.completed_ns - span.posted_ns >= 50'000'000);
+      RANK_CHECK(span.bytes == 400'000 && span.group != world.id());
+    }
+  };
+  run_nccl_ranks(2, body, EmulatedLinks{.intra_node = speed});
+}
+
 TEST_CASE("groups, links, and host tensors among ranks of the stand-in for NCCL", "[cuda]") {
   if (device_under_test() != DeviceKind::kCuda) return;
   on_ranks(4)(check_groups_of_groups);

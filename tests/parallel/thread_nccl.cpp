@@ -259,8 +259,9 @@ const NcclLibrary& thread_nccl() {
 
 void set_thread_nccl_failure(int rank) { failing_rank = rank; }
 
-void run_nccl_ranks(int size, const std::function<void(NcclCommunicator& world, Allocator& gpu)>& body) {
-  run_thread_ranks(size, {.ranks_per_node = 2}, [&](Communicator& threads, Allocator&) {
+void run_nccl_ranks(int size, const std::function<void(NcclCommunicator& world, Allocator& gpu)>& body,
+                    const std::optional<EmulatedLinks>& emulate) {
+  run_thread_ranks(size, {.ranks_per_node = 2, .emulate = emulate}, [&](Communicator& threads, Allocator&) {
     Allocator gpu(DeviceKind::kCuda);
     const std::shared_ptr<Communicator> host = threads.group(all_ranks(threads));
     NcclCommunicator world(host, gpu, thread_nccl());

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
+#include "parallel/link_model.h"
 #include "parallel/nccl_communicator.h"
 #include "parallel/nccl_library.h"
 
@@ -16,6 +18,7 @@ void set_thread_nccl_failure(int rank);
 
 // Runs body(world, gpu) as every rank of `size`, each a thread with memory and queues of its own on the one device,
 // where its checks keep their tensors.
-void run_nccl_ranks(int size, const std::function<void(NcclCommunicator& world, Allocator& gpu)>& body);
+void run_nccl_ranks(int size, const std::function<void(NcclCommunicator& world, Allocator& gpu)>& body,
+                    const std::optional<EmulatedLinks>& emulate = {});
 
 }  // namespace shoal
