@@ -12,7 +12,8 @@
 # tests      every op with NVIDIA's libraries and with own kernels alone, whole training steps beside the CPU's
 # sanitizer  NVIDIA's compute-sanitizer over a few ops, where it is there
 # training   200 steps on the GPU beside the same on the CPU
-# layouts    2 and 4 ranks that share the GPU beside one rank
+# layouts    2 and 4 ranks that share the GPU beside one rank; microbatches together beside one by one, whose timelines
+#            lie beside the report then
 # bench      kernels, and training steps of a MoE of 1.3B parameters (40 GiB of GPU memory)
 # Exits with 1 when anything failed; the report says what. Eight minutes at most on a GPU beside 16 cores.
 source "$(dirname "$0")/lib.sh"
@@ -234,6 +235,21 @@ run_layouts() {
     check_run "$name" train_beside "$name" "layout-1-$precision" "$tolerances" "$ranks" train.steps=20 $settings \
       "precision.compute=$precision" model.moe.routing=REPLAY "model.moe.replay_file=$work/routes-$precision"
     echo "- $ranks ranks, $precision, $settings: $(verdict "$name")" >&3
+  done
+  # Microbatches together or one by one: the same bits, on links as they are and on slow ones.
+  for layout in "2 parallel.expert=2" "4 parallel.tensor=2 parallel.expert=4"; do
+    read -r ranks settings <<<"$layout"
+    name=overlap-${layout//[ .=]/-}
+    settings+=" parallel.gradient_reduction=EACH_STEP"
+    check_run "$name-OFF" train "$name-OFF" "$ranks" train.steps=20 $settings parallel.overlap=OFF
+    for overlap in PAIR_FORWARD PAIR_FORWARD_BACKWARD; do
+      check_run "$name-$overlap" train_beside "$name-$overlap" "$name-OFF" "--first-tolerance 0 --tolerance 0" "$ranks" train.steps=20 \
+        $settings "parallel.overlap=$overlap" parallel.ranks_per_node=1 parallel.emulate.inter_node.gbit_per_s=2 train.timeline.first_step=10
+      echo "- $ranks ranks, $settings, $overlap beside one lane, bit by bit: $(verdict "$name-$overlap")" >&3
+      "$folder/shoal" timeline "$work/$name-$overlap/timeline.json" >"$work/$name-$overlap.table" 2>&1 || true
+      printf '\n```\n%s\n```\n\n' "$(cat "$work/$name-$overlap.table")" >&3
+      cp "$work/$name-$overlap/timeline.json" "${output%.md}_timeline_${ranks}_$overlap.json" 2>/dev/null || true
+    done
   done
 }
 

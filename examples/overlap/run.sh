@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# examples/overlap/run.sh: what hiding the wire is worth on links of several speeds: the table, and two timelines.
+#
+# usage: examples/overlap/run.sh [--pairs N] [--output FOLDER] [--build FOLDER]
+#
+#   --pairs N         steps of every schedule on every link (default 7)
+#   --output FOLDER   where table.txt, results.json and timelines.svg go (default runs/overlap)
+#   --build FOLDER    where shoal is (default build)
+#
+# Two ranks, a core each, which must be idle otherwise: about six minutes.
+source "$(dirname "$0")/../../scripts/lib.sh"
+
+pairs=7 output=runs/overlap folder=build
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --pairs) [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || die "--pairs wants a number, not '${2:-}'"; pairs=$2; shift ;;
+    --output) [ $# -ge 2 ] || die "--output wants a folder"; output=$2; shift ;;
+    --build) [ $# -ge 2 ] || die "--build wants a folder"; folder=$2; shift ;;
+    -h | --help) show_help; exit 0 ;;
+    *) die "unknown argument '$1' (see --help)" ;;
+  esac
+  shift
+done
+[ -x "$folder/shoal" ] || die "$folder/shoal is not there; run scripts/build.sh"
+config=examples/overlap/moe.textproto
+mkdir -p "$output"
+set_mpirun 2
