@@ -3,8 +3,10 @@
 
 #include <catch2/catch.hpp>
 
-#include <algorithm>
+#include <map>
+#include <string>
 
+#include "parallel/thread_communicator.h"
 #include "tests/model/tiny_models.h"
 
 using Catch::Matchers::Contains;
@@ -64,6 +66,31 @@ TEST_CASE("a simulated step without a wire is its ops and the host between them"
   for (const auto& [op, seconds] : step.guessed_s) guessed_s += seconds;
   CHECK(guessed_s == Approx(ops_s));
   CHECK_THAT(describe(step), Contains("not measured"));
+}
+
+TEST_CASE("a simulated step is the measured one less its waiting: the same ops with the same work") {
+  Config config = small_config();
+  config.mutable_model()->mutable_moe()->set_routing(MoeConfig::BALANCED);
+  OpSpeeds speeds[2];
+  run_thread_ranks(2, {}, [&](Communicator& world, Allocator& allocator) {
+    const ProcessMesh mesh(kExpertParallel, world);
+    Rehearsal rehearsal(config, mesh, allocator, DType::kF32);
+    for (int step = 0; step < 2; ++step) rehearsal.run_step();
+    speeds[world.rank()] = measure_op_speeds(rehearsal, 3);
+  });
+  for (int rank = 0; rank < 2; ++rank) {
+    INFO("rank " << rank);
+    SimulatedCluster cluster = two_ranks({});
+    cluster.rank = rank;
+    const StepPrediction step = predict_step(config, kExpertParallel, cluster, DType::kF32, speeds[rank]);
+    CHECK(step.guessed_s.empty());
+    std::map<std::string, int64_t> simulated, measured;
+    for (const auto& [op, totals] : step.ops) simulated[std::string(op)] = totals.calls;
+    for (const OpSpeed& op : speeds[rank].ops) measured[op.op] += op.calls;
+    CHECK(simulated == measured);
+    CHECK(step.ops_s == Approx(speeds[rank].ops_s).epsilon(1e-6));
+    CHECK(step.step_s == Approx(speeds[rank].step_s - speeds[rank].waited_s).epsilon(1e-6));
+  }
 }
 
 TEST_CASE("links lengthen a simulated step by what one lane cannot hide") {
