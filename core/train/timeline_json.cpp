@@ -68,14 +68,19 @@ std::vector<Slice> slices_of(const RankTrace& trace) {
   }
   std::vector<Slice> slices;
   for (auto& [key, records] : tracks) {
-    std::ranges::stable_sort(records, [](const TraceRecord& a, const TraceRecord& b) {
-      return std::pair(a.begin_ns, -a.end_ns) < std::pair(b.begin_ns, -b.end_ns);
-    });
-    std::vector<int> rows(records.size());
+    const auto order = [](const TraceRecord& record) {
+      return std::tuple(record.begin_ns, -record.end_ns, record.group, record.tag);
+    };
+    std::ranges::stable_sort(records, {}, order);
+    std::vector<int> rows;
     if (key.first == TraceTrack::kWire) {
+      // Several may wait for one operation: every reader of gathered weights does.
+      const auto repeated = std::ranges::unique(records, {}, order);
+      records.erase(repeated.begin(), repeated.end());
       rows = rows_without_overlap(records);
     } else {
       make_nest(records);
+      rows.resize(records.size());
     }
     for (size_t i = 0; i < records.size(); ++i) slices.push_back({records[i], rows[i]});
   }

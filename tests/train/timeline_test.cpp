@@ -73,6 +73,7 @@ RankTrace example_rank(int rank) {
                    wire_of(WireKind::kDispatch, 1020, 1050, 1, 2),  // overlaps the one before
                    wire_of(WireKind::kDispatch, 1030, 1035, 1, 3),  // has room in the first row
                    wire_of(WireKind::kCombine, 1040, 1040, 2, 1)};  // took no time
+  trace.records.push_back(trace.records[8]);                        // somebody else waited for it too
   return trace;
 }
 
