@@ -18,6 +18,9 @@
 # A host is a network namespace with one interface on a bridge (in a namespace of its own: the machine's own network
 # is not touched), a token bucket at either end of the cable, a host name, its share of the CPUs and its own /dev/shm.
 # mpirun runs on the first host and enters the others where it would use ssh; MPI talks TCP only. Needs root.
+trap 'exit 130' INT  # from the first line on: bash forgets a Ctrl-C that came while a command was ending
+trap 'exit 143' TERM
+trap 'exit 129' HUP
 caller_folder=$PWD
 source "$(dirname "$0")/lib.sh"
 
@@ -163,7 +166,8 @@ END
 
 # --- Down ---
 
-namespaces() { ip netns list | awk -v prefix="shoal-$name-" 'index($1, prefix) == 1 { print $1 }'; }
+# One that was interrupted in its making is a name without a namespace: ip complains, and deletes it all the same.
+namespaces() { ip netns list 2>/dev/null | awk -v prefix="shoal-$name-" 'index($1, prefix) == 1 { print $1 }'; }
 processes() {
   local place
   for place in $(namespaces); do ip netns pids "$place" 2>/dev/null || true; done
@@ -188,7 +192,7 @@ take_down() {
     done
   done
   for place in $(namespaces); do
-    ip netns delete "$place" || true  # its devices go with it
+    ip netns delete "$place" 2>/dev/null || true  # its devices go with it
   done
   rm -rf "$state"
 }
@@ -279,9 +283,6 @@ if [ "$verb" = down ]; then
   exit 0
 fi
 trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
 claim
 [ "$owns" -eq 0 ] || make_cluster
 if [ "$verb" = up ]; then

@@ -124,7 +124,7 @@ class NetnsCluster(ShoalTest):
                 best = lines[verb]["best_us"] / ideal_us
                 print(f"{verb} of 4 MiB at {rate} Mbit/s: {best:.3f} of bytes / rate")
                 self.assertGreater(best, 0.93)  # what waits in full buckets goes at once
-                self.assertLess(best, 1.4)
+                self.assertLess(best, 1.8)  # 2 and more if the two ways take turns; a busy machine delays
         self.assertEqual([line for line in lines.values() if line.get("wrong")], [])
 
     def test_training_does_not_see_the_wire(self):
