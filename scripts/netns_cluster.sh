@@ -243,8 +243,8 @@ set_line() {
   local ranks=$((hosts * ranks_per_host)) i list=''
   for ((i = 0; i < hosts; ++i)); do list+="${list:+,}$(host $i):$ranks_per_host"; done
   # pml ob1: others find shared memory by themselves. btl_tcp_flags without put: with it a long message is one piece,
-  # and the go-ahead for the message that should flow the other way waits behind it, so that a two-way exchange takes
-  # twice as long. Session folders go where `down` removes them.
+  # and the go-ahead for the message that should flow the other way may wait behind it, so that the two take turns.
+  # The environment can say otherwise. Session folders go where `down` removes them.
   # shellcheck disable=SC2054  # Open MPI's own commas
   line=(mpirun --bind-to none -np "$ranks" --host "$list"
     --mca plm rsh --mca plm_rsh_agent "bash $state/enter" --mca plm_rsh_no_tree_spawn 1

@@ -16,7 +16,7 @@ from shoal_program import ROOT_ALLOWED, SHOAL, ShoalTest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts/netns_cluster.sh"
 NAME = f"t{os.getpid()}"  # no other test's, and nobody's cluster
-SECONDS = 60  # a hang, not a measurement
+SECONDS = 120  # a hang, not a measurement
 
 # Independent of the script: so that it cannot skip its own test.
 PROBE = """set -e
@@ -115,17 +115,20 @@ class NetnsCluster(ShoalTest):
 
     def test_the_wire_has_its_rate(self):
         rate, size = 400, 4 << 20
-        text = self.cluster("run", "--mbit", rate, "--", SHOAL, "bench", "comm", "--json", "--min-bytes", size,
-                            "--max-bytes", size, "--seconds", "0.5", "model.hidden=64", "data.seq_len=64").stdout
-        lines = {line["what"]: line for line in json.loads(text)}
         # All of it one way; half of it each way, at the same time.
-        for verb, ideal_us in (("broadcast", size * 8 / rate), ("all_to_all_rows", size * 8 / rate / 2)):
-            with self.subTest(verb):
-                best = lines[verb]["best_us"] / ideal_us
-                print(f"{verb} of 4 MiB at {rate} Mbit/s: {best:.3f} of bytes / rate")
-                self.assertGreater(best, 0.93)  # what waits in full buckets goes at once
-                self.assertLess(best, 1.8)  # 2 and more if the two ways take turns; a busy machine delays
-        self.assertEqual([line for line in lines.values() if line.get("wrong")], [])
+        ideal_us = {"broadcast": size * 8 / rate, "all_to_all_rows": size * 8 / rate / 2}
+        best = dict.fromkeys(ideal_us, float("inf"))
+        for _ in range(4):  # other programs on the same CPUs only make it slower: the best counts
+            text = self.cluster("run", "--mbit", rate, "--", SHOAL, "bench", "comm", "--json", "--min-bytes", size,
+                                "--max-bytes", size, "--seconds", "0.5", "model.hidden=64", "data.seq_len=64").stdout
+            lines = {line["what"]: line for line in json.loads(text)}
+            self.assertEqual([line for line in lines.values() if line.get("wrong")], [])
+            best = {verb: min(best[verb], lines[verb]["best_us"] / ideal_us[verb]) for verb in ideal_us}
+            if max(best.values()) < 1.2:
+                break
+        print(f"4 MiB at {rate} Mbit/s, time as a multiple of bytes / rate: {best}")
+        self.assertGreater(min(best.values()), 0.93)  # what waits in full buckets goes at once
+        self.assertLess(max(best.values()), 1.6)
 
     def test_training_does_not_see_the_wire(self):
         text = self.write("own.txt", "\n\n".join(path.read_text() for path in sorted(ROOT.glob("parallel/*.cpp"))))
