@@ -165,8 +165,8 @@ class NetnsCluster(ShoalTest):
         done = self.run_program([SCRIPT, "run", "--name", NAME, "--", "bash", "-c", dies], timeout=SECONDS)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("signal 9", done.stdout + done.stderr)
-        self.assertEqual(namespaces(), [])
-        self.assertEqual(processes("sleep 1234.5"), [])
+        self.assertEqual(namespaces(), [], done.stderr)
+        self.assertEqual(processes("sleep 1234.5"), [], done.stderr)
 
     def test_a_killed_run_is_cleaned_up_by_the_next(self):
         run = self.start(*self.WAITING)
