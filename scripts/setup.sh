@@ -14,8 +14,8 @@ source "$(dirname "$0")/lib.sh"
 packages=(
   # tools
   build-essential cmake ninja-build ccache pkg-config git python3 clang-format
-  # ranks
-  openmpi-bin libopenmpi-dev
+  # ranks; hosts as network namespaces (scripts/netns_cluster.sh)
+  openmpi-bin libopenmpi-dev iproute2
   # arithmetic; oneDNN's CMake file wants the OpenCL loader, which its package does not depend on
   libdnnl-dev ocl-icd-opencl-dev libeigen3-dev
   # config, logs, command line

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = ["setup", "build", "test", "quickstart", "prepare_corpus", "format", "smoke"]
+SCRIPTS = ["setup", "build", "test", "quickstart", "prepare_corpus", "format", "smoke", "netns_cluster"]
 
 
 def run(script, *arguments, **environment):
@@ -56,6 +56,47 @@ class Scripts(unittest.TestCase):
                 self.assertEqual(done.returncode, 1)
                 self.assertIn(says, done.stderr)
                 self.assertEqual(done.stdout, "")
+
+    def test_netns_cluster_refuses_before_it_works(self):
+        for arguments, says in ((["up", "--hosts", "0"], "--hosts wants a whole number from 1 to 64, not '0'"),
+                                (["up", "--mbit", "fast"], "--mbit wants a whole number"),
+                                (["run", "--hosts"], "--hosts wants a whole number from 1 to 64, not ''"),
+                                (["run", "--name", "../x", "--", "true"], "--name wants a small letter"),
+                                (["up", "--ranks-per-host", "2"], "unknown argument '--ranks-per-host' for up"),
+                                (["down", "--mbit", "3"], "unknown argument '--mbit' for down"),
+                                (["run", "--hosts", "2"], "run wants a command after --"),
+                                (["run", "--"], "run wants a command after --")):
+            with self.subTest(arguments):
+                done = run("netns_cluster", *arguments)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(says, done.stderr)
+                self.assertEqual(len(done.stderr.splitlines()), 1)
+                self.assertEqual(done.stdout, "")
+
+    def test_netns_cluster_wants_root_and_tools(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for tool in ("bash", "dirname", "basename", "paste", "sed"):
+                os.symlink(subprocess.check_output(["which", tool], text=True).strip(), pathlib.Path(folder) / tool)
+            for user, says in (("1000", "needs root"), ("0", "not here: ip (Debian's package iproute2), tc (")):
+                pathlib.Path(folder, "id").write_text(f"#!/bin/sh\necho {user}\n", encoding="utf-8")
+                os.chmod(pathlib.Path(folder, "id"), 0o755)
+                done = run("netns_cluster", "up", PATH=folder)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(says, done.stderr)
+                self.assertEqual(len(done.stderr.splitlines()), 1)
+
+    def test_netns_cluster_prints_a_script(self):
+        # With neither root nor tools: what is printed is what would run.
+        script = run("netns_cluster", "run", "--name", "p", "--hosts", "3", "--mbit", "100", "--latency-us", "500",
+                     "--print", "--", "echo", "a  b").stdout
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        lines = script.splitlines()
+        self.assertEqual(sum(line.startswith("ip netns add shoal-p-") for line in lines), 4)
+        self.assertEqual(sum(line.startswith("ip netns delete shoal-p-") for line in lines), 4)
+        self.assertEqual(sum(" tbf rate 100mbit burst 18432 " in line for line in lines), 6)
+        self.assertEqual(sum(" root handle 1: netem delay 500us " in line for line in lines), 3)
+        self.assertEqual(sum(" parent 1:1 handle 2: tbf " in line for line in lines), 3)
+        self.assertIn("10.77.0.3 p-2", lines)
 
     def test_setup_elsewhere_names_the_packages(self):
         with tempfile.TemporaryDirectory() as folder:
