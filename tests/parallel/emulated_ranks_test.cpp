@@ -47,8 +47,8 @@ double cpu_seconds() {
 
 Tensor bytes_of_zeros(int64_t bytes) { return tensor_of(std::vector<float>(static_cast<size_t>(bytes / 4))); }
 
-// Rank 0's bytes to all others: they are there no sooner than links allow, and rank 0 has its buffer back no sooner than
-// all of it has left.
+// Rank 0's bytes to all others: they are there no sooner than links allow, and rank 0 has its buffer back no sooner
+// than all of it has left.
 void check_broadcast_takes(Communicator& world, int64_t bytes, double seconds, double seconds_to_send) {
   wait(world.barrier());
   const Tensor x = tensor_of(values_of<float>(world.rank(), bytes / 4, "sent"));
