@@ -29,21 +29,22 @@ Task<double> sum_over(Communicator& group, double mine, Lane& lane) {
 
 Task<double> global_grad_norm(GradientBuckets& buckets, const ProcessMesh& mesh, Lane& lane) {
   Stream& stream = lane.compute();
-  std::vector<Tensor> sums;  // per bucket: Σ g² of every chunk of the whole bucket
-  std::vector<OperationPtr> gathers;
-  for (Bucket& bucket : buckets.buckets()) {
+  const size_t count = buckets.buckets().size();
+  std::vector<Tensor> sums(count);  // per bucket: Σ g² of every chunk of the whole bucket
+  std::vector<OperationPtr> gathers(count);
+  for (size_t i = count; i-- > 0;) {  // the last are the first to arrive
+    Bucket& bucket = buckets.buckets()[i];
     if (bucket.reduction) co_await lane.wire(bucket.reduction, WireKind::kGradients);
     bucket.reduction = nullptr;
     SHOAL_CHECK_EQ(bucket.shard % kSumChunk, 0);
     const int64_t chunks = bucket.shard / kSumChunk;
-    Tensor all = stream.workspace({chunks * bucket.group->size()}, DType::kF64);
-    Tensor piece = all.rows(chunks * bucket.group->rank(), chunks);
+    sums[i] = stream.workspace({chunks * bucket.group->size()}, DType::kF64);
+    Tensor piece = sums[i].rows(chunks * bucket.group->rank(), chunks);
     sum_of_squares(piece, bucket.grad_shard(), stream);
-    gathers.push_back(bucket.group->all_gather(all, piece));
-    sums.push_back(all);
+    gathers[i] = bucket.group->all_gather(sums[i], piece);
   }
   double everywhere = 0, of_tensor = 0, of_experts = 0;
-  for (size_t i = 0; i < sums.size(); ++i) {
+  for (size_t i = 0; i < count; ++i) {
     co_await lane.wire(gathers[i], WireKind::kOther);
     const auto values = read_to_host<double>(
         sums[i], stream, [&] { return std::vector<double>(static_cast<size_t>(sums[i].numel()), 0.0); });

@@ -42,9 +42,8 @@ StepOutcome TrainStep::run(StepInput input) {
   runtime_.buckets().begin_step(runtime_.stream());
   runtime_.take_quantize_counts();  // validation's are nobody's
   for (Router* router : runtime_.model().routers()) router->clear_statistics();
-  run_schedule(input, outcome);
-  update_weights(input, outcome);
-  balance(outcome);
+  run_schedule(input);
+  update(input, outcome);
   outcome.quantize_counts = runtime_.take_quantize_counts();
   outcome.exposed_by_kind = runtime_.exposed_wire_seconds();
   for (size_t kind = 0; kind < exposed_before.size(); ++kind) {
@@ -149,7 +148,7 @@ Task<void> TrainStep::start(const Action& action, const StepInput& input) {
   return runtime_.model().backward(batch, saved_[i], lane, std::move(done));
 }
 
-void TrainStep::run_schedule(const StepInput& input, StepOutcome& outcome) {
+void TrainStep::run_schedule(const StepInput& input) {
   const size_t count = input.microbatches.size();
   saved_ = std::vector<TransformerSaved>(count);
   losses_ = std::vector<Losses>(count);
@@ -169,7 +168,6 @@ void TrainStep::run_schedule(const StepInput& input, StepOutcome& outcome) {
     const bool last = static_cast<size_t>(first.microbatch) + 1 == count;
     if (reduces_each_microbatch_ && first.kind == ActionKind::kBackward && !last) end_round();
   }
-  run_lane(runtime_.lane(), reduce_losses(losses_, outcome));
 }
 
 TrainStep::LossSums TrainStep::read_losses(const Losses& losses) const {
@@ -219,14 +217,18 @@ Task<void> TrainStep::reduce_losses(const std::vector<Losses>& mine, StepOutcome
   outcome.loss = tokens / static_cast<double>(outcome.scored_tokens);
 }
 
-void TrainStep::update_weights(const StepInput& input, StepOutcome& outcome) {
+// Small sums go before large transfers: losses wait for gradients that somebody must wait for anyway, and the loads of
+// experts travel in front of the weights, which nobody waits for yet.
+void TrainStep::update(const StepInput& input, StepOutcome& outcome) {
   Stream& stream = runtime_.stream();
   runtime_.buckets().posts().post_all();
   outcome.grad_norm = run_lane(runtime_.lane(), global_grad_norm(runtime_.buckets(), mesh_, runtime_.lane()));
+  run_lane(runtime_.lane(), reduce_losses(losses_, outcome));
   // The weights that this step's passes read, before the update writes every copy anew.
   if (check_replicas_every_ > 0 && input.step % check_replicas_every_ == 0) runtime_.check_replicas(input.step);
   // The same numbers on every rank, so the same decision.
   outcome.update_skipped = !std::isfinite(outcome.grad_norm) || !std::isfinite(outcome.loss);
+  balance(outcome);
   if (outcome.update_skipped) return runtime_.buckets().drop_residuals(stream);
   outcome.clip_factor = clip_factor(outcome.grad_norm, config_.clip_norm());
   optimizer_.step(input.lr, outcome.clip_factor, stream);

@@ -1,7 +1,7 @@
 // core/train/train_step.h: one optimizer step, from microbatches to new weights. Every call is Collective.
 //
-//   forwards and backwards by the schedule → gradients reduce-scattered → global norm, clip → AdamW on the shards →
-//   weights gathered (awaited by the next reader of each) → router biases moved
+//   forwards and backwards by the schedule → gradients reduce-scattered → global norm, clip → router biases moved →
+//   AdamW on the shards → weights gathered (awaited by the next reader of each)
 //
 // Losses are summed over microbatches in global order, gradients too with parallel.gradient_reduction EACH_MICROBATCH.
 #pragma once
@@ -61,7 +61,7 @@ class TrainStep {
   };
 
   Task<void> set_loss_scales(StepInput& input, StepOutcome& outcome);
-  void run_schedule(const StepInput& input, StepOutcome& outcome);
+  void run_schedule(const StepInput& input);
   Task<void> start(const Action& action, const StepInput& input);
   Task<void> forward(const Microbatch& batch, TransformerSaved& saved, Losses& losses, Lane& lane);
   LossSums read_losses(const Losses& losses) const;
@@ -69,7 +69,7 @@ class TrainStep {
   Task<void> begin_round(bool in_forward);
   void end_round();
   Task<void> reduce_losses(const std::vector<Losses>& mine, StepOutcome& outcome);
-  void update_weights(const StepInput& input, StepOutcome& outcome);
+  void update(const StepInput& input, StepOutcome& outcome);
   void balance(StepOutcome& outcome);
 
   ModelRuntime& runtime_;
