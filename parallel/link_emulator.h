@@ -44,7 +44,8 @@ class LinkEmulator {
   LinkEmulator(const EmulatedLinks& links, std::vector<int> nodes, std::shared_ptr<std::byte> memory = nullptr);
 
   const EmulatedLinks& links() const { return links_; }
-  // For what is posted from now on, by every process that shares the links: each must call it, and nothing be under way.
+  // For what is posted from now on, by every process that shares the links: each must call it, and nothing be under
+  // way.
   void set_inter_node(LinkSpeed speed);
 
   struct Key {

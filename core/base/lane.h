@@ -47,9 +47,9 @@ class Lane {
   // one. What the others could compute meanwhile would delay that one.
   Wire wire_in_place(OperationPtr operation, WireKind kind) { return Wire{*this, std::move(operation), kind, false}; }
 
-  // Work that nobody on this lane waits for (weight gradients). It runs at once; or, where deferring() is on, behind what
-  // the lane posts next, first in, first out: half of what there is at the lane's own wire point, the rest at that of
-  // the lane that runs beside it, all of it where the lane is alone, or ends. So segments of both lanes become about
+  // Work that nobody on this lane waits for (weight gradients). It runs at once; or, where deferring() is on, behind
+  // what the lane posts next, first in, first out: half of what there is at the lane's own wire point, the rest at that
+  // of the lane that runs beside it, all of it where the lane is alone, or ends. So segments of both lanes become about
   // equally long. What it reads must be its own: the coroutine may be gone.
   void defer(std::function<void()> work);
   bool deferring() const { return deferring_; }
@@ -57,8 +57,8 @@ class Lane {
 
   // Wire points passed, those in place apart.
   int64_t wire_points() const { return wire_points_; }
-  // Seconds the scheduler blocked on this lane's operations with nothing else to run; on a GPU, the compute queue, which
-  // this waits for.
+  // Seconds the scheduler blocked on this lane's operations with nothing else to run; on a GPU, the compute queue,
+  // which this waits for.
   const WireSeconds& exposed_wire_seconds();
 
   // For a trace: what the lane does from now on belongs to this microbatch (-1: the same as before) and layer (-1:

@@ -98,7 +98,9 @@ void Stream::set_clock(SimulatedClock* clock) {
   clock_ = clock;
 }
 
-double Stream::now_s() const { return clock_ != nullptr ? clock_->now_s() : static_cast<double>(trace_now_ns()) * 1e-9; }
+double Stream::now_s() const {
+  return clock_ != nullptr ? clock_->now_s() : static_cast<double>(trace_now_ns()) * 1e-9;
+}
 
 void Stream::reset_work() {
   work();  // those that are timed belong to what is forgotten

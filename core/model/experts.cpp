@@ -140,11 +140,11 @@ void Experts::backward_fp8(Gradients& gradients, Tensor gate_up, LinearInput inn
   d_inner = {};
   QuantizedGradient d = quantize_gradient(gate_up, plan.offsets, format_, stream);
   gate_up = {};
-  lane.defer([this, d_columns = std::exchange(d.columns, {}), x = std::exchange(x, {}), offsets = plan.offsets,
-              &stream] {
-    const QuantizedColumns columns = retile(x, format_.activations(kOnTheWire), offsets, stream);
-    grouped_linear_backward_weight_fp8(gate_up_.grad(), d_columns, columns, gate_up_.next_grad_write(), stream);
-  });
+  lane.defer(
+      [this, d_columns = std::exchange(d.columns, {}), x = std::exchange(x, {}), offsets = plan.offsets, &stream] {
+        const QuantizedColumns columns = retile(x, format_.activations(kOnTheWire), offsets, stream);
+        grouped_linear_backward_weight_fp8(gate_up_.grad(), d_columns, columns, gate_up_.next_grad_write(), stream);
+      });
   gradients.d_x = stream.activation({plan.rows_routed, hidden_}, compute_);
   grouped_linear_backward_input_fp8(gradients.d_x, d.rows, plan.offsets, gate_up_.packed_experts(), stream);
 }

@@ -49,10 +49,10 @@ Task<Tensor> Linear::backward(Tensor d_y, LinearInput x, Lane& lane) const {
   if (format_.fp8) {
     QuantizedGradient d = quantize_gradient(d_y, {0, rows}, format_, stream);
     d_y = {};
-    lane.defer([&weight = weight_, d_columns = std::exchange(d.columns, {}), columns = std::exchange(x.columns, {}),
-                &stream] {
-      linear_backward_weight_fp8(weight.grad(), d_columns, columns, weight.next_grad_write(), stream);
-    });
+    lane.defer(
+        [&weight = weight_, d_columns = std::exchange(d.columns, {}), columns = std::exchange(x.columns, {}), &stream] {
+          linear_backward_weight_fp8(weight.grad(), d_columns, columns, weight.next_grad_write(), stream);
+        });
     linear_backward_input_fp8(d_x, d.rows, weight_.packed(), Write::kOverwrites, stream);
   } else {
     lane.defer([&weight = weight_, d_y, x = std::exchange(x.x, {}), &stream] {

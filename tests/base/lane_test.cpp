@@ -275,8 +275,9 @@ TEST_CASE_METHOD(Fixture, "a queued transfer is posted once, by whoever waits fi
   REQUIRE_THROWS_WITH(orphan->wait(), Contains("queue is gone"));
 }
 
-TEST_CASE_METHOD(Fixture, "deferred work runs behind what is posted: half at the lane's own wire point, the rest at its neighbour's",
-                 "[lane]") {
+TEST_CASE_METHOD(
+    Fixture, "deferred work runs behind what is posted: half at the lane's own wire point, the rest at its neighbour's",
+    "[lane]") {
   Lane a(stream, 0);
   Lane b(stream, 1);
   std::string order;

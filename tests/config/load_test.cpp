@@ -170,7 +170,8 @@ TEST_CASE("a mistake in an override is named", "[config]") {
         "override 1 (train.step=3): train has no field `step`; did you mean `steps`?");
   CHECK(override_error("trian.steps=3") ==
         "override 1 (trian.steps=3): the config has no field `trian`; did you mean `train`?");
-  CHECK(override_error("steps=3") == "override 1 (steps=3): the config has no field `steps`; it is a field of train or train.timeline");
+  CHECK(override_error("steps=3") ==
+        "override 1 (steps=3): the config has no field `steps`; it is a field of train or train.timeline");
   CHECK(override_error("train.steps.more=3") ==
         "override 1 (train.steps.more=3): train.steps is an integer and has no field `more`");
   CHECK(override_error("data.train.prefix=a") ==

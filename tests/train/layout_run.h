@@ -111,8 +111,8 @@ inline Trace train(Config config, const Layout& layout, int steps, const std::st
       trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());
     }
   };
-  run_thread_ranks(layout.ranks, {.ranks_per_node = layout.ranks_per_node, .device = layout.device, .emulate = layout.emulate},
-                   body);
+  run_thread_ranks(layout.ranks,
+                   {.ranks_per_node = layout.ranks_per_node, .device = layout.device, .emulate = layout.emulate}, body);
   return trace;
 }
 

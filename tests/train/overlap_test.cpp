@@ -173,8 +173,7 @@ TEST_CASE("200 random schedules, layouts and jittered links end, and train as on
                                    .jitter = static_cast<double>(1 + below(20)),
                                    .slow_rank = static_cast<int>(below(static_cast<uint64_t>(layout.ranks + 1))) - 1,
                                    .slow_factor = static_cast<double>(1 + below(4))};
-    const Trace paired =
-        train_freely(config, layout, forward ? Overlap::PAIR_FORWARD : Overlap::PAIR_FORWARD_BACKWARD);
+    const Trace paired = train_freely(config, layout, forward ? Overlap::PAIR_FORWARD : Overlap::PAIR_FORWARD_BACKWARD);
     CHECK(paired.losses == off.losses);
     CHECK(paired.grad_norms == off.grad_norms);
     CHECK(paired.weights == off.weights);
