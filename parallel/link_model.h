@@ -1,10 +1,6 @@
-// parallel/link_model.h: how long a transfer takes on described links.
-//
-// Per operation of one rank: done = posted + latency + bytes / bandwidth, in-node links per rank, a node's uplink
-// shared by its ranks. On paper all ranks do the same at the same time, so a rank sees its share of the uplink.
+// parallel/link_model.h: links as a configuration describes them (parallel.emulate).
 #pragma once
 
-#include <cstdint>
 #include <optional>
 
 namespace shoal {
@@ -12,12 +8,6 @@ namespace shoal {
 struct LinkSpeed {
   double bytes_per_s = 0;  // one way; 0: endless
   double latency_s = 0;
-
-  // `bytes` that share the link with as many of `sharers - 1` others.
-  double seconds(int64_t bytes, int sharers = 1) const {
-    if (bytes == 0) return 0;
-    return latency_s + (bytes_per_s > 0 ? static_cast<double>(bytes) * sharers / bytes_per_s : 0);
-  }
 };
 
 struct LinkModel {

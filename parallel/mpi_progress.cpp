@@ -121,7 +121,7 @@ bool MpiProgress::take_queue() {
 int64_t MpiProgress::earliest_due_ns() const {
   int64_t earliest = 0;
   for (const InFlight& item : in_flight_) {
-    if (item.due_ns > 0 && (earliest == 0 || item.due_ns < earliest)) earliest = item.due_ns;
+    if (!item.failed && item.due_ns > 0 && (earliest == 0 || item.due_ns < earliest)) earliest = item.due_ns;
   }
   return earliest;
 }

@@ -2,7 +2,8 @@
 //
 // All ranks do what this one does, at the same times: what it sends with a message, it receives with the like of it, a
 // link is as free at the peer's end as at its own, and the other ranks of its node send as much over the node's links.
-// Each message follows the rule of emulated links:
+// Each message follows the rule of emulated links, but for gaps, which the traffic of ranks that all do the same leaves
+// none of (link_clock.h fills them):
 //   start = max(posted, sender's uplink free, receiver's downlink free)
 //   the links are free again at start + bytes / bandwidth, and the message is there a latency later
 #pragma once

@@ -6,11 +6,11 @@
 namespace shoal {
 
 void Lane::suspend(std::coroutine_handle<> here, const OperationPtr& operation, WireKind kind, bool rotates) {
+  if (operation) operation->post();  // may throw: then the coroutine goes on, and has not stopped here
   resume_at_ = here;
   waiting_for_ = operation;
   waiting_kind_ = kind;
   rotates_ = rotates;
-  if (operation) operation->post();
   if (!rotates) return;
   ++wire_points_;
   if (bulk_ != nullptr) bulk_->post_one();
@@ -56,10 +56,12 @@ void Lane::wait_for_wire() {
     if (trace != nullptr) trace->end_queue();
     queue_waits_.end(compute_.queue());
   } else if (!operation->done()) {
-    const double begin_s = compute_.now_s();
+    const double begin_s = compute_.now_s(), busy_s = compute_.busy_seconds();
     const int64_t begin_ns = trace_now_ns();
     wait_quietly(*operation);
-    exposed_wire_seconds_[static_cast<size_t>(waiting_kind_)] += compute_.now_s() - begin_s;
+    // Sums that were due when it arrived are no waiting.
+    exposed_wire_seconds_[static_cast<size_t>(waiting_kind_)] +=
+        compute_.now_s() - begin_s - (compute_.busy_seconds() - busy_s);
     if (trace != nullptr) trace->wait(waiting_kind_, begin_ns, trace_now_ns(), index_);
   }
   if (trace != nullptr) trace->wire(waiting_kind_, operation->span(), index_);

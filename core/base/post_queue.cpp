@@ -1,6 +1,7 @@
 // core/base/post_queue.cpp: first in, first posted.
 #include "core/base/post_queue.h"
 
+#include <exception>
 #include <utility>
 
 #include "core/base/check.h"
@@ -23,13 +24,19 @@ class PostQueue::Queued final : public Operation {
   bool done() override { return is_posted_ && (operation_ == nullptr || operation_->done()); }
   void wait() override {
     post();
+    if (error_) std::rethrow_exception(error_);
     if (operation_) operation_->wait();
   }
   WireSpan span() const override { return operation_ ? operation_->span() : WireSpan{}; }
 
   void start() {
     is_posted_ = true;
-    operation_ = std::exchange(post_, {})();
+    try {
+      operation_ = std::exchange(post_, {})();
+    } catch (...) {
+      error_ = std::current_exception();
+      throw;
+    }
   }
 
  private:
@@ -37,6 +44,7 @@ class PostQueue::Queued final : public Operation {
   std::weak_ptr<Queue> queue_;
   bool is_posted_ = false;
   OperationPtr operation_;
+  std::exception_ptr error_;  // of posting
 };
 
 OperationPtr PostQueue::add(std::function<OperationPtr()> post) {

@@ -221,6 +221,8 @@ QueueWaits::~QueueWaits() {
 }
 
 void QueueWaits::begin(WireKind kind, CudaQueue queue) {
+  constexpr size_t kMostEvents = 8192;  // where nobody asks (evaluation), old ones are read at times
+  if (num_used_ == kMostEvents) read();
   if (num_used_ == waits_.size()) waits_.push_back({kind, create_cuda_event(), create_cuda_event()});
   waits_[num_used_].kind = kind;
   record_cuda_event(waits_[num_used_].begin, queue);
@@ -229,13 +231,16 @@ void QueueWaits::begin(WireKind kind, CudaQueue queue) {
 void QueueWaits::end(CudaQueue queue) { record_cuda_event(waits_[num_used_++].end, queue); }
 
 WireSeconds QueueWaits::take() {
-  WireSeconds seconds{};
+  read();
+  return std::exchange(seconds_, {});
+}
+
+void QueueWaits::read() {
   for (size_t i = 0; i < num_used_; ++i) {
     wait_for_cuda_event(waits_[i].end);
-    seconds[static_cast<size_t>(waits_[i].kind)] += cuda_seconds_between(waits_[i].begin, waits_[i].end);
+    seconds_[static_cast<size_t>(waits_[i].kind)] += cuda_seconds_between(waits_[i].begin, waits_[i].end);
   }
   num_used_ = 0;
-  return seconds;
 }
 
 TraceSection::TraceSection(Tracer* trace, TraceTrack track, const char* name)

@@ -133,8 +133,11 @@ class QueueWaits {
     WireKind kind = WireKind::kOther;
     CudaEvent begin = nullptr, end = nullptr;
   };
+  void read();
+
   std::vector<Wait> waits_;  // the first num_used_ of them are not read yet
   size_t num_used_ = 0;
+  WireSeconds seconds_{};  // of those that were
 };
 
 // A part of a step from here to the end of the scope, if there is a trace: kOptimizer as the compute queue sees it on a

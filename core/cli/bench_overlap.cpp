@@ -63,7 +63,11 @@ void run(const Options& options, MpiSession& session) {
     parallel.mutable_emulate()->mutable_inter_node();
     if (parallel.ranks_per_node() > 1) parallel.mutable_emulate()->mutable_intra_node();
   }
+  parallel.set_overlap(Overlap::PAIR_FORWARD);  // what cannot be paired is refused
   validate(loaded, ConfigUse::kStep);
+  if (session.size() == 1) {
+    fail("bench overlap needs ranks that send to each other; start two or more: mpirun -np 2 --bind-to core shoal …");
+  }
   const Job job(session, parallel, loaded.config.run());
   OverlapBenchOptions bench{.ratios = options.real_links ? std::vector<double>() : numbers(options.ratios),
                             .pairs = options.pairs,
@@ -73,6 +77,10 @@ void run(const Options& options, MpiSession& session) {
                             .set_links = {}};
   if (!options.real_links) {
     bench.set_links = [&](double bytes_per_s, double latency_s) { job.set_inter_node_link({bytes_per_s, latency_s}); };
+  }
+  if (!options.real_links && job.world().node(0) == job.world().node(job.world().size() - 1)) {
+    fail("parallel.ranks_per_node is {}, so all {} ranks are on one node and no link between nodes is used; lower it",
+         parallel.ranks_per_node(), job.world().size());
   }
   const DType compute = resolve_compute(loaded.config.precision(), job.allocator().device(), job.world());
   const OverlapBench result = bench_overlap(loaded.config, job.mesh(), job.allocator(), compute, bench);

@@ -64,6 +64,18 @@ void Block::drop_recomputed(BlockSaved& saved) const {
   }
 }
 
+namespace {
+
+// To be added to in place. What was deferred reads it as it was, later: then it is a copy.
+Tensor own_gradient(Tensor d_out, Lane& lane) {
+  if (!lane.deferring()) return d_out;
+  Tensor copy = lane.compute().activation(d_out.shape(), d_out.dtype());
+  cast(copy, d_out, lane.compute());
+  return copy;
+}
+
+}  // namespace
+
 Task<Tensor> Block::backward(Tensor d_out, const Microbatch& batch, BlockSaved& saved, Lane& lane) {
   if (recompute_.block()) {
     co_await attend(batch, saved, lane);
@@ -75,6 +87,7 @@ Task<Tensor> Block::backward(Tensor d_out, const Microbatch& batch, BlockSaved& 
   }
   // d_out is the residual's gradient too: each branch adds to it, in place.
   Tensor d_branch = co_await ffn_->backward(d_out, batch, saved.ffn, lane);
+  d_out = own_gradient(std::move(d_out), lane);
   co_await ffn_norm_.backward(d_out, Write::kAccumulates, d_branch, saved.h, saved.ffn_norm, lane);
   saved.h = {};
   if (recompute_.norms() && !recompute_.block()) {
@@ -82,6 +95,7 @@ Task<Tensor> Block::backward(Tensor d_out, const Microbatch& batch, BlockSaved& 
     set_input(saved.attention, std::move(normed));
   }
   d_branch = co_await attention_->backward(d_out, batch, saved.attention, lane);
+  d_out = own_gradient(std::move(d_out), lane);
   co_await attention_norm_.backward(d_out, Write::kAccumulates, d_branch, saved.x, saved.attention_norm, lane);
   saved = {};
   co_return d_out;

@@ -44,7 +44,9 @@ Task<void> Head::losses_of_chunk(Tensor losses, Tensor d_logits, Tensor logits, 
     const int64_t rows = logits.size(0);
     const Tensor all = stream.workspace({tensor_.size(), rows, 3}, DType::kF64);
     cross_entropy_statistics(all[tensor_.rank()], logits, targets, shard(), stream);
-    co_await lane.wire(tensor_.group().all_gather(all, all[tensor_.rank()]), WireKind::kTensor);
+    // In place: how many chunks a microbatch has depends on its rows, and lanes must change at the same points on all
+    // ranks.
+    co_await lane.wire_in_place(tensor_.group().all_gather(all, all[tensor_.rank()]), WireKind::kTensor);
     cross_entropy_from_statistics(losses, d_logits, logits, targets, all, shard(), scale, stream);
   } else if (d_logits.defined()) {
     cross_entropy_forward_backward(losses, d_logits, logits, targets, scale, stream);

@@ -21,6 +21,7 @@ class Linear {
   // x [rows, in] → [rows, out]. FP8 reads x.rows.
   Task<Tensor> forward(LinearInput x, Lane& lane) const;
   // d_y [rows, out], x as given to forward → d_x [rows, in]; the weight's gradient is added to. FP8 reads x.columns.
+  // Neither may be written to afterwards where the lane defers: the weight's gradient reads them later.
   Task<Tensor> backward(Tensor d_y, LinearInput x, Lane& lane) const;
   // The same for a linear that is not in FP8.
   Task<Tensor> forward(Tensor x, Lane& lane) const;

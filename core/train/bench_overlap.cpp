@@ -46,7 +46,7 @@ class Bench {
         rehearsal_(config, mesh, allocator, compute) {}
 
   OverlapBench run() {
-    if (options_.set_links) options_.set_links(0, 0);
+    if (options_.set_links) set_links({});
     measure_alone();
     measure_memory();
     if (options_.ratios.empty()) measure_row(0);
@@ -55,6 +55,12 @@ class Bench {
   }
 
  private:
+  // Nothing may be under way.
+  void set_links(const LinkSpeed& link) {
+    rehearsal_.runtime().buckets().wait_for_weights();
+    options_.set_links(link.bytes_per_s, link.latency_s);
+  }
+
   void measure_alone() {
     rehearsal_.set_overlap(ParallelConfig::Overlap::OFF);
     bench_.tokens_per_step = rehearsal_.run_step();
@@ -63,6 +69,9 @@ class Bench {
     const int64_t before = bytes_of_busiest_node(mesh_, allocator_);
     rehearsal_.run_step();
     bench_.bytes_per_step = bytes_of_busiest_node(mesh_, allocator_) - before;
+    if (bench_.bytes_per_step == 0 && !options_.ratios.empty()) {
+      fail("a step of this configuration sends nothing between nodes, so there is nothing to hide; split it over them");
+    }
     bench_.compute_s = alone_s();
     speeds_ = measure_op_speeds(rehearsal_, options_.pairs);
   }
@@ -102,7 +111,7 @@ class Bench {
       row.wire_s = ratio * bench_.compute_s;
       row.bytes_per_s = static_cast<double>(bench_.bytes_per_step) / row.wire_s;
       link = {.bytes_per_s = row.bytes_per_s, .latency_s = options_.latency_us * 1e-6};
-      options_.set_links(link.bytes_per_s, link.latency_s);
+      set_links(link);
     }
     const size_t count = options_.schedules.size();
     std::vector<std::vector<double>> step_s(count), exposed_s(count), ratios(count);

@@ -27,8 +27,8 @@ struct OverlapBenchOptions {
 struct OverlapRun {
   ParallelConfig::Overlap::Schedule schedule = ParallelConfig::Overlap::OFF;
   double step_s = 0;            // median, slowest rank
-  double exposed_s = 0;         // median, slowest rank: waited for the wire with nothing to compute
-  WireSeconds exposed_by_kind;  // of the same step
+  double exposed_s = 0;         // median of the mean over ranks: waited for the wire with nothing to compute
+  WireSeconds exposed_by_kind;  // mean over ranks and steps
   double median_ratio = 1;      // of the first schedule's step to this one's, pair by pair
   double simulated_s = 0;  // the step on paper (step_prediction.h), by this run's speeds of ops; 0: links as they are
 };

@@ -29,6 +29,7 @@ TrainStep::TrainStep(ModelRuntime& runtime, const Config& config)
       mesh_(runtime.mesh()),
       config_(config.optim()),
       overlap_(resolve_overlap(config, runtime.mesh())),
+      has_wires_(has_wires_in_layers(config, runtime.mesh())),
       reduces_each_microbatch_(config.parallel().gradient_reduction() == ParallelConfig::EACH_MICROBATCH),
       check_replicas_every_(config.train().check_replicas_every()),
       optimizer_(runtime.buckets(), config_, moments_dtype(config.precision()), config.run().seed(), runtime.stream()) {
@@ -127,7 +128,7 @@ void TrainStep::queue_reductions(size_t first_parameter) {
     buckets.queue_reduction(bucket, runtime_.stream());
     --buckets_unreduced_;
   }
-  // Where layers pass no wire points, or too few, nothing else would post them.
+  // Where layers pass no wire points nothing else would post them.
   const int64_t wire_points = runtime_.lane(0).wire_points() + runtime_.lane(1).wire_points();
   if (wire_points == std::exchange(wire_points_seen_, wire_points)) buckets.posts().post_all();
 }
@@ -137,7 +138,7 @@ Task<void> TrainStep::start(const Action& action, const StepInput& input) {
   Lane& lane = runtime_.lane(lane_of(action));
   const Microbatch& batch = input.microbatches[i];
   lane.set_place(action.microbatch, -1);
-  lane.set_deferring(action.kind == ActionKind::kBackward &&
+  lane.set_deferring(has_wires_ && action.kind == ActionKind::kBackward &&
                      overlap_ == ParallelConfig::Overlap::PAIR_FORWARD_BACKWARD);
   if (action.kind == ActionKind::kForward) return forward(batch, saved_[i], losses_[i], lane);
   Transformer::LayerDone done;

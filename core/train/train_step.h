@@ -76,6 +76,7 @@ class TrainStep {
   const ProcessMesh& mesh_;
   OptimConfig config_;
   ParallelConfig::Overlap::Schedule overlap_;
+  bool has_wires_;  // in its layers
   bool reduces_each_microbatch_;
   int64_t check_replicas_every_;  // steps; 0: never
   AdamwOptimizer optimizer_;

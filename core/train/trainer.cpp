@@ -269,6 +269,7 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   const double busy_s = is_timed ? runtime_.stream().busy_seconds() - busy_s_ : std::nan("");
   std::vector<double> values{outcome.exposed_comm_s,
                              busy_s,
+                             metrics.step_ms * 1e-3,
                              static_cast<double>(runtime_.allocator().use().total_peak_bytes),
                              static_cast<double>(now.payload[1] - sent_.payload[1]),
                              static_cast<double>(now.payload[2] - sent_.payload[2]),
@@ -287,14 +288,14 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
     if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {
       metrics.exposed_comm_ms = theirs[0] * 1e3;
       metrics.compute_ms = theirs[1] * 1e3;
+      metrics.idle_ms = (theirs[2] - theirs[1] - theirs[0]) * 1e3;
       for (size_t k = 0; k < kNumWireKinds; ++k) metrics.exposed_ms[k] = theirs[num_totals - kNumWireKinds + k] * 1e3;
     }
-    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[2]));
-    metrics.intra_node_bytes += static_cast<int64_t>(theirs[3]);
-    metrics.inter_node_bytes += static_cast<int64_t>(theirs[4]);
-    metrics.metadata_bytes += static_cast<int64_t>(theirs[5]);
+    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[3]));
+    metrics.intra_node_bytes += static_cast<int64_t>(theirs[4]);
+    metrics.inter_node_bytes += static_cast<int64_t>(theirs[5]);
+    metrics.metadata_bytes += static_cast<int64_t>(theirs[6]);
   }
-  metrics.idle_ms = metrics.step_ms - metrics.compute_ms - metrics.exposed_comm_ms;
   metrics.fp8 = quantize_metrics(quantize_counts);
   metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
 }

@@ -6,7 +6,7 @@ import unittest
 from shoal_program import ShoalTest
 
 COMMANDS = ["train", "generate", "evaluate", "config", "tokenizer train", "tokenize", "ngram", "bench train", "bench gemm", "bench comm", "bench fp8",
-            "bench kernels", "timeline", "doctor"]
+            "bench kernels", "bench overlap", "timeline", "doctor"]
 
 
 class Usage(ShoalTest):

@@ -11,6 +11,24 @@ namespace {
 
 using namespace shoal;
 
+// Two microbatches; the second one's second sum is never posted on rank 1.
+void run_two_lanes(Communicator& world, const Tensor& x, Allocator& allocator) {
+  Stream stream(allocator);
+  Lane first(stream, 0), second(stream, 1);
+  const auto walk = [&](Lane& lane) -> Task<void> {
+    for (int i = 0; i < 3; ++i) {
+      if (i == 1 && lane.index() == 1 && world.rank() == 1) fail("token 9 of document 4 is beyond the vocabulary");
+      const Tensor sum = stream.activation(x.shape(), x.dtype());
+      co_await lane.wire(world.all_reduce(sum), WireKind::kTensor);
+    }
+  };
+  Lane* const lanes[] = {&first, &second};
+  std::vector<Task<void>> tasks;
+  tasks.push_back(walk(first));
+  tasks.push_back(walk(second));
+  run_lanes(lanes, std::move(tasks));
+}
+
 // What a rank does until it fails, or for ever: its peers wait for it in the middle of a large sum.
 void work(const std::string& how, MpiSession& session) {
   Allocator allocator(DeviceKind::kCpu);
@@ -23,6 +41,7 @@ void work(const std::string& how, MpiSession& session) {
     wait(sum);
   }
   const auto world = session.world(allocator);
+  if (how == "a lane fails beside one that waits") run_two_lanes(*world, x, allocator);
   wait(world->all_reduce(x));
   if (how == "all ranks") fail("configs/none.textproto: no such file");
   if (how == "a rank is killed" && session.rank() == 1) std::raise(SIGKILL);

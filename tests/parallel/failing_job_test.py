@@ -27,7 +27,7 @@ def check(condition, what, stderr):
 code, stderr = run("nothing goes wrong", 3)
 check(code == 0, "a good job must succeed", stderr)
 
-for how in "one rank", "messages are on their way for an hour":
+for how in "one rank", "messages are on their way for an hour", "a lane fails beside one that waits":
     code, stderr = run(how, 3)
     check(code == 3, "the job must end with the failing rank's code", stderr)
     message = "error on rank 1 of 3: token 9 of document 4 is beyond the vocabulary\n"

@@ -3,9 +3,11 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <map>
 #include <string>
 
+#include "core/config/load.h"
 #include "parallel/thread_communicator.h"
 #include "tests/model/tiny_models.h"
 
@@ -47,6 +49,34 @@ SimulatedCluster two_ranks(LinkSpeed link) { return {.rank = 0, .nodes = {0, 0},
 const MeshSizes kExpertParallel{.expert = 2};
 
 }  // namespace
+
+// On a simulated clock there is no noise: what the schedules promise holds exactly.
+TEST_CASE("two microbatches together hide the wire behind the computation, whichever is longer", "[overlap]") {
+  Config config = load_config({"examples/overlap/moe.textproto"}).config;
+  OpSpeeds speeds = even_speeds(0);
+  for (OpSpeed& speed : speeds.ops) {  // a core: 50 GFLOP/s, 5 GB/s
+    const bool multiplies = speed.kind == WorkKind::kGemm || speed.kind == WorkKind::kAttention;
+    speed.flops = multiplies ? 5e10 : 0;
+    speed.bytes = multiplies ? 0 : 5e9;
+  }
+  const auto play = [&](ParallelConfig::Overlap::Schedule overlap, double bytes_per_s) {
+    config.mutable_parallel()->set_overlap(overlap);
+    const LinkSpeed link{.bytes_per_s = bytes_per_s, .latency_s = 30e-6};
+    return predict_step(config, kExpertParallel, {.rank = 0, .nodes = {0, 1}, .links = {{}, link}}, DType::kF32, speeds);
+  };
+  using Overlap = ParallelConfig::Overlap;
+  constexpr auto kInterNode = static_cast<size_t>(LinkClass::kInterNode);
+  const double compute_s = play(Overlap::OFF, 0).step_s;
+  const double bytes = play(Overlap::OFF, 1e9).busy_s[kInterNode] * 1e9;
+  for (const double ratio : {0.25, 0.5, 1.0, 2.0, 4.0}) {
+    INFO("wire / compute " << ratio);
+    const double bytes_per_s = bytes / (ratio * compute_s), longer_s = std::max(1.0, ratio) * compute_s;
+    const double bound = ratio == 1 ? 1.25 : 1.1;
+    CHECK(play(Overlap::OFF, bytes_per_s).step_s > 0.95 * (1 + ratio) * compute_s);
+    CHECK(play(Overlap::PAIR_FORWARD, bytes_per_s).step_s < bound * longer_s);
+    CHECK(play(Overlap::PAIR_FORWARD_BACKWARD, bytes_per_s).step_s < bound * longer_s);
+  }
+}
 
 TEST_CASE("a simulated step without a wire is its ops and the host between them") {
   const SimulatedCluster alone{.rank = 0, .nodes = {0}, .links = {}};
