@@ -195,7 +195,8 @@ TEST_CASE("a forward beside a backward takes little more memory than one lane, a
   CHECK(measured[Overlap::PAIR_FORWARD] > measured[Overlap::OFF]);
 }
 
-TEST_CASE("a lane that fails while its neighbour waits for the wire ends the step on every rank", "[threads][overlap]") {
+TEST_CASE("a lane that fails while its neighbour waits for the wire ends the step on every rank",
+          "[threads][overlap]") {
   const TemporaryFolder folder;
   const std::string record = (folder.path() / "routes").string();
   Config config = overlap_config(tiny::deepseek());

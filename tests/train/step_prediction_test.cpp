@@ -62,7 +62,8 @@ TEST_CASE("two microbatches together hide the wire behind the computation, which
   const auto play = [&](ParallelConfig::Overlap::Schedule overlap, double bytes_per_s) {
     config.mutable_parallel()->set_overlap(overlap);
     const LinkSpeed link{.bytes_per_s = bytes_per_s, .latency_s = 30e-6};
-    return predict_step(config, kExpertParallel, {.rank = 0, .nodes = {0, 1}, .links = {{}, link}}, DType::kF32, speeds);
+    return predict_step(config, kExpertParallel, {.rank = 0, .nodes = {0, 1}, .links = {{}, link}}, DType::kF32,
+                        speeds);
   };
   using Overlap = ParallelConfig::Overlap;
   constexpr auto kInterNode = static_cast<size_t>(LinkClass::kInterNode);
