@@ -21,6 +21,7 @@ using Overlap = ParallelConfig::Overlap;
 struct Options {
   std::vector<std::string> arguments;
   std::vector<std::string> ratios{"0.25", "0.5", "1", "2", "4"};
+  std::vector<std::string> gbit_per_s;
   int pairs = 5;
   double latency_us = 30;
   std::string timelines;
@@ -40,13 +41,13 @@ says otherwise. On each link all schedules run a step in turn, --pairs times; me
 over the larger of compute and wire: 1 is perfect overlap. "simulated" is the step on paper, by ops timed one by one in
 the same run. --real-links measures on the links that are there.)";
 
-std::vector<double> numbers(const std::vector<std::string>& words) {
+std::vector<double> numbers(const std::string& option, const std::vector<std::string>& words) {
   std::vector<double> values;
   for (const std::string& word : words) {
     double value = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
     if (error != std::errc() || end != word.data() + word.size() || !(value > 0)) {
-      fail("--ratios takes numbers above 0, such as 0.5 1 2, not '{}'", word);
+      fail("{} takes numbers above 0, such as 0.5 1 2, not '{}'", option, word);
     }
     values.push_back(value);
   }
@@ -69,13 +70,16 @@ void run(const Options& options, MpiSession& session) {
     fail("bench overlap needs ranks that send to each other; start two or more: mpirun -np 2 --bind-to core shoal …");
   }
   const Job job(session, parallel, loaded.config.run());
-  OverlapBenchOptions bench{.ratios = options.real_links ? std::vector<double>() : numbers(options.ratios),
+  OverlapBenchOptions bench{.ratios = {},
+                            .bytes_per_s = {},
                             .pairs = options.pairs,
                             .latency_us = options.latency_us,
                             .timelines = options.timelines,
                             .schedules = {Overlap::OFF, Overlap::PAIR_FORWARD, Overlap::PAIR_FORWARD_BACKWARD},
                             .set_links = {}};
   if (!options.real_links) {
+    if (options.gbit_per_s.empty()) bench.ratios = numbers("--ratios", options.ratios);
+    for (const double gbit : numbers("--gbit", options.gbit_per_s)) bench.bytes_per_s.push_back(gbit * 1e9 / 8);
     bench.set_links = [&](double bytes_per_s, double latency_s) { job.set_inter_node_link({bytes_per_s, latency_s}); };
   }
   if (!options.real_links && job.world().node(0) == job.world().node(job.world().size() - 1)) {
@@ -94,6 +98,7 @@ void add_bench_overlap_command(Command bench, MpiSession& session) {
   Command command = bench.subcommand("overlap", kDescription);
   command.positional("config", options->arguments, "CONFIG... [key=value...]");
   command.option("--ratios", options->ratios, "Wire over compute, one link each (0.25 0.5 1 2 4)");
+  command.option("--gbit", options->gbit_per_s, "Links of these speeds instead, in Gbit/s one way");
   command.option("--pairs", options->pairs, "Steps of every schedule on every link", {.low = 1});
   command.option("--latency-us", options->latency_us, "Of the emulated links, from posting to the first byte");
   command.option("--timelines", options->timelines,

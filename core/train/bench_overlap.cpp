@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "core/train/memory_report.h"
@@ -49,12 +50,16 @@ class Bench {
     if (options_.set_links) set_links({});
     measure_alone();
     measure_memory();
-    if (options_.ratios.empty()) measure_row(0);
-    for (const double ratio : options_.ratios) measure_row(ratio);
+    const auto bytes = static_cast<double>(bench_.bytes_per_step);
+    for (const double ratio : options_.ratios) measure_row(bytes / (ratio * bench_.compute_s));
+    for (const double bytes_per_s : options_.bytes_per_s) measure_row(bytes_per_s);
+    if (!is_emulated()) measure_row(0);
     return std::move(bench_);
   }
 
  private:
+  bool is_emulated() const { return !options_.ratios.empty() || !options_.bytes_per_s.empty(); }
+
   // Nothing may be under way.
   void set_links(const LinkSpeed& link) {
     rehearsal_.runtime().buckets().wait_for_weights();
@@ -69,11 +74,11 @@ class Bench {
     const int64_t before = bytes_of_busiest_node(mesh_, allocator_);
     rehearsal_.run_step();
     bench_.bytes_per_step = bytes_of_busiest_node(mesh_, allocator_) - before;
-    if (bench_.bytes_per_step == 0 && !options_.ratios.empty()) {
+    if (bench_.bytes_per_step == 0 && is_emulated()) {
       fail("a step of this configuration sends nothing between nodes, so there is nothing to hide; split it over them");
     }
-    bench_.compute_s = alone_s();
-    speeds_ = measure_op_speeds(rehearsal_, options_.pairs);
+    bench_.compute_s = median(steps_alone_s(options_.pairs));
+    if (is_emulated()) speeds_ = measure_op_speeds(rehearsal_, options_.pairs);
   }
 
   double simulated_s(ParallelConfig::Overlap::Schedule schedule, const LinkSpeed& link) const {
@@ -85,10 +90,12 @@ class Bench {
     return predict_step(scheduled, mesh_.sizes(), cluster, compute_, speeds_).step_s;
   }
 
-  double alone_s() {
+  // One lane, on links that are there and endless if they are emulated.
+  std::vector<double> steps_alone_s(int count) {
+    rehearsal_.set_overlap(ParallelConfig::Overlap::OFF);
     std::vector<double> steps;
-    for (int i = 0; i < options_.pairs; ++i) steps.push_back(timed_step_s(rehearsal_, mesh_.world()));
-    return median(steps);
+    for (int i = 0; i < count; ++i) steps.push_back(timed_step_s(rehearsal_, mesh_.world()));
+    return steps;
   }
 
   void measure_memory() {
@@ -104,15 +111,24 @@ class Bench {
     }
   }
 
-  void measure_row(double ratio) {
-    OverlapRow row{.ratio = ratio, .bytes_per_s = 0, .wire_s = 0, .runs = {}};
-    LinkSpeed link;
-    if (ratio > 0) {
-      row.wire_s = ratio * bench_.compute_s;
-      row.bytes_per_s = static_cast<double>(bench_.bytes_per_step) / row.wire_s;
-      link = {.bytes_per_s = row.bytes_per_s, .latency_s = options_.latency_us * 1e-6};
+  // 0: the links as they are.
+  void measure_row(double bytes_per_s) {
+    OverlapRow row;
+    row.bytes_per_s = bytes_per_s;
+    const LinkSpeed link{.bytes_per_s = bytes_per_s, .latency_s = options_.latency_us * 1e-6};
+    std::vector<double> alone;
+    // A machine's speed drifts: its compute is measured on both sides of a row.
+    const auto measure_compute = [&] {
+      set_links({});
+      for (const double seconds : steps_alone_s((options_.pairs + 1) / 2)) alone.push_back(seconds);
+    };
+    if (is_emulated()) {
+      row.wire_s = static_cast<double>(bench_.bytes_per_step) / bytes_per_s;
+      row.ratio = row.wire_s / bench_.compute_s;
+      measure_compute();
       set_links(link);
     }
+    rehearsal_.run_step();  // each step's weights travel in the next
     const size_t count = options_.schedules.size();
     std::vector<std::vector<double>> step_s(count), exposed_s(count), ratios(count);
     std::vector<WireSeconds> by_kind(count);
@@ -128,6 +144,10 @@ class Bench {
         ratios[i].push_back(step_s[0].back() / step_s[i].back());
       }
     }
+    if (is_emulated()) {
+      measure_compute();
+      row.compute_s = median(alone);
+    }
     for (size_t i = 0; i < count; ++i) {
       for (double& seconds : by_kind[i]) seconds /= options_.pairs * mesh_.world().size();
       row.runs.push_back({.schedule = options_.schedules[i],
@@ -135,10 +155,13 @@ class Bench {
                           .exposed_s = median(exposed_s[i]),
                           .exposed_by_kind = by_kind[i],
                           .median_ratio = median(ratios[i]),
-                          .simulated_s = ratio > 0 ? simulated_s(options_.schedules[i], link) : 0});
+                          .simulated_s = is_emulated() ? simulated_s(options_.schedules[i], link) : 0});
     }
+    const bool is_even = std::abs(row.ratio - 1) < 1e-6;
     bench_.rows.push_back(std::move(row));
-    if (ratio != 1 || options_.timelines.empty()) return;
+    if (!is_even || options_.timelines.empty()) return;
+    set_links(link);
+    rehearsal_.run_step();
     for (const ParallelConfig::Overlap::Schedule schedule : options_.schedules) record(schedule);
   }
 
@@ -184,7 +207,7 @@ std::string link_text(double bytes_per_s) {
 OverlapBench bench_overlap(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute,
                            const OverlapBenchOptions& options) {
   SHOAL_CHECK(!options.schedules.empty() && options.pairs > 0);
-  SHOAL_CHECK(options.ratios.empty() || options.set_links, "links of given speeds need an emulator");
+  SHOAL_CHECK((options.ratios.empty() && options.bytes_per_s.empty()) || options.set_links, "no links are emulated");
   return Bench(config, mesh, allocator, compute, options).run();
 }
 
@@ -205,11 +228,15 @@ std::string describe(const OverlapBench& bench) {
                   "wire ms", "microbatches together", "step ms", "exposed", "/ max", "speed", "simulated");
   for (const OverlapRow& row : bench.rows) {
     for (const OverlapRun& run : row.runs) {
-      const double most = std::max(bench.compute_s, row.wire_s);
-      text += fmt::format("{:>9} {:>9} {:>9.1f} {:>9.1f}  {:<28} {:>9.1f} {:>9.1f} {:>7.3f} {:>7.3f} {:>9}\n",
-                          row.ratio > 0 ? fmt::format("{:g}", row.ratio) : "-", link_text(row.bytes_per_s),
-                          bench.compute_s * 1e3, row.wire_s * 1e3, describe(run.schedule), run.step_s * 1e3,
-                          run.exposed_s * 1e3, run.step_s / most, run.median_ratio,
+      const double most = std::max(row.compute_s, row.wire_s);
+      const auto known = [](double value, const char* form) {
+        return value > 0 ? fmt::format(fmt::runtime(form), value) : std::string("-");
+      };
+      text += fmt::format("{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9.1f} {:>9.1f} {:>7} {:>7.3f} {:>9}\n",
+                          known(row.ratio, "{:.3g}"), link_text(row.bytes_per_s), known(row.compute_s * 1e3, "{:.1f}"),
+                          known(row.wire_s * 1e3, "{:.1f}"), describe(run.schedule), run.step_s * 1e3,
+                          run.exposed_s * 1e3, most > 0 ? fmt::format("{:.3f}", run.step_s / most) : "-",
+                          run.median_ratio,
                           run.simulated_s > 0 ? fmt::format("{:.1f}", run.simulated_s * 1e3) : "-");
     }
   }
@@ -228,6 +255,7 @@ std::string to_json(const OverlapBench& bench) {
       nlohmann::ordered_json entry;
       entry["ratio"] = row.ratio;
       entry["gbit_per_s"] = row.bytes_per_s * 8e-9;
+      entry["compute_ms"] = row.compute_s * 1e3;
       entry["wire_ms"] = row.wire_s * 1e3;
       entry["overlap"] = ParallelConfig::Overlap::Schedule_Name(run.schedule);
       entry["step_ms"] = run.step_s * 1e3;
@@ -236,7 +264,7 @@ std::string to_json(const OverlapBench& bench) {
         entry["exposed_comm_ms_by_kind"][std::string(kWireKindNames[kind])] = run.exposed_by_kind[kind] * 1e3;
       }
       entry["simulated_ms"] = run.simulated_s * 1e3;
-      entry["step_over_max"] = run.step_s / std::max(bench.compute_s, row.wire_s);
+      if (row.wire_s > 0) entry["step_over_max"] = run.step_s / std::max(row.compute_s, row.wire_s);
       entry["speedup"] = run.median_ratio;
       entry["peak_memory_bytes"] = bench.peak_memory_bytes[i];
       entry["predicted_memory_bytes"] = bench.predicted_memory_bytes[i];

@@ -15,7 +15,8 @@
 namespace shoal {
 
 struct OverlapBenchOptions {
-  std::vector<double> ratios;  // of wire to compute; empty: on the links as they are
+  // Links by the ratio of wire to compute on them, or by their speed; both empty: as they are.
+  std::vector<double> ratios, bytes_per_s;
   int pairs = 5;               // steps of each schedule on each link, taken in turn
   double latency_us = 30;
   std::filesystem::path timelines;  // a folder for SCHEDULE.json, one step each where ratio is 1; empty: none
@@ -34,7 +35,8 @@ struct OverlapRun {
 };
 
 struct OverlapRow {
-  double ratio = 0;        // wire_s / compute_s
+  double ratio = 0;        // of wire_s to the compute that was measured first
+  double compute_s = 0;    // of one lane on endless links, measured around this row; 0: not known
   double bytes_per_s = 0;  // of a node's link, one way; 0: as it is
   double wire_s = 0;       // the busiest link alone
   std::vector<OverlapRun> runs;
