@@ -2,8 +2,16 @@
 #include "core/train/overlap_choice.h"
 
 #include "core/train/memory_report.h"
+#include "core/train/microbatches.h"
 
 namespace shoal {
+
+namespace {
+
+// The first and the last run half alone.
+constexpr int64_t kManyMicrobatches = 8;
+
+}  // namespace
 
 bool has_wires_in_layers(const Config& config, const ProcessMesh& mesh) {
   if (mesh.tensor().size() > 1) return true;
@@ -16,13 +24,16 @@ ParallelConfig::Overlap::Schedule resolve_overlap(const Config& config, const Pr
   if (parallel.gradient_reduction() == ParallelConfig::EACH_MICROBATCH || !has_wires_in_layers(config, mesh)) {
     return ParallelConfig::Overlap::OFF;
   }
-  return ParallelConfig::Overlap::PAIR_FORWARD;
+  const int64_t microbatches =
+      num_microbatches(config.train().global_batch(), mesh.data().size(), config.train().microbatch());
+  return microbatches >= kManyMicrobatches ? ParallelConfig::Overlap::PAIR_FORWARD_BACKWARD
+                                           : ParallelConfig::Overlap::PAIR_FORWARD;
 }
 
 ParallelConfig::Overlap::Schedule choose_overlap(const Config& config, const ProcessMesh& mesh, DType compute,
                                                  int64_t memory_bytes) {
   const ParallelConfig::Overlap::Schedule overlap = resolve_overlap(config, mesh);
-  if (overlap == config.parallel().overlap() || overlap == ParallelConfig::Overlap::OFF) return overlap;
+  if (overlap == config.parallel().overlap() || overlap != ParallelConfig::Overlap::PAIR_FORWARD) return overlap;
   Config paired = config;
   paired.mutable_parallel()->set_overlap(overlap);
   const auto predicted = static_cast<double>(predict_memory(paired, mesh, compute).total_peak_bytes);

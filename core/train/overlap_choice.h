@@ -12,12 +12,13 @@ namespace shoal {
 // Whether a microbatch waits for the wire on its way through the layers: experts or matrices are split over ranks.
 bool has_wires_in_layers(const Config& config, const ProcessMesh& mesh);
 
-// parallel.overlap, or for AUTO: PAIR_FORWARD where there is something to hide, else OFF. Gradients reduced after each
-// microbatch (EACH_MICROBATCH) leave no room for two at once: OFF.
+// parallel.overlap, or for AUTO: OFF where there is nothing to hide, or gradients are reduced after each microbatch
+// (EACH_MICROBATCH), which leaves no room for two at once; else PAIR_FORWARD_BACKWARD from 8 microbatches a step on, which
+// then hides most and takes least memory (examples/overlap); else PAIR_FORWARD.
 ParallelConfig::Overlap::Schedule resolve_overlap(const Config& config, const ProcessMesh& mesh);
 
 // Collective. The same with memory in mind: where AUTO would be PAIR_FORWARD and some rank's prediction exceeds nine
-// tenths of the `memory_bytes` it can have (0: not known, enough), PAIR_FORWARD_BACKWARD.
+// tenths of the `memory_bytes` it can have (0: not known, enough), PAIR_FORWARD_BACKWARD after all.
 ParallelConfig::Overlap::Schedule choose_overlap(const Config& config, const ProcessMesh& mesh, DType compute,
                                                  int64_t memory_bytes);
 

@@ -6,6 +6,7 @@
 #include "core/train/overlap_choice.h"
 #include "parallel/self_communicator.h"
 #include "tests/model/tiny_models.h"
+#include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
 #include "tests/train/layout_run.h"
 
@@ -139,6 +140,19 @@ TEST_CASE("AUTO pairs microbatches where layers wait for the wire", "[threads][o
   CHECK(choice({.expert = 2}) == Overlap::PAIR_FORWARD);
   CHECK(choice({.tensor = 2}) == Overlap::PAIR_FORWARD);
   CHECK(choice({.expert_tensor = 2}) == Overlap::PAIR_FORWARD);
+  config.mutable_train()->set_global_batch(8);
+  CHECK(choice({.expert = 2}) == Overlap::PAIR_FORWARD);           // 4 microbatches on each of 2 data ranks
+  CHECK(choice({.tensor = 2}) == Overlap::PAIR_FORWARD_BACKWARD);  // 8 on one
+  config.mutable_train()->set_global_batch(7);
+  // What fits is asked where two microbatches would run together.
+  for (const int64_t memory : {int64_t{0}, int64_t{1} << 40, int64_t{1} << 10}) {
+    run_thread_ranks(2, {}, [&](Communicator& world, Allocator&) {
+      const ProcessMesh mesh({.expert = 2}, world);
+      const bool scarce = memory > 0 && memory < (1 << 20);
+      RANK_CHECK(choose_overlap(config, mesh, DType::kF32, world.rank() == 1 ? memory : 0) ==
+                 (scarce ? Overlap::PAIR_FORWARD_BACKWARD : Overlap::PAIR_FORWARD));
+    });
+  }
   config.mutable_parallel()->set_overlap(Overlap::PAIR_FORWARD_BACKWARD);
   CHECK(choice({}) == Overlap::PAIR_FORWARD_BACKWARD);
   config.mutable_parallel()->set_overlap(Overlap::AUTO);
@@ -146,8 +160,8 @@ TEST_CASE("AUTO pairs microbatches where layers wait for the wire", "[threads][o
   CHECK(choice({.expert = 2}) == Overlap::OFF);
 }
 
-// Chunks of the head, 512 rows each, pass a wire point of the tensor ranks each: their number differs between data ranks,
-// whose microbatches do not, and behind them comes the experts' layer of multi-token prediction.
+// Chunks of the head, 512 rows each, pass a wire of the tensor ranks each: their number differs between data ranks, and
+// behind them comes the experts' layer of multi-token prediction.
 TEST_CASE("overlap with microbatches of several head chunks that differ between ranks: bitwise the same",
           "[threads][overlap]") {
   Config config = overlap_config(tiny::deepseek_mtp());
