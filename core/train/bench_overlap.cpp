@@ -78,7 +78,6 @@ class Bench {
       fail("a step of this configuration sends nothing between nodes, so there is nothing to hide; split it over them");
     }
     bench_.compute_s = median(steps_alone_s(options_.pairs));
-    if (is_emulated()) speeds_ = measure_op_speeds(rehearsal_, options_.pairs);
   }
 
   double simulated_s(ParallelConfig::Overlap::Schedule schedule, const LinkSpeed& link) const {
@@ -117,7 +116,7 @@ class Bench {
     row.bytes_per_s = bytes_per_s;
     const LinkSpeed link{.bytes_per_s = bytes_per_s, .latency_s = options_.latency_us * 1e-6};
     std::vector<double> alone;
-    // A machine's speed drifts: its compute is measured on both sides of a row.
+    // A machine's speed drifts: its compute is measured on both sides of a row, and its ops in front of it.
     const auto measure_compute = [&] {
       set_links({});
       for (const double seconds : steps_alone_s((options_.pairs + 1) / 2)) alone.push_back(seconds);
@@ -126,6 +125,7 @@ class Bench {
       row.wire_s = static_cast<double>(bench_.bytes_per_step) / bytes_per_s;
       row.ratio = row.wire_s / bench_.compute_s;
       measure_compute();
+      speeds_ = measure_op_speeds(rehearsal_, (options_.pairs + 1) / 2);
       set_links(link);
     }
     rehearsal_.run_step();  // each step's weights travel in the next
