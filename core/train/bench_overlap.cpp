@@ -236,8 +236,7 @@ std::string describe(const OverlapBench& bench) {
                           known(row.ratio, "{:.3g}"), link_text(row.bytes_per_s), known(row.compute_s * 1e3, "{:.1f}"),
                           known(row.wire_s * 1e3, "{:.1f}"), describe(run.schedule), run.step_s * 1e3,
                           run.exposed_s * 1e3, most > 0 ? fmt::format("{:.3f}", run.step_s / most) : "-",
-                          run.median_ratio,
-                          run.simulated_s > 0 ? fmt::format("{:.1f}", run.simulated_s * 1e3) : "-");
+                          run.median_ratio, run.simulated_s > 0 ? fmt::format("{:.1f}", run.simulated_s * 1e3) : "-");
     }
   }
   return text;

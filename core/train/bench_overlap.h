@@ -17,7 +17,7 @@ namespace shoal {
 struct OverlapBenchOptions {
   // Links by the ratio of wire to compute on them, or by their speed; both empty: as they are.
   std::vector<double> ratios, bytes_per_s;
-  int pairs = 5;               // steps of each schedule on each link, taken in turn
+  int pairs = 5;  // steps of each schedule on each link, taken in turn
   double latency_us = 30;
   std::filesystem::path timelines;  // a folder for SCHEDULE.json, one step each where ratio is 1; empty: none
   std::vector<ParallelConfig::Overlap::Schedule> schedules;  // the first is what the others are compared with
