@@ -13,8 +13,8 @@ namespace shoal {
 bool has_wires_in_layers(const Config& config, const ProcessMesh& mesh);
 
 // parallel.overlap, or for AUTO: OFF where there is nothing to hide, or gradients are reduced after each microbatch
-// (EACH_MICROBATCH), which leaves no room for two at once; else PAIR_FORWARD_BACKWARD from 8 microbatches a step on, which
-// then hides most and takes least memory (examples/overlap); else PAIR_FORWARD.
+// (EACH_MICROBATCH), which leaves no room for two at once; else PAIR_FORWARD_BACKWARD from 8 microbatches a step on,
+// which then hides most and takes least memory (examples/overlap); else PAIR_FORWARD.
 ParallelConfig::Overlap::Schedule resolve_overlap(const Config& config, const ProcessMesh& mesh);
 
 // Collective. The same with memory in mind: where AUTO would be PAIR_FORWARD and some rank's prediction exceeds nine
