@@ -225,7 +225,7 @@ class Drawing {
     add("<g class=\"legend\">\n");
     double x = kLeft;
     const auto entry = [&](const std::string& fill, const std::string& text) {
-      const double width = 24 + 6.2 * static_cast<double>(text.size());
+      const double width = 30 + 7.2 * static_cast<double>(text.size());
       if (x + width > kLeft + kWidth) {
         x = kLeft;
         y_ += 18;
