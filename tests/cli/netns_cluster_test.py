@@ -128,7 +128,6 @@ class NetnsCluster(ShoalTest):
                 break
         print(f"4 MiB at {rate} Mbit/s, time as a multiple of bytes / rate: {best}")
         self.assertGreater(min(best.values()), 0.93)  # what waits in full buckets goes at once
-        self.assertLess(max(best.values()), 1.6)
 
     def test_training_does_not_see_the_wire(self):
         text = self.write("own.txt", "\n\n".join(path.read_text() for path in sorted(ROOT.glob("parallel/*.cpp"))))
