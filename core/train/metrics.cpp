@@ -95,6 +95,7 @@ std::string to_json(const StepMetrics& m) {
   json.add("metadata_bytes", m.metadata_bytes);
   json.add("exposed_comm_ms", m.exposed_comm_ms);
   json.add("exposed_comm_ms_by_kind", exposed_object(m.exposed_ms));
+  json.add("waiting_step_ms", m.waiting_step_ms);
   json.add("compute_ms", m.compute_ms);
   json.add("idle_ms", m.idle_ms);
   json.add("peak_memory_bytes", m.peak_memory_bytes);

@@ -35,7 +35,8 @@ struct StepMetrics {
   int64_t intra_node_bytes = 0;          // payload between ranks of a node: activations, gradients, weights
   int64_t inter_node_bytes = 0;          // payload between nodes
   int64_t metadata_bytes = 0;            // counts, choices of experts
-  // Of the rank that waited longest on the wire with nothing to compute.
+  // Of the rank that waited longest on the wire with nothing to compute: its step is exposed, compute and idle.
+  double waiting_step_ms = 0;
   double exposed_comm_ms = 0;
   WireSeconds exposed_ms{};               // by kind; their sum is exposed_comm_ms
   double compute_ms = 0;                  // in ops; NaN on a GPU, whose ops only a timeline times

@@ -288,6 +288,7 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
     if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {
       metrics.exposed_comm_ms = theirs[0] * 1e3;
       metrics.compute_ms = theirs[1] * 1e3;
+      metrics.waiting_step_ms = theirs[2] * 1e3;
       metrics.idle_ms = (theirs[2] - theirs[1] - theirs[0]) * 1e3;
       for (size_t k = 0; k < kNumWireKinds; ++k) metrics.exposed_ms[k] = theirs[num_totals - kNumWireKinds + k] * 1e3;
     }

@@ -3,14 +3,14 @@
 #
 # usage: examples/overlap/run.sh [--pairs N] [--output FOLDER] [--build FOLDER]
 #
-#   --pairs N         steps of every schedule on every link (default 7)
+#   --pairs N         steps of every schedule on every link (default 5)
 #   --output FOLDER   where table.txt, timelines.svg and the timelines go (default runs/overlap)
 #   --build FOLDER    where shoal is (default build)
 #
-# Two ranks, a core each, which must be idle otherwise: about six minutes.
+# Two ranks, a core each, which must be idle otherwise: about eight minutes.
 source "$(dirname "$0")/../../scripts/lib.sh"
 
-pairs=7 output=runs/overlap folder=build
+pairs=5 output=runs/overlap folder=build
 while [ $# -gt 0 ]; do
   case "$1" in
     --pairs) [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || die "--pairs wants a number, not '${2:-}'"; pairs=$2; shift ;;

@@ -64,6 +64,7 @@ class Timeline(ShoalTest):
         lines = [json.loads(line) for line in (self.folder / "run/metrics.jsonl").read_text().splitlines()]
         for line in lines:
             # Of the rank that waited longest, in its own step, which is not exactly rank 0's.
+            self.assertAlmostEqual(line["compute_ms"] + line["exposed_comm_ms"] + line["idle_ms"], line["waiting_step_ms"], places=6)
             self.assertGreater(line["compute_ms"], 0)
             self.assertGreaterEqual(line["exposed_comm_ms"], 0)
             self.assertGreaterEqual(line["idle_ms"], 0)

@@ -48,7 +48,7 @@ TEST_CASE("a step's line has every promised key, and numbers that read back exac
   const json line = json::parse(to_json(example()));
   for (const char* key : {"step", "tokens", "loss", "aux_loss", "lr", "grad_norm", "step_ms", "tokens_per_s", "tflops",
                           "mfu", "expert_load_max_violation", "comm_bytes", "exposed_comm_ms",
-                          "exposed_comm_ms_by_kind", "compute_ms", "idle_ms"}) {
+                          "exposed_comm_ms_by_kind", "waiting_step_ms", "compute_ms", "idle_ms"}) {
     INFO(key);
     CHECK(line.contains(key));
   }
