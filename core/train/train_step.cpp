@@ -45,6 +45,8 @@ StepOutcome TrainStep::run(StepInput input) {
   for (Router* router : runtime_.model().routers()) router->clear_statistics();
   run_schedule(input);
   update(input, outcome);
+  saved_.clear();  // what backward left of it is nobody's until the next step
+  losses_.clear();
   outcome.quantize_counts = runtime_.take_quantize_counts();
   outcome.exposed_by_kind = runtime_.exposed_wire_seconds();
   for (size_t kind = 0; kind < exposed_before.size(); ++kind) {
