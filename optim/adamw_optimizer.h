@@ -45,6 +45,8 @@ class AdamwOptimizer {
 
   // Updates so far: a skipped step is none, and the bias corrections do not count it.
   int64_t num_updates() const { return num_updates_; }
+  // After the shards' state was restored from a checkpoint of so many updates.
+  void set_num_updates(int64_t num_updates) { num_updates_ = num_updates; }
   // One per bucket, in bucket order.
   const std::vector<ShardState>& shards() const { return shards_; }
 

@@ -60,7 +60,9 @@ class SafetensorsFile {
   // Reads a floating tensor (F64, F32, F16, BF16) into `out`, a dense CPU tensor of the same shape, rounding to its
   // floating dtype. Equal dtypes are copied bit for bit.
   void read(const std::string& name, const Tensor& out) const;
-  // The same as f32 values.
+  // Bytes [begin, begin + out.size()) of a tensor's data, as they are.
+  void read_raw(const StoredTensor& tensor, int64_t begin, std::span<std::byte> out) const;
+  // A whole floating tensor as f32 values.
   std::vector<float> read_f32(const std::string& name, const Shape& shape) const;
 
  private:

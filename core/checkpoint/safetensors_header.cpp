@@ -26,19 +26,6 @@ constexpr std::array<std::pair<std::string_view, int>, 22> kDtypes = {{
     {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64},
 }};
 
-std::string_view stored_name(DType dtype) {
-  switch (dtype) {
-    case DType::kF64: return "F64";
-    case DType::kF32: return "F32";
-    case DType::kBF16: return "BF16";
-    case DType::kI64: return "I64";
-    case DType::kI32: return "I32";
-    case DType::kU8: return "U8";
-    case DType::kE4M3: return "F8_E4M3";
-  }
-  fail("no safetensors name for dtype {}", static_cast<int>(dtype));
-}
-
 // A hostile file's strings may be as long as its header; messages show their beginning.
 std::string shown(std::string_view text) {
   constexpr size_t kMost = 120;
@@ -223,6 +210,19 @@ void check_coverage(SafetensorsHeader& header, int64_t data_bytes, const std::st
 
 }  // namespace
 
+std::string_view safetensors_name(DType dtype) {
+  switch (dtype) {
+    case DType::kF64: return "F64";
+    case DType::kF32: return "F32";
+    case DType::kBF16: return "BF16";
+    case DType::kI64: return "I64";
+    case DType::kI32: return "I32";
+    case DType::kU8: return "U8";
+    case DType::kE4M3: return "F8_E4M3";
+  }
+  fail("no safetensors name for dtype {}", static_cast<int>(dtype));
+}
+
 int64_t safetensors_bits(std::string_view dtype) {
   const int order = order_of(dtype);
   return order < 0 ? 0 : kDtypes[static_cast<size_t>(order)].second;
@@ -242,8 +242,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_b
 std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
                                     const std::map<std::string, std::string>& metadata) {
   std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
-    const int order_a = order_of(stored_name(a.dtype));
-    const int order_b = order_of(stored_name(b.dtype));
+    const int order_a = order_of(safetensors_name(a.dtype));
+    const int order_b = order_of(safetensors_name(b.dtype));
     return order_a != order_b ? order_a > order_b : a.name < b.name;
   });
   const auto quoted = [](const std::string& text) {
@@ -273,7 +273,7 @@ std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
     const int64_t end = begin + tensor.shape.numel() * size_of(tensor.dtype);
     header +=
         fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", header.size() > 1 ? "," : "",
-                    quoted(tensor.name), stored_name(tensor.dtype), shape, begin, end);
+                    quoted(tensor.name), safetensors_name(tensor.dtype), shape, begin, end);
     begin = end;
   }
   header += "}";

@@ -30,5 +30,7 @@ std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
 
 // Bits of an element by the file's dtype name; 0 when the name is unknown.
 int64_t safetensors_bits(std::string_view dtype);
+// "BF16".
+std::string_view safetensors_name(DType dtype);
 
 }  // namespace shoal

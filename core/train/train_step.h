@@ -44,6 +44,7 @@ class TrainStep {
   TrainStep(ModelRuntime& runtime, const Config& config);
 
   StepOutcome run(StepInput input);
+  AdamwOptimizer& optimizer() { return optimizer_; }
   // From the next step on; every schedule trains alike. Not AUTO; OFF with EACH_MICROBATCH.
   void set_overlap(ParallelConfig::Overlap::Schedule overlap) { overlap_ = overlap; }
 

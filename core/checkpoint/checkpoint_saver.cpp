@@ -1,0 +1,207 @@
+// core/checkpoint/checkpoint_saver.cpp: snapshot, write, gather, commit.
+#include "core/checkpoint/checkpoint_saver.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include "core/checkpoint/manifest_text.h"
+#include "core/checkpoint/state_file.h"
+#include "parallel/gather_values.h"
+
+namespace shoal {
+
+namespace {
+
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// The calling thread gets what computing leaves of its core, and a share of 1.5 % where that is nothing: the bound of
+// how much a save slows training. A rank that waits for the save leaves all of it.
+void yield_to_training() {
+  [[maybe_unused]] const int result =
+      ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19);  // best effort
+}
+
+// Files and pieces of one rank join those of the ranks before it.
+void merge(Manifest& whole, const Manifest& part, std::map<std::string, int>& by_name) {
+  const int first_file = whole.file_size();
+  for (const StoredFile& file : part.file()) *whole.add_file() = file;
+  for (const StateTensor& tensor : part.tensor()) {
+    const auto [place, fresh] = by_name.emplace(tensor.name(), whole.tensor_size());
+    StateTensor& joined = fresh ? *whole.add_tensor() : *whole.mutable_tensor(place->second);
+    if (fresh) {
+      joined = tensor;
+      joined.clear_piece();
+    }
+    for (const Piece& piece : tensor.piece()) {
+      Piece& held = *joined.add_piece();
+      held = piece;
+      held.set_file(piece.file() + first_file);
+    }
+  }
+}
+
+constexpr char kWritten = '+', kFailed = '-';
+
+}  // namespace
+
+struct CheckpointSaver::Part {
+  std::vector<StatePiece> pieces;
+  std::atomic<bool> done{false};
+  std::string outcome;  // kWritten and the manifest's part, or kFailed and why
+  std::jthread thread;
+};
+
+struct CheckpointSaver::Commit {
+  SaveReport report;
+  bool fenced = false;
+  std::atomic<bool> done{false};
+  std::jthread thread;
+};
+
+CheckpointSaver::CheckpointSaver(const std::filesystem::path& run_dir, const CheckpointConfig& config,
+                                 Communicator& world, Allocator& allocator, FileSystem& files)
+    : config_(config), world_(world), allocator_(allocator), files_(files), folder_(run_dir) {
+  if (world_.rank() == 0) writer_.emplace(folder_, files_);
+  wait(world_.barrier());
+}
+
+CheckpointSaver::~CheckpointSaver() {
+  if (part_) part_->thread.join();
+  if (commit_) commit_->thread.join();
+  if (writer_ && in_flight_ && !staging_.empty()) writer_->abandon(staging_);
+}
+
+// Rank 0 makes the folder when there is room for everybody's files.
+bool CheckpointSaver::agree_to_begin(int64_t step, int64_t bytes) {
+  const std::vector<int64_t> all_bytes = gather_numbers(world_, allocator_, bytes);
+  total_bytes_ = std::accumulate(all_bytes.begin(), all_bytes.end(), int64_t{0});
+  std::string name;
+  if (writer_) {
+    try {
+      const int64_t needed = total_bytes_ + total_bytes_ / 20, free = files_.free_bytes(folder_.path());
+      if (free < needed) {
+        throw DiskFull(fmt::format("{}: no space left for a checkpoint: it needs {} bytes, {} are available",
+                                   folder_.path().string(), needed, free));
+      }
+      name = writer_->begin(step).filename().string();
+    } catch (const Fenced&) {
+      throw;
+    } catch (const Error& error) {
+      drop(error.what());
+    }
+  }
+  // To everybody its name: rank 0's folder may lie under another path there.
+  name = broadcast_text(world_, allocator_, name, 0);
+  staging_ = name.empty() ? std::filesystem::path() : folder_.path() / name;
+  return !name.empty();
+}
+
+// Of pieces in host memory that nobody changes while they are written, none is needed.
+void CheckpointSaver::take_snapshot(const std::vector<StatePiece>& pieces) {
+  part_->pieces = pieces;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const Tensor& values = pieces[i].values;
+    if (!config_.asynchronous() && values.device() == DeviceKind::kCpu) continue;
+    if (snapshot_.size() <= i) snapshot_.resize(i + 1);
+    Tensor& copy = snapshot_[i];
+    if (!copy.defined() || copy.shape() != values.shape() || copy.dtype() != values.dtype()) {
+      copy = Tensor::empty(values.shape(), values.dtype(), host_, MemoryKind::kWorkspace);
+    }
+    copy_elements(copy, values);
+    part_->pieces[i].values = copy;
+  }
+}
+
+void CheckpointSaver::begin(const Manifest& head, const std::vector<StatePiece>& pieces) {
+  if (in_flight_) finish();
+  if (writer_) end_commit();  // the folder is one writer's at a time
+  began_s_ = now_s();
+  head_ = head;
+  if (!agree_to_begin(head.progress().step(), state_file_bytes(pieces))) return;
+  part_ = std::make_unique<Part>();
+  take_snapshot(pieces);
+  in_flight_ = true;
+  part_->thread = std::jthread([part = part_.get(), &files = files_, staging = staging_, rank = world_.rank()] {
+    yield_to_training();
+    try {
+      const Manifest manifest = write_state_file(files, staging, rank, part->pieces);
+      // Its name must survive too, on every machine that wrote one.
+      files.sync_directory(staging);
+      part->outcome = kWritten + manifest.SerializeAsString();
+    } catch (const std::exception& error) {
+      part->outcome = kFailed + std::string(error.what());
+    }
+    part->done.store(true, std::memory_order_release);
+  });
+}
+
+bool CheckpointSaver::written() const { return in_flight_ && part_->done.load(std::memory_order_acquire); }
+
+void CheckpointSaver::finish() {
+  SHOAL_CHECK(in_flight_, "nothing is being saved");
+  part_->thread.join();
+  const std::vector<std::string> outcomes = gather_texts(world_, allocator_, part_->outcome);
+  part_.reset();
+  in_flight_ = false;
+  if (!writer_) return;
+  Manifest manifest = head_;
+  manifest.set_format(1);
+  std::map<std::string, int> by_name;
+  for (size_t rank = 0; rank < outcomes.size(); ++rank) {
+    if (outcomes[rank].front() == kFailed) {
+      writer_->abandon(staging_);
+      return drop(fmt::format("rank {}: {}", rank, outcomes[rank].substr(1)));
+    }
+    Manifest part;
+    SHOAL_CHECK(part.ParseFromString(outcomes[rank].substr(1)), "what rank {} wrote", rank);
+    merge(manifest, part, by_name);
+  }
+  commit_ = std::make_unique<Commit>();
+  commit_->report = {.step = head_.progress().step(), .bytes = total_bytes_};
+  commit_->thread = std::jthread([this, commit = commit_.get(), manifest = std::move(manifest)] {
+    yield_to_training();
+    try {
+      writer_->commit(staging_, manifest);
+      commit->report.path = folder_.of_step(commit->report.step).string();
+      commit->report.seconds = now_s() - began_s_;
+      writer_->retain(config_.keep(), config_.keep_every_steps());
+    } catch (const Fenced& error) {
+      commit->fenced = true;
+      commit->report.mishap = error.what();
+    } catch (const std::exception& error) {
+      commit->report.mishap = error.what();
+      if (commit->report.path.empty()) writer_->abandon(staging_);
+    }
+    commit->done.store(true, std::memory_order_release);
+  });
+}
+
+void CheckpointSaver::drop(std::string mishap) {
+  reports_.push_back({.step = head_.progress().step(),
+                      .bytes = total_bytes_,
+                      .seconds = now_s() - began_s_,
+                      .path = {},
+                      .mishap = std::move(mishap)});
+}
+
+void CheckpointSaver::end_commit() {
+  if (!commit_) return;
+  commit_->thread.join();
+  const std::unique_ptr<Commit> commit = std::move(commit_);
+  if (commit->fenced) throw Fenced(commit->report.mishap);
+  reports_.push_back(commit->report);
+}
+
+std::vector<SaveReport> CheckpointSaver::take_reports(bool wait_for_commit) {
+  if (commit_ && (wait_for_commit || commit_->done.load(std::memory_order_acquire))) end_commit();
+  return std::exchange(reports_, {});
+}
+
+}  // namespace shoal

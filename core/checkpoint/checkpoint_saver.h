@@ -1,0 +1,82 @@
+// core/checkpoint/checkpoint_saver.h: all ranks' state to one checkpoint, while training goes on.
+//
+//   begin():   rank 0 makes the staging folder; every rank copies its pieces to host memory and starts to write them
+//   written(): this rank's file is on its disk, or has failed
+//   finish():  once all are: what the files hold goes to rank 0, which writes MANIFEST and COMMIT beside training
+//
+// A save that fails for lack of room or a broken disk is dropped, told, and counted: training goes on.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/checkpoint/checkpoint_folder.h"
+#include "core/checkpoint/state_piece.h"
+#include "core/config/config.pb.h"
+#include "parallel/communicator.h"
+
+namespace shoal {
+
+// What came of a save.
+struct SaveReport {
+  int64_t step = 0;
+  int64_t bytes = 0;        // all ranks
+  double seconds = 0;       // from begin() to the commit
+  std::string path = {};    // of the checkpoint, where it was committed
+  std::string mishap = {};  // why not, else
+};
+
+class CheckpointSaver {
+ public:
+  // Collective. `world` carries a few small messages, of `allocator`'s device, at begin() and finish(). Rank 0 owns the
+  // folder from now on.
+  CheckpointSaver(const std::filesystem::path& run_dir, const CheckpointConfig& config, Communicator& world,
+                  Allocator& allocator, FileSystem& files);
+  // Waits for what is being written; a save nobody finished is dropped.
+  ~CheckpointSaver();
+  CheckpointSaver(const CheckpointSaver&) = delete;
+  CheckpointSaver& operator=(const CheckpointSaver&) = delete;
+
+  // Collective, at a step boundary. `head` (rank 0's counts): progress, layout and config. The values of `pieces` may
+  // change as soon as this returns. A save still in flight is finished first.
+  void begin(const Manifest& head, const std::vector<StatePiece>& pieces);
+  bool in_flight() const { return in_flight_; }
+  bool written() const;
+  // Collective, with a save in flight. Blocks until every rank has written.
+  void finish();
+  // Rank 0: what has been committed, or has failed, since last asked. `wait`: also what still is being committed.
+  std::vector<SaveReport> take_reports(bool wait_for_commit);
+
+ private:
+  struct Part;    // this rank's file, being written
+  struct Commit;  // rank 0: manifest and retention, being written
+  bool agree_to_begin(int64_t step, int64_t bytes);
+  void take_snapshot(const std::vector<StatePiece>& pieces);
+  void drop(std::string mishap);
+  void end_commit();
+
+  CheckpointConfig config_;
+  Communicator& world_;
+  Allocator& allocator_;
+  FileSystem& files_;
+  std::optional<CheckpointWriter> writer_;  // rank 0
+  CheckpointFolder folder_;
+  Allocator host_{DeviceKind::kCpu};
+  std::vector<Tensor> snapshot_;  // one a piece, kept between saves: memory that was there once is there again
+  bool in_flight_ = false;
+  Manifest head_;
+  std::filesystem::path staging_;
+  int64_t total_bytes_ = 0;
+  double began_s_ = 0;
+  std::unique_ptr<Part> part_;
+  std::unique_ptr<Commit> commit_;
+  std::vector<SaveReport> reports_;
+};
+
+}  // namespace shoal

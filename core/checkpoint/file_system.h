@@ -1,0 +1,61 @@
+// core/checkpoint/file_system.h: the calls by which a checkpoint reaches the disk, one by one, so that tests can stop,
+// fail and lose any of them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/base/check.h"
+
+namespace shoal {
+
+// The disk, or the quota, has no room: what can be waited out, unlike a broken disk.
+class DiskFull : public Error {
+ public:
+  using Error::Error;
+};
+
+// A file being written. Closed without a sync, its bytes may be lost with the machine.
+class OutputFile {
+ public:
+  virtual ~OutputFile() = default;
+  // All of it, or an Error.
+  virtual void write(const void* data, int64_t bytes) = 0;
+  // Never tried again after it failed: the pages it lost would be reported clean.
+  virtual void sync() = 0;
+  virtual void close() = 0;
+};
+
+// Errors name the path and the reason; no room is a DiskFull.
+class FileSystem {
+ public:
+  using Path = std::filesystem::path;
+  virtual ~FileSystem() = default;
+
+  // Which must not exist.
+  virtual std::unique_ptr<OutputFile> create(const Path& path) = 0;
+  // Which must not exist; its parent must.
+  virtual void make_directory(const Path& path) = 0;
+  // A file replaces a file that is there; a directory wants the name to be free.
+  virtual void rename(const Path& from, const Path& to) = 0;
+  virtual void remove_file(const Path& path) = 0;
+  // Of files only.
+  virtual void remove_directory(const Path& path) = 0;
+  // Names made, changed and removed in it are on the disk.
+  virtual void sync_directory(const Path& path) = 0;
+  virtual int64_t free_bytes(const Path& path) = 0;
+};
+
+// The machine's own.
+FileSystem& disk();
+
+// A whole small file: created, written, synced, closed.
+void write_synced(FileSystem& files, const FileSystem::Path& path, std::string_view text);
+
+// A directory of files with what is in it. What cannot be removed stays.
+void remove_tree(FileSystem& files, const FileSystem::Path& directory);
+
+}  // namespace shoal

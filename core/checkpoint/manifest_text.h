@@ -1,0 +1,27 @@
+// core/checkpoint/manifest_text.h: MANIFEST.textproto and COMMIT as text, the first read as hostile input.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/checkpoint/manifest.pb.h"
+#include "parallel/sharding.h"
+
+namespace shoal {
+
+constexpr const char* kManifestName = "MANIFEST.textproto";
+constexpr const char* kCommitName = "COMMIT";
+
+std::string manifest_text(const Manifest& manifest);
+// What COMMIT holds: the manifest's checksum and size.
+std::string commit_text(std::string_view manifest_text);
+
+// Parses and checks everything that does not need the other files: names that stay inside the folder, known dtypes,
+// checked products, pieces inside their tensors and as many elements in them as the tensor has. `path` is for messages.
+Manifest parse_manifest(const std::string& text, const std::string& path);
+
+// Where a piece lies; of a checked manifest.
+Sharding sharding_of(const StateTensor& tensor, const Piece& piece);
+int64_t numel_of(const StateTensor& tensor);
+
+}  // namespace shoal

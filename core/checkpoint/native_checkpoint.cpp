@@ -1,0 +1,245 @@
+// core/checkpoint/native_checkpoint.cpp: pieces found by where they lie in the global tensor.
+#include "core/checkpoint/native_checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <system_error>
+
+#include "core/base/input_file.h"
+#include "core/checkpoint/checksum.h"
+#include "core/checkpoint/manifest_text.h"
+#include "core/checkpoint/safetensors_header.h"
+
+namespace shoal {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// A manifest of 100,000 ranks is far below it.
+constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
+
+Manifest open_manifest(const fs::path& directory) {
+  std::error_code ignored;
+  if (!fs::is_directory(fs::symlink_status(directory, ignored))) {
+    fail("{}: is no folder; expected a checkpoint, such as RUN/checkpoints/step-1000", directory.string());
+  }
+  if (!fs::exists(directory / kCommitName, ignored)) {
+    fail("{}: has no {}: it was never finished", directory.string(), kCommitName);
+  }
+  const std::string commit = read_small_file(directory / kCommitName, "the checkpoint's commit record", 4096);
+  const std::string path = directory / kManifestName;
+  const std::string text = read_small_file(path, "the checkpoint's manifest", kMaxManifestBytes);
+  if (commit != commit_text(text)) {
+    fail("{}: does not fit {}: expected \"{}\", found \"{}\"; one of the two was damaged or replaced", path,
+         kCommitName, commit.substr(0, commit.find('\n')).substr(0, 100),
+         commit_text(text).substr(0, commit_text(text).size() - 1));
+  }
+  return parse_manifest(text, path);
+}
+
+void check_files(const fs::path& directory, const Manifest& manifest) {
+  for (const StoredFile& file : manifest.file()) {
+    const fs::path path = directory / file.name();
+    std::error_code error;
+    const fs::file_status status = fs::symlink_status(path, error);
+    if (!fs::exists(status)) fail("{}: is missing; its checkpoint cannot be used", path.string());
+    if (!fs::is_regular_file(status)) fail("{}: is no regular file", path.string());
+    const auto bytes = static_cast<int64_t>(fs::file_size(path, error));
+    if (error) fail("{}: its size cannot be read: {}", path.string(), error.message());
+    if (bytes != file.bytes()) {
+      fail("{}: has {} bytes, expected {}; it was truncated or replaced", path.string(), bytes, file.bytes());
+    }
+  }
+}
+
+// Consecutive elements of a global tensor, and where they go.
+struct Run {
+  int64_t global = 0;
+  int64_t local = 0;
+  int64_t count = 0;
+};
+
+// Of a shard's elements [begin, begin + count), by their place in the global tensor; local from 0.
+std::vector<Run> runs_of(const Sharding& sharding, int64_t begin, int64_t count) {
+  std::vector<Run> runs;
+  sharding.for_each_run(begin, count, [&](int64_t local, int64_t global, int64_t run) {
+    runs.push_back({global, local - begin, run});
+  });
+  std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.global < b.global; });
+  return runs;
+}
+
+// Calls visit(from, to, count) for all elements that both hold: their places in the two.
+template <class Visit>
+void intersect(const std::vector<Run>& from, const std::vector<Run>& to, Visit visit) {
+  size_t i = 0, j = 0;
+  while (i < from.size() && j < to.size()) {
+    const int64_t begin = std::max(from[i].global, to[j].global);
+    const int64_t end_i = from[i].global + from[i].count, end_j = to[j].global + to[j].count;
+    const int64_t end = std::min(end_i, end_j);
+    if (begin < end) visit(from[i].local + begin - from[i].global, to[j].local + begin - to[j].global, end - begin);
+    (end_i < end_j ? i : j) += 1;
+  }
+}
+
+bool touch(const std::vector<Run>& a, const std::vector<Run>& b) {
+  if (a.empty() || b.empty()) return false;
+  if (a.back().global + a.back().count <= b.front().global) return false;
+  if (b.back().global + b.back().count <= a.front().global) return false;
+  bool any = false;
+  intersect(a, b, [&](int64_t, int64_t, int64_t) { any = true; });
+  return any;
+}
+
+DType stored_dtype(const StateTensor& tensor, const std::string& path) {
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16, DType::kI64, DType::kI32, DType::kU8}) {
+    if (safetensors_name(dtype) == tensor.dtype()) return dtype;
+  }
+  fail("{}: tensor \"{}\": dtype {} is none of a training state", path, tensor.name(), tensor.dtype());
+}
+
+bool converts(DType from, DType to) {
+  const auto is_one = [](DType d) { return d == DType::kF32 || d == DType::kBF16; };
+  return from == to || (is_one(from) && is_one(to));
+}
+
+void copy_converted(const Tensor& to, int64_t to_at, const Tensor& from, int64_t from_at, int64_t count) {
+  if (to.dtype() == from.dtype()) {
+    const int64_t size = size_of(to.dtype());
+    std::memcpy(to.raw() + to_at * size, from.raw() + from_at * size, static_cast<size_t>(count * size));
+  } else if (to.dtype() == DType::kF32) {
+    for (int64_t i = 0; i < count; ++i) {
+      to.data<float>()[to_at + i] = static_cast<float>(from.data<bfloat16>()[from_at + i]);
+    }
+  } else {
+    for (int64_t i = 0; i < count; ++i) to.data<bfloat16>()[to_at + i] = bfloat16(from.data<float>()[from_at + i]);
+  }
+}
+
+}  // namespace
+
+NativeCheckpoint::NativeCheckpoint(fs::path directory)
+    : directory_(std::move(directory)), manifest_(open_manifest(directory_)) {
+  check_files(directory_, manifest_);
+  for (int i = 0; i < manifest_.tensor_size(); ++i) by_name_[manifest_.tensor(i).name()] = i;
+}
+
+const StateTensor* NativeCheckpoint::find_or_null(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &manifest_.tensor(found->second);
+}
+
+const SafetensorsFile& NativeCheckpoint::file(int index) const {
+  const auto opened = files_.find(index);
+  if (opened != files_.end()) return opened->second;
+  return files_.emplace(index, SafetensorsFile(directory_ / manifest_.file(index).name())).first->second;
+}
+
+// [count], verified.
+void NativeCheckpoint::read_stored(const StateTensor& tensor, const Piece& piece, const Tensor& to) const {
+  const SafetensorsFile& stored = file(piece.file());
+  const StoredTensor& in_file = stored.find(tensor.name());
+  if (in_file.dtype != tensor.dtype() || in_file.numel != piece.count()) {
+    fail("{}: tensor \"{}\": expected {} elements {}, found {} elements {}; the file is of another checkpoint",
+         stored.path().string(), tensor.name(), piece.count(), tensor.dtype(), in_file.numel, in_file.dtype);
+  }
+  stored.read_raw(in_file, 0, std::span(to.raw(), static_cast<size_t>(to.bytes())));
+  const uint64_t found = xxh3_64(to.raw(), to.bytes());
+  if (found != piece.xxh3()) {
+    fail("{}: tensor \"{}\": its data has the checksum {:016x}, expected {:016x}: the file is damaged (bytes {} to {})",
+         stored.path().string(), tensor.name(), found, piece.xxh3(), in_file.begin_bytes, in_file.end_bytes);
+  }
+}
+
+void NativeCheckpoint::read(const StatePiece& piece) const {
+  const std::string path = directory_ / kManifestName;
+  const StateTensor* tensor = find_or_null(piece.name);
+  if (tensor == nullptr) fail("{}: has no tensor \"{}\"; it is of another model", path, piece.name);
+  const Shape expected = piece.sharding.global_shape();
+  Shape found;
+  for (const int64_t extent : tensor->shape()) found.append(extent);
+  if (found != expected) {
+    fail("{}: tensor \"{}\": expected shape {}, found {}; it is of another model", path, piece.name, expected, found);
+  }
+  const DType stored = stored_dtype(*tensor, path);
+  if (!converts(stored, piece.values.dtype())) {
+    fail("{}: tensor \"{}\": expected dtype {}, found {}", path, piece.name, safetensors_name(piece.values.dtype()),
+         tensor->dtype());
+  }
+  const std::vector<Run> wanted = runs_of(piece.sharding, piece.begin, piece.values.numel());
+  Allocator host(DeviceKind::kCpu);
+  int64_t placed = 0;
+  for (const Piece& held : tensor->piece()) {
+    const std::vector<Run> runs = runs_of(sharding_of(*tensor, held), held.begin(), held.count());
+    if (!touch(runs, wanted)) continue;
+    const Tensor values = Tensor::empty({held.count()}, stored, host, MemoryKind::kWorkspace);
+    read_stored(*tensor, held, values);
+    intersect(runs, wanted, [&](int64_t from, int64_t to, int64_t count) {
+      copy_converted(piece.values, to, values, from, count);
+      placed += count;
+    });
+  }
+  if (placed != piece.values.numel()) {
+    fail("{}: tensor \"{}\": its pieces hold {} of {} elements that are needed: they overlap or leave gaps", path,
+         piece.name, placed, piece.values.numel());
+  }
+}
+
+int64_t NativeCheckpoint::verify() const {
+  int64_t total = 0;
+  std::vector<char> buffer(int64_t{4} << 20);
+  for (const StoredFile& stored : manifest_.file()) {
+    const InputFile input(directory_ / stored.name(), "a checkpoint's file");
+    Checksum128 checksum;
+    for (int64_t at = 0; at < stored.bytes();) {
+      const int64_t got = input.read_some(at, buffer.data(), static_cast<int64_t>(buffer.size()));
+      if (got == 0) fail("{}: ends at byte {}; it was cut while being read", input.path(), at);
+      checksum.add(buffer.data(), got);
+      at += got;
+    }
+    if (checksum.text() != stored.xxh3_128()) {
+      fail("{}: has the checksum {}, expected {}: the file is damaged", input.path(), checksum.text(),
+           stored.xxh3_128());
+    }
+    total += stored.bytes();
+  }
+  return total;
+}
+
+namespace {
+
+class CheckpointWeights final : public TensorSource {
+ public:
+  explicit CheckpointWeights(std::shared_ptr<const NativeCheckpoint> checkpoint) : checkpoint_(std::move(checkpoint)) {
+    for (const StateTensor& tensor : checkpoint_->manifest().tensor()) {
+      if (tensor.name().find('/') != std::string::npos) continue;  // moments and what is a rank's own
+      SourceTensor& source = tensors_[tensor.name()];
+      for (const int64_t extent : tensor.shape()) source.shape.append(extent);
+      source.dtype = stored_dtype(tensor, checkpoint_->directory() / kManifestName);
+    }
+  }
+  std::string description() const override { return checkpoint_->directory().string(); }
+  const std::map<std::string, SourceTensor>& tensors() const override { return tensors_; }
+  void read(const std::string& name, int64_t begin, const Tensor& out) const override {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) fail("{}: has no tensor \"{}\"", description(), name);
+    checkpoint_->read({.name = name,
+                       .sharding = whole_tensor(found->second.shape),
+                       .begin = begin,
+                       .values = out.reshape({out.numel()})});
+  }
+
+ private:
+  std::shared_ptr<const NativeCheckpoint> checkpoint_;
+  std::map<std::string, SourceTensor> tensors_;
+};
+
+}  // namespace
+
+std::unique_ptr<TensorSource> weights_of(std::shared_ptr<const NativeCheckpoint> checkpoint) {
+  return std::make_unique<CheckpointWeights>(std::move(checkpoint));
+}
+
+}  // namespace shoal

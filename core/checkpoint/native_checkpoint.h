@@ -1,0 +1,47 @@
+// core/checkpoint/native_checkpoint.h: one committed checkpoint, RUN/checkpoints/step-N, as it is read.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/manifest.pb.h"
+#include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/state_piece.h"
+#include "core/checkpoint/tensor_source.h"
+
+namespace shoal {
+
+// Opened, COMMIT fits MANIFEST, the manifest is sound, and every file is there with its exact size. Checksums are
+// verified piece by piece as data is read. Errors name the file, the tensor, what was expected and found.
+class NativeCheckpoint {
+ public:
+  explicit NativeCheckpoint(std::filesystem::path directory);
+
+  const std::filesystem::path& directory() const { return directory_; }
+  const Manifest& manifest() const { return manifest_; }
+  const StateTensor* find_or_null(const std::string& name) const;
+
+  // Fills `piece.values` (CPU), whatever layout wrote the checkpoint. Dtypes must be equal, but for bf16 and f32, which
+  // are converted: moments may change theirs. Reads the stored pieces that hold any of it, whole.
+  void read(const StatePiece& piece) const;
+
+  // Reads every file and compares its checksum. Returns the bytes read.
+  int64_t verify() const;
+
+ private:
+  void read_stored(const StateTensor& tensor, const Piece& piece, const Tensor& to) const;
+  const SafetensorsFile& file(int index) const;
+
+  std::filesystem::path directory_;
+  Manifest manifest_;
+  std::map<std::string, int> by_name_;
+  mutable std::map<int, SafetensorsFile> files_;  // opened when first needed
+};
+
+// Its master weights and router biases, as another program's or generate's weights.
+std::unique_ptr<TensorSource> weights_of(std::shared_ptr<const NativeCheckpoint> checkpoint);
+
+}  // namespace shoal

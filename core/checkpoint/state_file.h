@@ -1,0 +1,27 @@
+// core/checkpoint/state_file.h: one rank's file of a checkpoint.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/file_system.h"
+#include "core/checkpoint/manifest.pb.h"
+#include "core/checkpoint/state_piece.h"
+
+namespace shoal {
+
+// "rank-00003.safetensors".
+std::string state_file_name(int rank);
+
+// Writes `pieces` (host memory) to directory/state_file_name(rank), which must not exist: a safetensors file with a
+// tensor [count] a piece, synced. Returns what the manifest says about it: one file, and a tensor with one piece (file
+// 0) for each of `pieces`. `between` is called every few MiB: a writer beside a training process yields there.
+Manifest write_state_file(FileSystem& files, const std::filesystem::path& directory, int rank,
+                          const std::vector<StatePiece>& pieces, const std::function<void()>& between = {});
+
+// The bytes that write_state_file will write, header included, to within a few KiB.
+int64_t state_file_bytes(const std::vector<StatePiece>& pieces);
+
+}  // namespace shoal

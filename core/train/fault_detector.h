@@ -1,0 +1,42 @@
+// core/train/fault_detector.h: was a step good, and if not, what now? The same answer on every rank.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "core/config/config.pb.h"
+
+namespace shoal {
+
+struct StepVerdict {
+  enum class Action { kUpdate, kSkip, kRollBack, kStop };
+  Action action = Action::kUpdate;
+  std::string reason = {};  // of all but kUpdate
+};
+
+// Fed with every step's loss and gradient norm, which are the same numbers on every rank.
+class FaultDetector {
+ public:
+  explicit FaultDetector(const FaultConfig& config) : config_(config) {}
+
+  // Between a step's backward and its update. can_roll_back: there is a checkpoint.
+  StepVerdict judge(double loss, double grad_norm, bool can_roll_back);
+
+  // The losses that the next one is compared with: kept in checkpoints, so that a run that goes on judges alike.
+  std::vector<double> recent_losses() const { return {losses_.begin(), losses_.end()}; }
+  void set_recent_losses(const std::vector<double>& losses) { losses_.assign(losses.begin(), losses.end()); }
+  // A new checkpoint exists: progress was made since the last roll-back.
+  void note_checkpoint() { roll_backs_ = 0; }
+
+ private:
+  StepVerdict react(FaultConfig::Reaction reaction, std::string reason, bool can_roll_back);
+
+  FaultConfig config_;
+  std::deque<double> losses_;
+  int64_t skips_in_a_row_ = 0;
+  int64_t roll_backs_ = 0;
+};
+
+}  // namespace shoal
