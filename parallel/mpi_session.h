@@ -52,6 +52,10 @@ class MpiSession {
   // launcher. `scratch` and this session must outlive it.
   std::unique_ptr<Communicator> world(Allocator& scratch, const WorldOptions& options = {});
 
+  // What main returns at the end: 0 unless told otherwise. The same on every rank.
+  void set_exit_code(int code) { exit_code_ = code; }
+  int exit_code() const { return exit_code_; }
+
   // Ends the whole job within about a second, with exit code `code` and the message on stderr: once, when every rank
   // says the same at the same time (rank 0 speaks first and takes the others with it).
   [[noreturn]] void abort(int code, std::string_view message);
@@ -61,6 +65,7 @@ class MpiSession {
 
   std::shared_ptr<MpiProgress> progress_;  // null without a launcher
   bool ends_mpi_ = false;
+  int exit_code_ = 0;
   int num_exceptions_at_start_ = 0;
   int rank_ = 0;
   int size_ = 1;

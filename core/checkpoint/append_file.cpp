@@ -5,6 +5,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <system_error>
 
@@ -13,13 +15,42 @@
 
 namespace shoal {
 
-AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
-  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-  if (fd_ < 0) {
-    fail("{}: cannot be created: {}", path_.string(), std::generic_category().message(errno));
+namespace {
+
+std::string reason() { return std::generic_category().message(errno); }
+
+// Bytes up to the end of the last whole line.
+int64_t whole_lines_bytes(int fd, const std::filesystem::path& path) {
+  off_t end = ::lseek(fd, 0, SEEK_END);
+  std::array<char, 4096> block{};
+  while (end > 0) {
+    const off_t begin = std::max<off_t>(0, end - static_cast<off_t>(block.size()));
+    const ssize_t got = ::pread(fd, block.data(), static_cast<size_t>(end - begin), begin);
+    if (got < end - begin) fail("{}: cannot be read: {}", path.string(), got < 0 ? reason() : "it is being cut");
+    for (ssize_t i = got; i > 0; --i) {
+      if (block[static_cast<size_t>(i - 1)] == '\n') return begin + i;
+    }
+    end = begin;
   }
+  return 0;
+}
+
+}  // namespace
+
+AppendFile::AppendFile(std::filesystem::path path, Open open) : path_(std::move(path)) {
+  const int how = open == Open::kNew ? O_WRONLY | O_EXCL : O_RDWR;
+  fd_ = ::open(path_.c_str(), how | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (fd_ < 0) fail("{}: cannot be {}: {}", path_.string(), open == Open::kNew ? "created" : "opened", reason());
   // Best effort: some network file systems have no locks.
   [[maybe_unused]] const int locked = ::flock(fd_, LOCK_EX | LOCK_NB);
+  if (open == Open::kNew) return;
+  try {
+    bytes_ = whole_lines_bytes(fd_, path_);
+    if (::ftruncate(fd_, bytes_) != 0) fail("{}: half a line cannot be cut off: {}", path_.string(), reason());
+  } catch (...) {
+    ::close(fd_);  // no destructor runs for an object that was never built
+    throw;
+  }
 }
 
 AppendFile::~AppendFile() {

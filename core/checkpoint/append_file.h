@@ -12,8 +12,11 @@ namespace shoal {
 // is locked (flock) while it is open.
 class AppendFile {
  public:
-  // Creates the file, which must not exist: nobody appends to another run's records.
-  explicit AppendFile(std::filesystem::path path);
+  enum class Open {
+    kNew,   // which must not exist: nobody appends to another run's records
+    kGoOn,  // where an earlier process of this run stopped; half a last line is cut off. Made when it is not there
+  };
+  explicit AppendFile(std::filesystem::path path, Open open = Open::kNew);
   ~AppendFile();
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;

@@ -1,7 +1,8 @@
 // core/cli/main.cpp: the one binary. Parses the command line, runs a subcommand, turns what went wrong into one
 // message.
 //
-// Exit codes: 0 done; 2 a mistake on the command line or in what it names (config, file, rank count); 1 anything else.
+// Exit codes: 0 done; 2 a mistake on the command line or in what it names (config, file, rank count); 85 a run that was
+// stopped and saved, to be started again; 1 anything else.
 // Under mpirun one rank's failure ends the job: whoever waits in a collective would otherwise wait for ever.
 #include <fmt/format.h>
 
@@ -54,11 +55,13 @@ void run(int argc, char** argv, MpiSession& session) {
 }  // namespace shoal
 
 int main(int argc, char** argv) {
+  int exit_code = 0;
   try {
     // Outlives whatever throws below: it is what ends the job.
     shoal::MpiSession session;
     try {
       shoal::run(argc, argv, session);
+      exit_code = session.exit_code();
     } catch (const shoal::Error& error) {
       session.abort(shoal::kUserError, error.what());
     } catch (const std::exception& error) {
@@ -68,5 +71,5 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "error: MPI did not start: {}\n", error.what());
     return shoal::kInternalError;
   }
-  return 0;
+  return exit_code;
 }

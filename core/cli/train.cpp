@@ -91,7 +91,7 @@ void run(const Options& options, MpiSession& session) {
                   {.config_text = effective_config_text(loaded, Origins::kOmit),
                    .command_line = command_line(options),
                    .memory_bytes = job.memory_bytes()});
-  trainer.run();
+  if (trainer.run() == Trainer::End::kRequeue) session.set_exit_code(kRequeueExitCode);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ struct ConfigChange {
 // In the schema's order, defaults counted as given.
 std::vector<ConfigChange> compare_configs(const Config& was, const Config& is);
 
-// Whether `path` is one of `names`, or inside one ("optim" covers "optim.lr", "data.train" covers "data.train[1].weight").
+// Whether `path` is one of `names`, or inside one: "optim" covers "optim.lr", "data.train" "data.train[1].weight".
 bool is_covered(const std::string& path, const std::vector<std::string>& names);
 
 // A line a change: "  optim.lr: 0.001 → 0.002".

@@ -84,6 +84,9 @@ std::string to_json(const StepMetrics& m) {
   json.add("grad_norm", m.grad_norm);
   json.add("clip_factor", m.clip_factor);
   json.add("update_skipped", m.update_skipped);
+  json.add("skipped_steps", m.skipped_steps);
+  json.add("skipped_sequences", m.skipped_sequences);
+  json.add("failed_saves", m.failed_saves);
   json.add("step_ms", m.step_ms);
   json.add("tokens_per_s", m.tokens_per_s);
   json.add("tflops", m.tflops);
@@ -134,6 +137,9 @@ std::vector<Scalar> to_scalars(const StepMetrics& m) {
       {"comm/metadata_mib", static_cast<double>(m.metadata_bytes) / (1 << 20)},
       {"mem/peak_gib", static_cast<double>(m.peak_memory_bytes) / (1 << 30)},
       {"moe/maxvio_max", m.expert_load_max_violation},
+      {"faults/skipped_steps", static_cast<double>(m.skipped_steps)},
+      {"faults/skipped_sequences", static_cast<double>(m.skipped_sequences)},
+      {"faults/failed_saves", static_cast<double>(m.failed_saves)},
   };
   for (size_t kind = 0; kind < m.exposed_ms.size(); ++kind) {
     scalars.push_back({fmt::format("comm/exposed_{}_ms", kWireKindNames[kind]), m.exposed_ms[kind]});
@@ -159,8 +165,11 @@ std::vector<Scalar> to_scalars(const ValidationMetrics& m) {
   return scalars;
 }
 
-MetricsLog::MetricsLog(const std::filesystem::path& run_dir)
-    : lines_(run_dir / "metrics.jsonl"), events_(run_dir / "tensorboard") {}
+MetricsLog::MetricsLog(const std::filesystem::path& run_dir, std::optional<int64_t> step)
+    : lines_(run_dir / "metrics.jsonl", step ? AppendFile::Open::kGoOn : AppendFile::Open::kNew),
+      events_(run_dir / "tensorboard") {
+  if (step) events_.start_session(*step);
+}
 
 void MetricsLog::write(const StepMetrics& metrics) {
   lines_.append(to_json(metrics) + "\n");

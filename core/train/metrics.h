@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,11 @@ struct StepMetrics {
   double lr = 0;
   double grad_norm = 0;  // before clipping
   double clip_factor = 1;
-  bool update_skipped = false;  // the gradients were not finite
+  bool update_skipped = false;  // train.faults
+  // Since the run began, over all its starts.
+  int64_t skipped_steps = 0;
+  int64_t skipped_sequences = 0;  // passed over by roll-backs
+  int64_t failed_saves = 0;       // since the last start
   double step_ms = 0;
   double tokens_per_s = 0;
   double tflops = 0;                     // model FLOPs per second / 1e12
@@ -69,7 +74,9 @@ std::vector<Scalar> to_scalars(const ValidationMetrics& metrics);
 // (disk full) says which file and how much space is left.
 class MetricsLog {
  public:
-  explicit MetricsLog(const std::filesystem::path& run_dir);
+  // step: of the checkpoint a run goes on from: its records are added to those that are there, and a step that is there
+  // twice counts as it was last. Empty: a new run.
+  explicit MetricsLog(const std::filesystem::path& run_dir, std::optional<int64_t> step = {});
 
   void write(const StepMetrics& metrics);
   void write(const ValidationMetrics& metrics);

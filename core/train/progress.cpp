@@ -43,8 +43,7 @@ std::string progress_line(const StepMetrics& m, int64_t total_steps, double eta_
   return fmt::format("{:>15} {:>5.1f}% {:>7} {:>8.4f} {:>9.3g} {:>9.2e} {:>10} {:>8.3g} {:>10.1f}% {:>22}{}",
                      fmt::format("{}/{}", m.step, total_steps), done, format_duration(eta_s), m.loss, m.grad_norm, m.lr,
                      std::isfinite(m.tokens_per_s) ? format_count(std::llround(m.tokens_per_s)) : "?", m.tflops,
-                     100 * m.mfu, exposed_text(m),
-                     m.update_skipped ? "  update skipped: the gradients are not finite" : "");
+                     100 * m.mfu, exposed_text(m), m.update_skipped ? "  update skipped" : "");
 }
 
 std::string validation_line(const ValidationMetrics& m) {

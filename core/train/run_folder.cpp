@@ -77,7 +77,10 @@ bool holds_run(const fs::path& folder) {
   return false;
 }
 
-fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
+namespace {
+
+// Refuses what is no folder, or another job's.
+fs::path usable_folder(const RunConfig& config) {
   if (config.dir().empty()) fail("run.dir is empty; set it to the folder the run shall write, such as runs/first");
   // Without a trailing slash, and absolute, so that its parent and its neighbours have names.
   fs::path folder = fs::absolute(config.dir()).lexically_normal();
@@ -92,7 +95,22 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
     fail("run.dir {}: another job is writing there; wait for its end, or set run.dir to another folder",
          folder.string());
   }
-  const bool occupied = fs::exists(status) && holds_run(folder);
+  return folder;
+}
+
+}  // namespace
+
+fs::path reopen_run_folder(const RunConfig& config, int64_t needed_bytes) {
+  const fs::path folder = usable_folder(config);
+  check_space(folder, needed_bytes);
+  check_writable(folder);
+  return folder;
+}
+
+fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
+  const fs::path folder = usable_folder(config);
+  std::error_code error;
+  const bool occupied = fs::exists(folder, error) && holds_run(folder);
   if (occupied && !config.overwrite()) {
     fail(
         "run.dir {}: already holds a run; set run.dir to another folder, or run.overwrite=true to move the old run "

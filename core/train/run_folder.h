@@ -26,6 +26,9 @@ std::filesystem::path prepare_run_folder(const RunConfig& config, int64_t needed
 // (an empty metrics.jsonl) is no run: prepare_run_folder removes it.
 bool holds_run(const std::filesystem::path& folder);
 
+// The folder of a run that goes on: checks all of the above but that it holds no run.
+std::filesystem::path reopen_run_folder(const RunConfig& config, int64_t needed_bytes);
+
 // Writes config.textproto and environment.json.
 void describe_run(const std::filesystem::path& folder, const std::string& config_text,
                   const std::string& environment_json);

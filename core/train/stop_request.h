@@ -36,7 +36,7 @@ class StopRequest {
   static std::optional<Clock::time_point> parse_end_time(const char* text);
 
  private:
-  std::optional<Clock::time_point> stop_at_;   // train.stop_after_minutes
+  std::optional<Clock::time_point> stop_at_;  // train.stop_after_minutes
   std::optional<Clock::time_point> slurm_end_;
 };
 

@@ -102,6 +102,13 @@ std::string scalars_event(double wall_time, int64_t step, std::span<const Scalar
   return event(wall_time, step, 5, summary);
 }
 
+// SessionLog{1 status START}. TensorBoard purges by the first event's step behind it.
+std::string session_start_event(double wall_time, int64_t step) {
+  std::string session;
+  put_int(session, 1, 1);
+  return event(wall_time, step + 1, 7, session);
+}
+
 // Value{1 tag, 8 TensorProto{1 dtype DT_STRING, 2 shape{2 dim{1 size}}, 8 string_val},
 //       9 SummaryMetadata{1 PluginData{1 plugin_name}, 4 data_class TENSOR}}
 std::string text_event(double wall_time, int64_t step, const std::string& tag, const std::string& markdown) {
@@ -149,6 +156,10 @@ TensorboardWriter::TensorboardWriter(const std::filesystem::path& directory) {
   const double wall_time = tensorboard::now();
   file_ = new_event_file(directory, wall_time);
   file_->append(tensorboard::record(tensorboard::version_event(wall_time)));
+}
+
+void TensorboardWriter::start_session(int64_t step) {
+  file_->append(tensorboard::record(tensorboard::session_start_event(tensorboard::now(), step)));
 }
 
 void TensorboardWriter::scalars(int64_t step, std::span<const Scalar> values) {

@@ -24,6 +24,8 @@ class TensorboardWriter {
   // Creates `directory` and a new event file in it; earlier ones are left alone (TensorBoard reads them all).
   explicit TensorboardWriter(const std::filesystem::path& directory);
 
+  // A run goes on from this step: what earlier files say about later ones is no longer shown.
+  void start_session(int64_t step);
   // One record with all of a step's values.
   void scalars(int64_t step, std::span<const Scalar> values);
   // A markdown panel.
@@ -44,6 +46,7 @@ uint32_t masked_crc32c(std::string_view bytes);
 std::string record(std::string_view event);
 std::string version_event(double wall_time);
 std::string scalars_event(double wall_time, int64_t step, std::span<const Scalar> values);
+std::string session_start_event(double wall_time, int64_t step);
 std::string text_event(double wall_time, int64_t step, const std::string& tag, const std::string& markdown);
 
 }  // namespace tensorboard

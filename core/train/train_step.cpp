@@ -230,9 +230,13 @@ void TrainStep::update(const StepInput& input, StepOutcome& outcome) {
   // The weights that this step's passes read, before the update writes every copy anew.
   if (check_replicas_every_ > 0 && input.step % check_replicas_every_ == 0) runtime_.check_replicas(input.step);
   // The same numbers on every rank, so the same decision.
-  outcome.update_skipped = !std::isfinite(outcome.grad_norm) || !std::isfinite(outcome.loss);
+  if (judge_) {
+    outcome.verdict = judge_(outcome.loss, outcome.grad_norm);
+  } else if (!std::isfinite(outcome.grad_norm) || !std::isfinite(outcome.loss)) {
+    outcome.verdict = {StepVerdict::Action::kSkip, "not finite"};
+  }
   balance(outcome);
-  if (outcome.update_skipped) return runtime_.buckets().drop_residuals(stream);
+  if (outcome.update_skipped()) return runtime_.buckets().drop_residuals(stream);
   outcome.clip_factor = clip_factor(outcome.grad_norm, config_.clip_norm());
   optimizer_.step(input.lr, outcome.clip_factor, stream);
 }
@@ -244,7 +248,7 @@ void TrainStep::balance(StepOutcome& outcome) {
   std::vector<Tensor> biases;
   std::vector<int64_t> counts;
   for (Router* router : routers) {
-    if (router->has_bias() && !outcome.update_skipped) biases.push_back(router->bias());
+    if (router->has_bias() && !outcome.update_skipped()) biases.push_back(router->bias());
     counts.insert(counts.end(), router->counts().begin(), router->counts().end());
   }
   const int64_t layers = static_cast<int64_t>(routers.size());

@@ -6,9 +6,11 @@
 // Losses are summed over microbatches in global order, gradients too with parallel.gradient_reduction EACH_MICROBATCH.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "core/config/config.pb.h"
+#include "core/train/fault_detector.h"
 #include "core/train/model_runtime.h"
 #include "core/train/schedule.h"
 #include "optim/adamw_optimizer.h"
@@ -30,7 +32,8 @@ struct StepOutcome {
   int64_t scored_tokens = 0;  // all ranks
   double grad_norm = 0;
   double clip_factor = 1;
-  bool update_skipped = false;          // gradients were not finite: weights, moments and biases are as before
+  StepVerdict verdict;  // of the judge; but for kUpdate, weights, moments and biases are as before
+  bool update_skipped() const { return verdict.action != StepVerdict::Action::kUpdate; }
   double max_violation = 0;             // worst MoE layer
   std::vector<double> quantize_counts;  // of this rank; ModelRuntime::take_quantize_counts
   // This rank waited for the wire, and for slower ranks, with nothing to compute, in this step; by kind of transfer.
@@ -45,6 +48,10 @@ class TrainStep {
 
   StepOutcome run(StepInput input);
   AdamwOptimizer& optimizer() { return optimizer_; }
+  // Decides, by a step's loss and gradient norm and alike on every rank, whether it updates. Without one, what is not
+  // finite is skipped.
+  using Judge = std::function<StepVerdict(double loss, double grad_norm)>;
+  void set_judge(Judge judge) { judge_ = std::move(judge); }
   // From the next step on; every schedule trains alike. Not AUTO; OFF with EACH_MICROBATCH.
   void set_overlap(ParallelConfig::Overlap::Schedule overlap) { overlap_ = overlap; }
 
@@ -81,6 +88,7 @@ class TrainStep {
   bool reduces_each_microbatch_;
   int64_t check_replicas_every_;  // steps; 0: never
   AdamwOptimizer optimizer_;
+  Judge judge_;
   // Of the step that runs:
   std::vector<TransformerSaved> saved_;
   std::vector<Losses> losses_;

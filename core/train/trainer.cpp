@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <iterator>
+#include <sstream>
 
 #include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
@@ -22,6 +24,7 @@
 #include "core/train/run_folder.h"
 #include "data/open_data.h"
 #include "optim/lr_schedule.h"
+#include "parallel/gather_values.h"
 
 namespace shoal {
 
@@ -44,10 +47,6 @@ std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
   return tokenizer;
 }
 
-SampleRange sequences_of(const BatchSchedule& batches, int64_t step) {
-  return {.first = batches.first_sequence(step), .count = batches.sequences(step)};
-}
-
 // ", linears in FP8: attention, experts", or nothing.
 std::string fp8_text(const Config& config) {
   std::string parts;
@@ -59,16 +58,33 @@ std::string fp8_text(const Config& config) {
   return parts.empty() ? "" : ", linears in FP8:" + parts;
 }
 
-// Weights once more for final/, and room for metrics, events and samples.
+// Weights once more for final/, room for metrics, events and samples, and for the checkpoints that are kept and the one
+// being written: masters and two moments.
 int64_t run_folder_bytes(const Config& config, DType compute) {
-  const int64_t weights = count_parameters(config.model()).total * size_of(compute);
-  return weights + weights / 20 + config.train().steps() * 2048 + (int64_t{16} << 20);
+  const int64_t parameters = count_parameters(config.model()).total;
+  const bool narrow = config.precision().moments() == PrecisionConfig::MOMENTS_BF16;
+  const int64_t saved = config.checkpoint().every_steps() > 0 ? parameters * (narrow ? 8 : 12) : 0;
+  const int64_t bytes = parameters * size_of(compute) + saved * (std::max<int64_t>(config.checkpoint().keep(), 2) + 1);
+  return bytes + bytes / 20 + config.train().steps() * 2048 + (int64_t{16} << 20);
+}
+
+// Collective. Rank 0 looks what there is to go on from.
+std::vector<int64_t> find_checkpoints(const Config& config, Communicator& world, Allocator& allocator) {
+  std::vector<int64_t> steps;
+  if (world.rank() == 0) steps = resume_candidates(config);
+  std::string text;
+  for (const int64_t step : steps) text += fmt::format("{} ", step);
+  std::istringstream words(broadcast_text(world, allocator, text, 0));
+  return {std::istream_iterator<int64_t>(words), {}};
 }
 
 // Collective. Rank 0 makes the folder; a refusal ends the job.
-std::filesystem::path open_run_folder(const Config& config, DType compute, Communicator& world) {
+std::filesystem::path open_run_folder(const Config& config, DType compute, bool goes_on, Communicator& world) {
   check_timeline_ranks(config.train(), world.size());
-  if (world.rank() == 0) prepare_run_folder(config.run(), run_folder_bytes(config, compute));
+  if (world.rank() == 0) {
+    const int64_t bytes = run_folder_bytes(config, compute);
+    goes_on ? reopen_run_folder(config.run(), bytes) : prepare_run_folder(config.run(), bytes);
+  }
   wait(world.barrier());
   check_shared_folder(config.run().dir(), world);
   return config.run().dir();
@@ -92,9 +108,13 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
-      run_dir_(open_run_folder(config_, compute_, mesh.world())),
+      resume_from_(find_checkpoints(config_, mesh.world(), allocator)),
+      run_dir_(open_run_folder(config_, compute_, !resume_from_.empty(), mesh.world())),
       runtime_(config_.model(), mesh, allocator, training_options(config_, compute_)),
       step_(runtime_, config_),
+      checkpoints_(config_, options_.config_text, runtime_, step_.optimizer()),
+      faults_(config_.train().faults()),
+      stop_(config_.train()),
       timeline_(config_.train(), mesh.world(), runtime_.stream(), run_dir_ / "timeline.json",
                 {.config = config_.model().name(),
                  .schedule = ParallelConfig::Overlap::Schedule_Name(config_.parallel().overlap()),
@@ -105,8 +125,9 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                        tokenizer_ ? tokenizer_->byte_lengths() : std::vector<int32_t>(),
                        config_.train().validation_sequences(), config_.train().microbatch());
   }
+  step_.set_judge([this](double loss, double norm) { return faults_.judge(loss, norm, can_roll_back_); });
+  begin_or_go_on();
   if (speaks()) {
-    log_.emplace(run_dir_);  // first: run_folder.h
     describe_run(run_dir_, options_.config_text,
                  environment_json({.command_line = options_.command_line,
                                    .num_ranks = mesh_.world().size(),
@@ -115,8 +136,28 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                                    .compute = std::string(name_of(compute_))}));
     log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
   }
+  if (is_finished()) return;
+  if (config_.checkpoint().every_steps() > 0) checkpoints_.open_for_saving();
   set_up_routing_record();
   start_prefetch();
+}
+
+void Trainer::begin_or_go_on() {
+  if (!resume_from_.empty()) {
+    progress_ = checkpoints_.resume(resume_from_);
+    faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
+    can_roll_back_ = true;
+  }
+  progress_.set_seed(config_.run().seed());
+  first_step_ = progress_.step() + 1;
+  if (!speaks()) return;
+  // First, because it locks the folder: run_folder.h.
+  log_.emplace(run_dir_, resume_from_.empty() ? std::nullopt : std::optional(progress_.step()));
+  if (!resume_from_.empty()) say(fmt::format("going on from the checkpoint of step {}", progress_.step()));
+}
+
+SampleRange Trainer::sequences_of(int64_t step) const {
+  return {.first = batches_.first_sequence(step) + progress_.skipped_sequences(), .count = batches_.sequences(step)};
 }
 
 void Trainer::set_up_routing_record() {
@@ -128,7 +169,8 @@ void Trainer::set_up_routing_record() {
                                .topk = moe.topk(),
                                .num_experts = moe.num_experts(),
                                .rows_per_step = config_.train().global_batch() * config_.data().seq_len()};
-  if (speaks() && !replay) RouteRecord::create(moe.replay_file(), shape);
+  const bool goes_on = !resume_from_.empty() && std::filesystem::exists(moe.replay_file());
+  if (speaks() && !replay && !goes_on) RouteRecord::create(moe.replay_file(), shape);
   wait(mesh_.world().barrier());
   auto record = std::make_shared<RouteRecord>(moe.replay_file(), shape, !replay);
   if (replay) record->read(batches_.steps(), 0, 0, 1);  // too short a record is refused now, not at its end
@@ -139,10 +181,11 @@ void Trainer::start_prefetch() {
   const int rank = mesh_.data().rank();
   const int size = mesh_.data().size();
   const int64_t microbatch = config_.train().microbatch();
-  auto ranges = [batches = batches_, rank, size, microbatch](int64_t k) -> std::optional<std::vector<SampleRange>> {
-    const int64_t step = k + 1;
+  const int64_t first_step = progress_.step() + 1, skipped = progress_.skipped_sequences();
+  auto ranges = [=, batches = batches_](int64_t k) -> std::optional<std::vector<SampleRange>> {
+    const int64_t step = first_step + k;
     if (step > batches.steps()) return std::nullopt;
-    const SampleRange sequences = sequences_of(batches, step);
+    const SampleRange sequences{.first = batches.first_sequence(step) + skipped, .count = batches.sequences(step)};
     return deal_sequences(sequences, rank, size, num_microbatches(sequences.count, size, microbatch));
   };
   prefetcher_ =
@@ -181,20 +224,87 @@ std::string Trainer::dispatch_text() const {
                                                                : "direct: once to every rank";
 }
 
-void Trainer::run() {
+Trainer::End Trainer::run() {
+  if (is_finished()) {
+    if (speaks()) {
+      say(fmt::format("{} has all its {} steps; raise train.steps, and name it in train.allow_changed, to train on",
+                      run_dir_.string(), batches_.steps()));
+    }
+    if (config_.train().save_final() && !std::filesystem::exists(run_dir_ / "final")) write_final();
+    return End::kDone;
+  }
   announce();
-  validate(0);
+  if (first_step_ == 1) validate(0);
   if (speaks()) say(progress_header(convention_));
-  for (int64_t step = 1; step <= batches_.steps(); ++step) {
-    train_one_step(step);
+  while (!is_finished()) {
+    const int64_t step = progress_.step() + 1;
+    const StepVerdict verdict = train_one_step(step);
+    if (verdict.action == StepVerdict::Action::kStop) give_up(step, verdict.reason);
+    if (verdict.action == StepVerdict::Action::kRollBack) {
+      roll_back(step);
+      continue;
+    }
     const TrainConfig& train = config_.train();
-    const bool last = step == batches_.steps();
+    const bool last = is_finished(), stop = stop_asked_ && !last;
+    if (checkpoints_.in_flight() && all_written_) checkpoints_.finish_save();
+    checkpoints_.report(false);
     if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
     if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
+    const int64_t every = config_.checkpoint().every_steps();
+    if (checkpoints_.saves() && (last || stop || step % every == 0)) save(step);
+    if (stop) break;
+  }
+  if (checkpoints_.in_flight()) checkpoints_.finish_save();
+  checkpoints_.report(true);
+  if (!is_finished()) {
+    const bool saved = checkpoints_.saves();
+    if (speaks()) {
+      say(saved ? fmt::format("stopped after step {} of {}; the same command goes on from there", progress_.step(),
+                              batches_.steps())
+                : fmt::format("stopped after step {} of {}; nothing was saved: checkpoint.every_steps is 0",
+                              progress_.step(), batches_.steps()));
+    }
+    return End::kRequeue;
   }
   const FullestRank fullest = find_fullest_rank(runtime_.allocator().use(), mesh_.world());
   if (speaks()) say(describe_memory(predicted_memory_, &fullest));
   if (config_.train().save_final()) write_final();
+  return End::kDone;
+}
+
+void Trainer::save(int64_t step) {
+  const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "save");
+  progress_.set_updates(step_.optimizer().num_updates());
+  progress_.set_tokens(batches_.first_sequence(step + 1) * config_.data().seq_len());
+  progress_.set_sequences(batches_.first_sequence(step + 1) + progress_.skipped_sequences());
+  progress_.clear_recent_loss();
+  for (const double loss : faults_.recent_losses()) progress_.add_recent_loss(loss);
+  checkpoints_.begin_save(progress_);
+  faults_.note_checkpoint();
+}
+
+// Back to the newest checkpoint, with the data behind `step`: what led here is not seen again.
+void Trainer::roll_back(int64_t step) {
+  const int64_t skipped_steps = progress_.skipped_steps();
+  const int64_t seen = sequences_of(step).first + batches_.sequences(step);
+  progress_ = checkpoints_.roll_back();
+  progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
+  progress_.set_skipped_steps(skipped_steps);
+  faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
+  start_prefetch();
+  if (!speaks()) return;
+  spdlog::warn("rolled back from step {} to the checkpoint of step {}; {} sequences of data are passed over", step,
+               progress_.step(), progress_.skipped_sequences());
+}
+
+// Ends the job. What the last good step left is saved first.
+void Trainer::give_up(int64_t step, const std::string& reason) {
+  if (checkpoints_.saves()) {
+    save(step - 1);
+    if (checkpoints_.in_flight()) checkpoints_.finish_save();
+    checkpoints_.report(true);
+  }
+  fail("step {}: {}; train.faults says to stop", step, reason);
 }
 
 StepInput Trainer::next_input(int64_t step) {
@@ -209,13 +319,13 @@ StepInput Trainer::next_input(int64_t step) {
                   .lr = learning_rate(config_.optim(), step, batches_.steps()),
                   .scored_tokens = 0,
                   .mtp_loss_weight = mtp_loss_weight(config_.model().mtp(), step, batches_.steps()),
-                  .microbatches = make_microbatches(*batches, step, sequences_of(batches_, step),
-                                                    config_.model().mtp().depth(), runtime_.stream())};
+                  .microbatches = make_microbatches(*batches, step, sequences_of(step), config_.model().mtp().depth(),
+                                                    runtime_.stream())};
   for (const Batch& batch : *batches) input.scored_tokens += batch.num_scored();
   return input;
 }
 
-void Trainer::train_one_step(int64_t step) {
+StepVerdict Trainer::train_one_step(int64_t step) {
   timeline_.begin_step(step);
   const double begin = now_s();
   sent_ = mesh_.bytes();
@@ -226,19 +336,29 @@ void Trainer::train_one_step(int64_t step) {
   const double step_s = now_s() - begin;
   timeline_.end_step(step);
   training_s_ += step_s;
+  longest_step_s_ = std::max(longest_step_s_, step_s);
+  if (outcome.verdict.action == StepVerdict::Action::kSkip) progress_.set_skipped_steps(progress_.skipped_steps() + 1);
+  const bool counts =
+      outcome.verdict.action == StepVerdict::Action::kUpdate || outcome.verdict.action == StepVerdict::Action::kSkip;
+  if (counts) progress_.set_step(step);
   const StepMetrics metrics = metrics_of(step, outcome, step_s);
   const bool wrote_timeline = timeline_.write_after(step);
-  if (!speaks()) return;
+  if (!speaks()) return outcome.verdict;
   log_->write(metrics);
-  if (outcome.update_skipped) {
-    spdlog::warn("step {}: gradients were not finite; the update was skipped ({} so far)", step, ++skipped_updates_);
+  if (outcome.verdict.action == StepVerdict::Action::kSkip) {
+    spdlog::warn("step {}: {}; the update was skipped ({} so far)", step, outcome.verdict.reason,
+                 progress_.skipped_steps());
+  } else if (outcome.update_skipped()) {
+    spdlog::warn("step {}: {}", step, outcome.verdict.reason);
   }
   const int64_t every = std::max<int64_t>(1, config_.train().log_every());
   if (step == 1 || step % every == 0 || step == batches_.steps()) {
     say(progress_line(metrics, batches_.steps(),
-                      eta_s(training_s_, batches_.first_sequence(step + 1), batches_.total_sequences())));
+                      eta_s(training_s_, batches_.first_sequence(step + 1) - batches_.first_sequence(first_step_),
+                            batches_.total_sequences() - batches_.first_sequence(first_step_))));
   }
   if (wrote_timeline) say(fmt::format("wrote {}", timeline_.file().string()));
+  return outcome.verdict;
 }
 
 StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double step_s) {
@@ -252,7 +372,10 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
   metrics.lr = learning_rate(config_.optim(), step, batches_.steps());
   metrics.grad_norm = outcome.grad_norm;
   metrics.clip_factor = outcome.clip_factor;
-  metrics.update_skipped = outcome.update_skipped;
+  metrics.update_skipped = outcome.update_skipped();
+  metrics.skipped_steps = progress_.skipped_steps();
+  metrics.skipped_sequences = progress_.skipped_sequences();
+  metrics.failed_saves = checkpoints_.failed_saves();
   metrics.step_ms = step_s * 1e3;
   metrics.tokens_per_s = static_cast<double>(metrics.sequences * config_.data().seq_len()) / step_s;
   metrics.tflops = metrics.tokens_per_s * flops_per_token_ * 1e-12;
@@ -274,6 +397,13 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
                              static_cast<double>(now.payload[1] - sent_.payload[1]),
                              static_cast<double>(now.payload[2] - sent_.payload[2]),
                              static_cast<double>(now.metadata_total() - sent_.metadata_total())};
+  // One step ahead, while a step may take longer than the longest so far.
+  const std::string stop = stop_.reason(std::chrono::duration<double>(
+      2 * longest_step_s_ + checkpoints_.save_seconds() + (checkpoints_.saves() ? 30 : 0)));
+  const size_t flags = values.size();
+  values.insert(values.end(), {stop.empty() ? 0.0 : 1.0, checkpoints_.written() ? 1.0 : 0.0,
+                               checkpoints_.has_checkpoint() ? 1.0 : 0.0});
+  if (!stop.empty() && !stop_asked_) spdlog::warn("{}: saving and stopping after step {}", stop, metrics.step);
   values.insert(values.end(), outcome.exposed_by_kind.begin(), outcome.exposed_by_kind.end());
   const size_t num_totals = values.size();
   values.insert(values.end(), outcome.quantize_counts.begin(), outcome.quantize_counts.end());
@@ -282,8 +412,12 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   all[world.rank()].copy_from(values);
   wait(world.all_gather(all, all[world.rank()]));
   std::vector<double> quantize_counts = outcome.quantize_counts;
+  all_written_ = true;
   for (int rank = 0; rank < world.size(); ++rank) {
     const std::vector<double> theirs = all[rank].to_vector<double>();
+    stop_asked_ = stop_asked_ || theirs[flags] > 0;
+    all_written_ = all_written_ && theirs[flags + 1] > 0;
+    if (rank == 0) can_roll_back_ = theirs[flags + 2] > 0;
     if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs.data() + num_totals);
     if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {
       metrics.exposed_comm_ms = theirs[0] * 1e3;

@@ -11,8 +11,10 @@
 #include "core/train/evaluator.h"
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
+#include "core/train/stop_request.h"
 #include "core/train/timeline.h"
 #include "core/train/train_step.h"
+#include "core/train/training_checkpoints.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
 #include "optim/batch_schedule.h"
@@ -34,21 +36,31 @@ class Trainer {
   Trainer(const Config& config, const ProcessMesh& mesh, Allocator& allocator, const CpuThreads& threads,
           TrainerOptions options);
 
-  // Trains to the end and writes RUN/final/.
-  void run();
+  enum class End {
+    kDone,
+    kRequeue,  // stopped before the last step, saved: start the same command again
+  };
+  // Trains from the checkpoint it goes on with, or from the start, and writes RUN/final/ at the end.
+  End run();
 
  private:
   void announce();
   std::string dispatch_text() const;
   void set_up_routing_record();
+  void begin_or_go_on();
   void start_prefetch();
-  void train_one_step(int64_t step);
+  StepVerdict train_one_step(int64_t step);
+  void save(int64_t step);
+  void roll_back(int64_t step);
+  void give_up(int64_t step, const std::string& reason);
+  SampleRange sequences_of(int64_t step) const;
   StepInput next_input(int64_t step);
   StepMetrics metrics_of(int64_t step, const StepOutcome& outcome, double step_s);
   void add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome);
   void validate(int64_t step);
   void sample(int64_t step);
   void write_final();
+  bool is_finished() const { return progress_.step() >= batches_.steps(); }
   bool speaks() const { return mesh_.world().rank() == 0; }
 
   const ProcessMesh& mesh_;
@@ -63,9 +75,14 @@ class Trainer {
   std::unique_ptr<Prefetcher> prefetcher_;
   BatchSchedule batches_;
 
-  std::filesystem::path run_dir_;  // made once the data is known to be there, before anything expensive
+  std::vector<int64_t> resume_from_;  // steps of checkpoints, the likeliest first; none: from the start
+  std::filesystem::path run_dir_;     // made once the data is known to be there, before anything expensive
   ModelRuntime runtime_;
   TrainStep step_;
+  TrainingCheckpoints checkpoints_;
+  FaultDetector faults_;
+  StopRequest stop_;
+  Progress progress_;  // after the last step
   TimelineRecorder timeline_;
   std::optional<MetricsLog> log_;  // rank 0
   MfuConvention convention_;
@@ -73,8 +90,13 @@ class Trainer {
   MemoryUse predicted_memory_;  // rank 0
   WireBytes sent_;              // by this rank, when last looked
   double busy_s_ = 0;           // in ops, likewise
-  double training_s_ = 0;       // in steps, for the time left
-  int64_t skipped_updates_ = 0;
+  double training_s_ = 0;       // in steps since this start, for the time left
+  int64_t first_step_ = 1;      // of this start
+  double longest_step_s_ = 0;
+  // What the ranks told each other with the last step's metrics.
+  bool stop_asked_ = false;
+  bool all_written_ = false;
+  bool can_roll_back_ = false;
 };
 
 }  // namespace shoal

@@ -253,7 +253,7 @@ TEST_CASE("a weight that is not finite skips the step in FP8, and nothing is los
     const ProcessMesh mesh({}, world);
     Rehearsal rehearsal(config, mesh, allocator, DType::kBF16);
     rehearsal.run_step();
-    SHOAL_CHECK(!rehearsal.last().update_skipped);
+    SHOAL_CHECK(!rehearsal.last().update_skipped());
     Parameter& weight = rehearsal.runtime().store().find("layers.0.attention.qkv");
     rehearsal.runtime().buckets().wait_for_weights();
     bfloat16& one = weight.weight().data<bfloat16>()[5];
@@ -270,7 +270,7 @@ TEST_CASE("a weight that is not finite skips the step in FP8, and nothing is los
     one = bfloat16(std::numeric_limits<float>::infinity());
     weight.weight_changed();
     rehearsal.run_step();
-    SHOAL_CHECK(rehearsal.last().update_skipped);
+    SHOAL_CHECK(rehearsal.last().update_skipped());
     SHOAL_CHECK(std::isnan(rehearsal.last().loss));
     const std::vector<QuantizeMetrics> lost = quantize_metrics(rehearsal.last().quantize_counts);
     int64_t tiles = 0;
@@ -280,7 +280,7 @@ TEST_CASE("a weight that is not finite skips the step in FP8, and nothing is los
     SHOAL_CHECK(weights() == good);
     weight.weight_changed();
     rehearsal.run_step();
-    SHOAL_CHECK(!rehearsal.last().update_skipped && std::isfinite(rehearsal.last().loss));
+    SHOAL_CHECK(!rehearsal.last().update_skipped() && std::isfinite(rehearsal.last().loss));
   });
 }
 
@@ -310,7 +310,7 @@ TEST_CASE("a step that is skipped leaves nothing of its gradients for the next",
       head.data<bfloat16>()[head.numel() - 1] = bfloat16(std::numeric_limits<float>::infinity());
     }
     rehearsal.run_step();
-    RANK_CHECK(rehearsal.last().update_skipped);
+    RANK_CHECK(rehearsal.last().update_skipped());
     RANK_CHECK(!any_residual());
   });
 }

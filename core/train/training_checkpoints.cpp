@@ -1,0 +1,177 @@
+// core/train/training_checkpoints.cpp: every rank tries, all agree.
+#include "core/train/training_checkpoints.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "core/config/compare.h"
+#include "core/config/load.h"
+#include "core/train/progress.h"
+#include "parallel/gather_values.h"
+
+namespace shoal {
+
+namespace {
+
+// Another run's config: not a damaged checkpoint, so no reason to look for an older one.
+class ConfigChanged : public Error {
+ public:
+  using Error::Error;
+};
+
+// What is still missing when the first candidates are not to be had.
+std::string list_of(const std::vector<int64_t>& steps) {
+  std::string text;
+  for (const int64_t step : steps) text += fmt::format("{}{}", text.empty() ? "" : ", ", step);
+  return text.empty() ? "none" : text;
+}
+
+}  // namespace
+
+std::vector<int64_t> resume_candidates(const Config& config) {
+  const CheckpointFolder folder(config.run().dir());
+  const TrainConfig& train = config.train();
+  if (train.resume() == TrainConfig::NONE) return {};
+  const std::vector<int64_t> steps = folder.steps();
+  if (train.resume() == TrainConfig::STEP) {
+    if (!std::ranges::count(steps, train.resume_step())) {
+      fail("train.resume_step = {}: {} has no such checkpoint; there are: {}", train.resume_step(),
+           folder.path().string(), list_of(steps));
+    }
+    return {train.resume_step()};
+  }
+  if (config.run().overwrite()) return {};
+  if (steps.empty() && folder.has_remains()) {
+    fail(
+        "{}: holds remains of checkpoints but none that is whole; nothing was changed. Look at it with `shoal "
+        "checkpoint "
+        "list {}`; to start anew, set run.dir to another folder, or run.overwrite=true to move this one aside",
+        folder.path().string(), config.run().dir());
+  }
+  return steps;
+}
+
+TrainingCheckpoints::TrainingCheckpoints(const Config& config, std::string config_text, ModelRuntime& runtime,
+                                         AdamwOptimizer& optimizer, FileSystem& files)
+    : config_(config),
+      config_text_(std::move(config_text)),
+      runtime_(runtime),
+      optimizer_(optimizer),
+      files_(files),
+      folder_(config.run().dir()) {}
+
+void TrainingCheckpoints::check_config(const NativeCheckpoint& checkpoint) const {
+  const std::string path = checkpoint.directory() / "MANIFEST.textproto (config)";
+  const LoadedConfig was = parse_config(checkpoint.manifest().config(), path);
+  const LoadedConfig is = parse_config(config_text_, "this run's config");
+  const std::vector<std::string> allowed(config_.train().allow_changed().begin(),
+                                         config_.train().allow_changed().end());
+  std::vector<ConfigChange> refused;
+  for (const ConfigChange& change : compare_configs(was.config, is.config)) {
+    if (change.matters && !is_covered(change.path, allowed)) refused.push_back(change);
+  }
+  if (refused.empty()) return;
+  throw ConfigChanged(
+      fmt::format("{} was made with another config:\n{}To go on all the same, name what may differ: "
+                  "train.allow_changed=[\"{}\"]; to train anew, set run.dir to another folder",
+                  checkpoint.directory().string(), describe(refused), refused.front().path));
+}
+
+// Why it cannot be loaded; empty: it was.
+std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes) {
+  try {
+    const NativeCheckpoint checkpoint(folder_.of_step(step));
+    if (checkpoint.manifest().progress().step() != step) {
+      fail("{}: its manifest is of step {}; the folder was renamed", checkpoint.directory().string(),
+           checkpoint.manifest().progress().step());
+    }
+    check_config(checkpoint);
+    notes = restore_state(runtime_, optimizer_, checkpoint);
+    progress = checkpoint.manifest().progress();
+    return {};
+  } catch (const ConfigChanged&) {
+    throw;
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
+  Communicator& world = runtime_.mesh().world();
+  runtime_.buckets().wait_for_weights();
+  std::string mishaps;
+  for (const int64_t step : candidates) {
+    Progress progress;
+    RestoreNotes notes;
+    const std::string mine = try_to_restore(step, progress, notes);
+    const std::vector<int64_t> ok = gather_numbers(world, runtime_.allocator(), mine.empty() ? 1 : 0);
+    const std::vector<std::string> all = gather_texts(world, runtime_.allocator(), mine);
+    const auto failed = std::ranges::find(ok, 0);
+    if (failed == ok.end()) {
+      publish_restored_state(runtime_, optimizer_);
+      has_checkpoint_ = true;
+      if (world.rank() == 0 && !notes.moments) spdlog::info("it has no optimizer state: moments start at zero");
+      if (world.rank() == 0 && !notes.residuals) {
+        spdlog::info("another layout, or another encoding of gradients: what encoding had lost is dropped");
+      }
+      return progress;
+    }
+    if (world.rank() != 0) continue;
+    const auto rank = failed - ok.begin();
+    const std::string mishap = fmt::format("rank {}: {}", rank, all[static_cast<size_t>(rank)]);
+    spdlog::error("the checkpoint of step {} cannot be loaded: {}", step, mishap);
+    mishaps += "\n  " + mishap;
+  }
+  mishaps = broadcast_text(world, runtime_.allocator(), mishaps, 0);
+  fail("no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}", folder_.path().string(),
+       list_of(candidates), mishaps);
+}
+
+void TrainingCheckpoints::open_for_saving() {
+  saver_ = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
+                                             runtime_.allocator(), files_);
+}
+
+void TrainingCheckpoints::begin_save(const Progress& progress) {
+  Manifest head;
+  *head.mutable_progress() = progress;
+  *head.mutable_layout() = layout_of(runtime_);
+  head.set_config(config_text_);
+  saver_->begin(head, state_pieces(runtime_, optimizer_));
+  if (config_.checkpoint().asynchronous() || !saver_->in_flight()) return;
+  saver_->finish();
+}
+
+void TrainingCheckpoints::report(bool wait_for_commit) {
+  if (!saver_) return;
+  for (const SaveReport& report : saver_->take_reports(wait_for_commit)) {
+    if (report.path.empty()) {
+      ++failed_saves_;
+      spdlog::error("step {}: no checkpoint could be saved: {}; training goes on, the next one is tried in its turn",
+                    report.step, report.mishap);
+      continue;
+    }
+    has_checkpoint_ = true;
+    save_seconds_ = report.seconds;
+    fmt::print("saved {} ({} in {:.1f} s)\n", report.path, format_bytes(report.bytes), report.seconds);
+    if (!report.mishap.empty()) spdlog::warn("older checkpoints could not be removed: {}", report.mishap);
+  }
+  std::fflush(stdout);
+}
+
+Progress TrainingCheckpoints::roll_back() {
+  if (in_flight()) finish_save();
+  if (runtime_.mesh().world().rank() == 0) report(true);
+  Communicator& world = runtime_.mesh().world();
+  std::string text;
+  if (world.rank() == 0) {
+    for (const int64_t step : folder_.steps()) text += std::to_string(step) + " ";
+  }
+  text = broadcast_text(world, runtime_.allocator(), text, 0);
+  std::vector<int64_t> steps;
+  for (size_t at = 0; at < text.size(); at = text.find(' ', at) + 1) steps.push_back(std::stoll(text.substr(at)));
+  return resume(steps);
+}
+
+}  // namespace shoal

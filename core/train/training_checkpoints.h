@@ -1,0 +1,68 @@
+// core/train/training_checkpoints.h: a run's state to checkpoints and back: which one, and whether it fits.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/checkpoint_saver.h"
+#include "core/config/config.pb.h"
+#include "core/train/train_state.h"
+
+namespace shoal {
+
+// Rank 0 looks at run.dir, before anything is written: the checkpoints a run may begin from, newest first.
+//   RESUME_AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
+//   NONE         none
+//   STEP         resume_step. Throws when it is not there
+std::vector<int64_t> resume_candidates(const Config& config);
+
+class TrainingCheckpoints {
+ public:
+  // `config_text`: as it is kept in checkpoints. All references must outlive this.
+  TrainingCheckpoints(const Config& config, std::string config_text, ModelRuntime& runtime, AdamwOptimizer& optimizer,
+                      FileSystem& files = disk());
+
+  // Collective. Loads the first of `candidates` (the same on every rank) that every rank can load, and returns how far
+  // it was; says on rank 0 what was wrong with the others. Throws when none can be loaded, and when the config changed
+  // in a way that matters and train.allow_changed does not name.
+  Progress resume(const std::vector<int64_t>& candidates);
+
+  // Collective: this run writes the folder from now on. Without it nothing is saved.
+  void open_for_saving();
+  bool saves() const { return saver_ != nullptr; }
+  // Collective.
+  void begin_save(const Progress& progress);
+  bool in_flight() const { return saver_ && saver_->in_flight(); }
+  bool written() const { return saver_ && saver_->written(); }
+  // Collective.
+  void finish_save() { saver_->finish(); }
+  // Rank 0. Says what was saved, and what could not be.
+  void report(bool wait_for_commit);
+  // Rank 0: of this run, or the one it goes on with.
+  bool has_checkpoint() const { return has_checkpoint_; }
+  int64_t failed_saves() const { return failed_saves_; }
+  // Seconds that the last save took.
+  double save_seconds() const { return save_seconds_; }
+  // Collective: back to the newest checkpoint. The save in flight is finished first.
+  Progress roll_back();
+
+ private:
+  void check_config(const NativeCheckpoint& checkpoint) const;
+  std::string try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes);
+
+  const Config& config_;
+  std::string config_text_;
+  ModelRuntime& runtime_;
+  AdamwOptimizer& optimizer_;
+  FileSystem& files_;
+  CheckpointFolder folder_;
+  std::unique_ptr<CheckpointSaver> saver_;
+  bool has_checkpoint_ = false;
+  int64_t failed_saves_ = 0;
+  double save_seconds_ = 0;
+};
+
+}  // namespace shoal
