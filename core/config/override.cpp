@@ -77,7 +77,8 @@ ParsedText parse_override(const std::string& text) {
   std::string value = text.substr(equals + 1);
   const FieldDescriptor& field = find_field(path);
 
-  if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
+  const bool is_list = field.is_repeated() && value.starts_with('[');
+  if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && !is_list) {
     if (!is_quoted(value)) value = "\"" + google::protobuf::CEscape(value) + "\"";
   } else if (value.find_first_not_of(" \t\n") == std::string::npos) {
     fail("{} has no value behind '='; it is {}", path, expected_value(field));
