@@ -161,20 +161,51 @@ void CheckpointWriter::set_aside(int64_t step) {
   }
 }
 
-void CheckpointWriter::retain(int64_t keep, int64_t keep_every_steps) {
+std::vector<int64_t> prune_checkpoints(const CheckpointFolder& folder, FileSystem& files, int64_t keep,
+                                       int64_t keep_every_steps, bool only_tell) {
   int64_t good = 0;
-  for (const int64_t step : folder_.steps()) {
+  std::vector<int64_t> removed;
+  for (const int64_t step : folder.steps()) {
     if (good >= std::max<int64_t>(keep, 2)) {
-      const bool milestone = keep_every_steps > 0 && step % keep_every_steps == 0;
-      if (!milestone) remove_tree(files_, folder_.of_step(step));
+      if (keep_every_steps > 0 && step % keep_every_steps == 0) continue;
+      if (!only_tell) remove_tree(files, folder.of_step(step));
+      removed.push_back(step);
       continue;
     }
     try {
-      const NativeCheckpoint opened(folder_.of_step(step));
+      const NativeCheckpoint opened(folder.of_step(step));
       ++good;
     } catch (const Error&) {  // stays, for a person to look at; it does not count
     }
   }
+  return removed;
+}
+
+fs::path find_checkpoint(const fs::path& path, int64_t step) {
+  std::error_code ignored;
+  if (fs::exists(path / kManifestName, ignored)) return path;
+  const bool is_folder_of_them =
+      path.filename() == "checkpoints" || (path.filename().empty() && path.parent_path().filename() == "checkpoints");
+  const fs::path run = !is_folder_of_them ? path : (path / "..").lexically_normal();
+  const CheckpointFolder folder(run);
+  const std::vector<int64_t> steps = folder.steps();
+  if (steps.empty()) {
+    fail("{}: holds no checkpoint; expected a run folder with checkpoints/step-N, or such a step-N itself",
+         path.string());
+  }
+  std::string mishaps;
+  for (const int64_t candidate : steps) {
+    if (step != 0 && candidate != step) continue;
+    if (step != 0) return folder.of_step(step);
+    try {
+      const NativeCheckpoint opened(folder.of_step(candidate));
+      return folder.of_step(candidate);
+    } catch (const Error& error) {
+      mishaps += fmt::format("\n  {}", error.what());
+    }
+  }
+  if (step != 0) fail("{}: has no checkpoint of step {}; the newest is of step {}", path.string(), step, steps.front());
+  fail("{}: none of its checkpoints can be used:{}", path.string(), mishaps);
 }
 
 }  // namespace shoal

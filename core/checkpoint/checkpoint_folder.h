@@ -36,6 +36,15 @@ class CheckpointFolder {
   std::filesystem::path path_;
 };
 
+// Removes old checkpoints, but for the newest `keep` (two at least) that open without complaint, those newer than them,
+// and those whose step is a multiple of keep_every_steps (0: none). Returns the steps that went; only_tell: that would.
+std::vector<int64_t> prune_checkpoints(const CheckpointFolder& folder, FileSystem& files, int64_t keep,
+                                       int64_t keep_every_steps, bool only_tell = false);
+
+// A checkpoint by what people call it: its own folder, or a run's (or its checkpoints/) with a step; 0: the newest that
+// opens. Throws when there is none.
+std::filesystem::path find_checkpoint(const std::filesystem::path& path, int64_t step);
+
 // The one process that writes to the folder: rank 0 of a run.
 class CheckpointWriter {
  public:
@@ -49,9 +58,7 @@ class CheckpointWriter {
   void commit(const std::filesystem::path& staging, const Manifest& manifest);
   // Removes what begin() made.
   void abandon(const std::filesystem::path& staging);
-  // Removes old checkpoints, but for the newest `keep` (two at least) that open without complaint, those newer than
-  // them, and those whose step is a multiple of keep_every_steps (0: none).
-  void retain(int64_t keep, int64_t keep_every_steps);
+  void retain(int64_t keep, int64_t keep_every_steps) { prune_checkpoints(folder_, files_, keep, keep_every_steps); }
   // Moves step-<step> out of the way of a new one.
   void set_aside(int64_t step);
   // Throws Fenced.

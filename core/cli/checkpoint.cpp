@@ -1,0 +1,209 @@
+// core/cli/checkpoint.cpp: `shoal checkpoint`: what a run has saved, whether it is whole, and what it holds.
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "core/base/check.h"
+#include "core/checkpoint/append_file.h"
+#include "core/checkpoint/checkpoint_folder.h"
+#include "core/checkpoint/compare_checkpoints.h"
+#include "core/checkpoint/manifest_text.h"
+#include "core/cli/commands.h"
+#include "core/config/compare.h"
+#include "core/config/load.h"
+#include "core/train/progress.h"
+
+namespace shoal {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string path;
+  std::string other;
+  int64_t step = 0;
+  int64_t keep = 3;
+  int64_t keep_every = 0;
+  bool config = false;
+  bool tensors = false;
+  bool dry_run = false;
+};
+
+constexpr const char* kDescription = R"(Checkpoints of a run: RUN/checkpoints/step-N.
+
+  shoal checkpoint list runs/a                    all of them, and whether they can be used
+  shoal checkpoint verify runs/a                  reads every byte of every one and compares checksums
+  shoal checkpoint show runs/a --step 2000        progress, layout, files, tensors (--tensors), config (--config)
+  shoal checkpoint diff runs/a runs/b             where two differ: progress, config, tensors
+  shoal checkpoint prune runs/a --keep 2          removes old ones, as a run does while it goes on
+
+RUN may be a run folder, its checkpoints/, or one step-N. `shoal train` goes on from the newest good one by itself.)";
+
+std::string layout_text(const Layout& layout) {
+  return fmt::format("{} rank(s): data {}, tensor {}, expert {}, expert_tensor {}; computed in {}", layout.ranks(),
+                     layout.data(), layout.tensor(), layout.expert(), layout.expert_tensor(), layout.compute());
+}
+
+int64_t bytes_of(const Manifest& manifest) {
+  int64_t bytes = 0;
+  for (const StoredFile& file : manifest.file()) bytes += file.bytes();
+  return bytes;
+}
+
+// When COMMIT was written, local time.
+std::string date_of(const fs::path& checkpoint) {
+  std::error_code error;
+  const auto written = fs::last_write_time(checkpoint / kCommitName, error);
+  if (error) return "?";
+  const auto system = std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::file_clock::to_sys(written));
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(system)));
+}
+
+// The run folder of any of the three things a path may be.
+fs::path run_of(const std::string& path) {
+  const fs::path given = (fs::absolute(path) / "").lexically_normal().parent_path();
+  std::error_code ignored;
+  if (fs::exists(given / kManifestName, ignored)) return given.parent_path().parent_path();
+  return given.filename() == "checkpoints" ? given.parent_path() : given;
+}
+
+std::vector<fs::path> all_of(const std::string& path) {
+  std::error_code ignored;
+  if (fs::exists(fs::path(path) / kManifestName, ignored)) return {path};
+  const CheckpointFolder folder(run_of(path));
+  std::vector<fs::path> checkpoints;
+  for (const int64_t step : folder.steps()) checkpoints.push_back(folder.of_step(step));
+  if (checkpoints.empty()) fail("{}: holds no checkpoint (looked in {})", path, folder.path().string());
+  return checkpoints;
+}
+
+void list(const Options& options) {
+  fmt::print("{:<14} {:<19} {:>10} {:>6} {:>16}  state\n", "checkpoint", "written", "size", "ranks", "tokens");
+  for (const fs::path& path : all_of(options.path)) {
+    const std::string name = path.filename();
+    try {
+      const NativeCheckpoint checkpoint(path);
+      const Manifest& manifest = checkpoint.manifest();
+      fmt::print("{:<14} {:<19} {:>10} {:>6} {:>16}  opens\n", name, date_of(path), format_bytes(bytes_of(manifest)),
+                 manifest.layout().ranks(), format_count(manifest.progress().tokens()));
+    } catch (const Error& error) {
+      fmt::print("{:<14} {:<19} {:>10} {:>6} {:>16}  {}\n", name, date_of(path), "", "", "", error.what());
+    }
+  }
+}
+
+void verify(const Options& options) {
+  int64_t damaged = 0;
+  for (const fs::path& path : all_of(options.path)) {
+    try {
+      const auto begin = std::chrono::steady_clock::now();
+      const int64_t bytes = NativeCheckpoint(path).verify();
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      fmt::print("{}: whole: {} read in {:.2f} s, {:.2f} GB/s\n", path.string(), format_bytes(bytes), seconds,
+                 static_cast<double>(bytes) * 1e-9 / seconds);
+    } catch (const Error& error) {
+      ++damaged;
+      fmt::print("{}: DAMAGED: {}\n", path.string(), error.what());
+    }
+    std::fflush(stdout);
+  }
+  if (damaged > 0) fail("{} checkpoint(s) of {} are damaged", damaged, options.path);
+}
+
+void show(const Options& options) {
+  const NativeCheckpoint checkpoint(find_checkpoint(options.path, options.step));
+  const Manifest& manifest = checkpoint.manifest();
+  const Progress& progress = manifest.progress();
+  fmt::print("{}, written {}\n", checkpoint.directory().string(), date_of(checkpoint.directory()));
+  fmt::print("step {}, {} updates, {} sequences, {} tokens, seed {}\n", progress.step(), progress.updates(),
+             format_count(progress.sequences()), format_count(progress.tokens()), progress.seed());
+  if (progress.skipped_steps() > 0 || progress.skipped_sequences() > 0) {
+    fmt::print("{} steps skipped, {} sequences passed over\n", progress.skipped_steps(),
+               format_count(progress.skipped_sequences()));
+  }
+  fmt::print("{}\n", layout_text(manifest.layout()));
+  int64_t weights = 0;
+  for (const StateTensor& tensor : manifest.tensor()) {
+    if (tensor.name().find('/') == std::string::npos) weights += numel_of(tensor);
+  }
+  fmt::print("{} files, {}; {} tensors, {} weights\n", manifest.file_size(), format_bytes(bytes_of(manifest)),
+             manifest.tensor_size(), format_count(weights));
+  for (const StoredFile& file : manifest.file()) {
+    fmt::print("  {:<24} {:>14} bytes  xxh3_128 {}\n", file.name(), format_count(file.bytes()), file.xxh3_128());
+  }
+  if (options.tensors) {
+    for (const StateTensor& tensor : manifest.tensor()) {
+      fmt::print("  {:<48} {:<5} [{}] in {} piece(s)\n", tensor.name(), tensor.dtype(), fmt::join(tensor.shape(), ", "),
+                 tensor.piece_size());
+    }
+  }
+  if (options.config) fmt::print("{}", manifest.config());
+}
+
+void diff(const Options& options) {
+  const NativeCheckpoint a(find_checkpoint(options.path, options.step));
+  const NativeCheckpoint b(find_checkpoint(options.other, options.step));
+  fmt::print("a: {}, step {}, {}\nb: {}, step {}, {}\n", a.directory().string(), a.manifest().progress().step(),
+             layout_text(a.manifest().layout()), b.directory().string(), b.manifest().progress().step(),
+             layout_text(b.manifest().layout()));
+  const std::string of_a = a.directory() / "(config)", of_b = b.directory() / "(config)";
+  const std::vector<ConfigChange> changes = compare_configs(parse_config(a.manifest().config(), of_a).config,
+                                                            parse_config(b.manifest().config(), of_b).config);
+  fmt::print("config: {}\n{}", changes.empty() ? "equal" : "differs", describe(changes));
+  const std::vector<TensorDifference> differences = compare_checkpoints(a, b);
+  if (differences.empty()) fmt::print("tensors: all equal to the bit\n");
+  for (const TensorDifference& one : differences) {
+    if (!one.note.empty()) {
+      fmt::print("  {:<48} {}\n", one.name, one.note);
+    } else {
+      fmt::print("  {:<48} {} of {} differ, by {:.3g} at most, {:.3g} of the norm\n", one.name,
+                 format_count(one.differing), format_count(one.numel), one.largest, one.relative);
+    }
+  }
+}
+
+void prune(const Options& options) {
+  const fs::path run = run_of(options.path);
+  if (is_being_appended_to(run / "metrics.jsonl")) {
+    fail("{}: a job is writing there, and removes old checkpoints by itself (checkpoint.keep)", run.string());
+  }
+  const std::vector<int64_t> steps =
+      prune_checkpoints(CheckpointFolder(run), disk(), options.keep, options.keep_every, options.dry_run);
+  fmt::print("{} {} checkpoint(s)", options.dry_run ? "would remove" : "removed", steps.size());
+  for (size_t i = 0; i < steps.size(); ++i) fmt::print("{}step-{}", i == 0 ? ": " : ", ", steps[i]);
+  fmt::print("\n");
+}
+
+}  // namespace
+
+void add_checkpoint_command(Command shoal) {
+  auto options = std::make_shared<Options>();
+  Command command = shoal.subcommand("checkpoint", kDescription);
+  const auto add = [&](const char* name, const char* description, void (*run)(const Options&)) {
+    Command added = command.subcommand(name, description);
+    added.positional("RUN", options->path, "A run folder, its checkpoints/, or one step-N");
+    added.action([options, run] { run(*options); });
+    return added;
+  };
+  add("list", "The checkpoints of a run, newest first.\n\n  shoal checkpoint list runs/a", list);
+  add("verify", "Read every byte and compare checksums.\n\n  shoal checkpoint verify runs/a", verify);
+  Command show_one = add("show", "What one checkpoint holds.\n\n  shoal checkpoint show runs/a --step 2000", show);
+  show_one.option("--step", options->step, "Of this step; 0: the newest good one", {.low = 0});
+  show_one.flag("--tensors", options->tensors, "Each tensor: dtype, shape, pieces");
+  show_one.flag("--config", options->config, "The config it was made with");
+  Command compare = add("diff", "Where two checkpoints differ.\n\n  shoal checkpoint diff runs/a runs/b", diff);
+  compare.positional("OTHER", options->other, "The other one");
+  compare.option("--step", options->step, "Of this step in both; 0: the newest good one of each", {.low = 0});
+  Command remove = add("prune", "Remove old checkpoints.\n\n  shoal checkpoint prune runs/a --keep 2", prune);
+  remove.option("--keep", options->keep, "The newest so many good ones stay", {.low = 2});
+  remove.option("--keep-every", options->keep_every, "So do steps that are a multiple of this; 0: none", {.low = 0});
+  remove.flag("--dry-run", options->dry_run, "Only tell");
+}
+
+}  // namespace shoal
