@@ -52,6 +52,9 @@ std::string nearest_divisors(int64_t size, int64_t wanted);
 void check_finite(const Checker& checker, const Config& config);
 void check_model(const Checker& checker, const ModelConfig& model);
 
+// validate_durability.cpp: checkpoints, resuming, faults, watchdog.
+void check_durability(const Checker& checker, const Config& config);
+
 // validate_precision.cpp: formats that cannot hold what they shall, or that nothing would use.
 void check_precision(const Checker& checker, const Config& config);
 // Whether ranks hold whole blocks of FP8 weights; behind check_split.

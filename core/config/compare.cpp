@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/config/print.h"
 
 namespace shoal {
 
@@ -25,7 +26,7 @@ std::string value_text(const Message& message, const FieldDescriptor* field, int
   return text;
 }
 
-// Messages that are absent have no fields; scalars that are absent have their default.
+// What is absent has its defaults, but for messages whose absence means something.
 void list_fields(const Message& message, const std::string& prefix, Fields& fields) {
   const auto* reflection = message.GetReflection();
   for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
@@ -42,7 +43,7 @@ void list_fields(const Message& message, const std::string& prefix, Fields& fiel
         }
       }
     } else if (is_message) {
-      if (reflection->HasField(message, field)) {
+      if (reflection->HasField(message, field) || !absence_has_meaning(*field)) {
         list_fields(reflection->GetMessage(message, field), path + ".", fields);
       }
     } else if (reflection->HasField(message, field) || field->has_default_value()) {

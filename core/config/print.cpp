@@ -15,14 +15,6 @@ using google::protobuf::Message;
 
 constexpr size_t kCommentColumn = 44;
 
-// Their absence is a choice of its own; any other message that was not given is printed with its defaults.
-bool absence_has_meaning(const FieldDescriptor& field) {
-  const auto* type = field.message_type();
-  return type == MoeConfig::descriptor() || type == YarnConfig::descriptor() || type == MtpConfig::descriptor() ||
-         type == EmulateConfig::descriptor() || type == LinkConfig::descriptor() ||
-         type == TimelineConfig::descriptor();
-}
-
 // Whether a field of this message says something, given the message's other fields.
 bool applies(const Message& message, const FieldDescriptor& field) {
   if (message.GetDescriptor() != AttentionConfig::descriptor()) return true;
@@ -120,6 +112,13 @@ std::string effective_config_text(const LoadedConfig& loaded, Origins origins) {
   ConfigPrinter printer(loaded, origins);
   printer.print_fields(loaded.config, "", 0);
   return printer.take();
+}
+
+bool absence_has_meaning(const google::protobuf::FieldDescriptor& field) {
+  const auto* type = field.message_type();
+  return type == MoeConfig::descriptor() || type == YarnConfig::descriptor() || type == MtpConfig::descriptor() ||
+         type == EmulateConfig::descriptor() || type == LinkConfig::descriptor() ||
+         type == TimelineConfig::descriptor();
 }
 
 }  // namespace shoal

@@ -7,6 +7,10 @@
 
 namespace shoal {
 
+// A field that is a message whose absence is a choice of its own; any other message has its defaults where it was not
+// given.
+bool absence_has_meaning(const google::protobuf::FieldDescriptor& field);
+
 enum class Origins { kOmit, kComment };
 
 // Every field in the schema's order, with its default where it was not given. Left out: fields without a value or a

@@ -190,6 +190,7 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_overlap(checker, config);
   check_transport(checker, config);
   check_run(checker, config);
+  check_durability(checker, config);
   if (use == ConfigUse::kCount) return;
 
   check_split(checker, config);
