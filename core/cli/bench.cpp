@@ -115,6 +115,7 @@ void add_bench_command(Command shoal, MpiSession& session) {
   gemm.flag("--json", gemm_options->json, "A JSON array");
   gemm.action([gemm_options, &session] { run_gemm(*gemm_options, session); });
 
+  add_bench_checkpoint_command(bench, session);
   add_bench_comm_command(bench, session);
   add_bench_fp8_command(bench, session);
   add_bench_kernels_command(bench, session);

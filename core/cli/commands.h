@@ -12,8 +12,9 @@ namespace shoal {
 class MpiSession;
 
 void add_bench_command(Command shoal, MpiSession& session);
-void add_bench_comm_command(Command bench, MpiSession& session);  // called by add_bench_command
-void add_bench_fp8_command(Command bench, MpiSession& session);   // likewise
+void add_bench_checkpoint_command(Command bench, MpiSession& session);  // called by add_bench_command
+void add_bench_comm_command(Command bench, MpiSession& session);        // called by add_bench_command
+void add_bench_fp8_command(Command bench, MpiSession& session);         // likewise
 void add_bench_overlap_command(Command bench, MpiSession& session);
 void add_bench_kernels_command(Command bench, MpiSession& session);
 void add_checkpoint_command(Command shoal);

@@ -27,6 +27,7 @@ class Rehearsal {
   void set_overlap(ParallelConfig::Overlap::Schedule overlap) { step_.set_overlap(overlap); }
 
   ModelRuntime& runtime() { return runtime_; }
+  AdamwOptimizer& optimizer() { return step_.optimizer(); }
   const StepOutcome& last() const { return last_; }
   // Tokens of all steps so far that this rank computed.
   int64_t my_tokens() const { return my_tokens_; }
