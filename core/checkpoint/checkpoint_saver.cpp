@@ -78,6 +78,13 @@ CheckpointSaver::~CheckpointSaver() {
   if (writer_ && in_flight_ && !staging_.empty()) writer_->abandon(staging_);
 }
 
+void CheckpointSaver::set_aside_after(int64_t step) {
+  if (!writer_) return;
+  for (const int64_t later : folder_.steps()) {
+    if (later > step) writer_->set_aside(later);
+  }
+}
+
 // Rank 0 makes the folder when there is room for everybody's files.
 bool CheckpointSaver::agree_to_begin(int64_t step, int64_t bytes) {
   const std::vector<int64_t> all_bytes = gather_numbers(world_, allocator_, bytes);

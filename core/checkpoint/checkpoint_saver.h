@@ -43,6 +43,9 @@ class CheckpointSaver {
   CheckpointSaver(const CheckpointSaver&) = delete;
   CheckpointSaver& operator=(const CheckpointSaver&) = delete;
 
+  // Rank 0: moves checkpoints of later steps aside, before a run goes on from an earlier one; nothing elsewhere.
+  void set_aside_after(int64_t step);
+
   // Collective, at a step boundary. `head` (rank 0's counts): progress, layout and config. The values of `pieces` may
   // change as soon as this returns. A save still in flight is finished first.
   void begin(const Manifest& head, const std::vector<StatePiece>& pieces);

@@ -38,10 +38,6 @@ void check_resume(const Checker& checker, const TrainConfig& train) {
     checker.refuse("train.resume",
                    "train.resume is STEP, but train.resume_step is not set; name the step to go on from");
   }
-  if (!by_step && train.has_resume_step()) {
-    checker.refuse("train.resume_step",
-                   "train.resume_step is set, but train.resume is not STEP; set it, or leave the step out");
-  }
   if (by_step) checker.in_range("train.resume_step", train.resume_step(), int64_t{0}, kMaxCount, "a saved step");
   for (int i = 0; i < train.allow_changed_size(); ++i) {
     check_is_field(checker, fmt::format("train.allow_changed[{}]", i), train.allow_changed(i));

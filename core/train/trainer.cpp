@@ -137,7 +137,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
     log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
   }
   if (is_finished()) return;
-  if (config_.checkpoint().every_steps() > 0) checkpoints_.open_for_saving();
+  if (config_.checkpoint().every_steps() > 0) checkpoints_.open_for_saving(progress_.step());
   set_up_routing_record();
   start_prefetch();
 }

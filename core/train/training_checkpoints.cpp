@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "core/config/compare.h"
 #include "core/config/load.h"
@@ -32,9 +34,12 @@ std::string list_of(const std::vector<int64_t>& steps) {
 std::vector<int64_t> resume_candidates(const Config& config) {
   const CheckpointFolder folder(config.run().dir());
   const TrainConfig& train = config.train();
-  if (train.resume() == TrainConfig::NONE) return {};
-  const std::vector<int64_t> steps = folder.steps();
-  if (train.resume() == TrainConfig::STEP) {
+  std::error_code ignored;
+  const bool has_folder = std::filesystem::is_directory(config.run().dir(), ignored);
+  const bool by_step = train.resume() == TrainConfig::STEP;
+  if (train.resume() == TrainConfig::NONE || (!has_folder && !by_step)) return {};  // no folder: run_folder.h says so
+  const std::vector<int64_t> steps = has_folder ? folder.steps() : std::vector<int64_t>();
+  if (by_step) {
     if (!std::ranges::count(steps, train.resume_step())) {
       fail("train.resume_step = {}: {} has no such checkpoint; there are: {}", train.resume_step(),
            folder.path().string(), list_of(steps));
@@ -128,9 +133,11 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
        list_of(candidates), mishaps);
 }
 
-void TrainingCheckpoints::open_for_saving() {
+void TrainingCheckpoints::open_for_saving(int64_t step) {
   saver_ = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
                                              runtime_.allocator(), files_);
+  // Later ones belong to a future that this run does not have.
+  if (config_.train().resume() == TrainConfig::STEP) saver_->set_aside_after(step);
 }
 
 void TrainingCheckpoints::begin_save(const Progress& progress) {

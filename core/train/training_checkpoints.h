@@ -30,8 +30,8 @@ class TrainingCheckpoints {
   // in a way that matters and train.allow_changed does not name.
   Progress resume(const std::vector<int64_t>& candidates);
 
-  // Collective: this run writes the folder from now on. Without it nothing is saved.
-  void open_for_saving();
+  // Collective: this run writes the folder from now on, going on from `step`. Without it nothing is saved.
+  void open_for_saving(int64_t step);
   bool saves() const { return saver_ != nullptr; }
   // Collective.
   void begin_save(const Progress& progress);
