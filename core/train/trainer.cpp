@@ -352,7 +352,7 @@ StepVerdict Trainer::train_one_step(int64_t step) {
     spdlog::warn("step {}: {}", step, outcome.verdict.reason);
   }
   const int64_t every = std::max<int64_t>(1, config_.train().log_every());
-  if (step == 1 || step % every == 0 || step == batches_.steps()) {
+  if (step == first_step_ || step % every == 0 || step == batches_.steps()) {
     say(progress_line(metrics, batches_.steps(),
                       eta_s(training_s_, batches_.first_sequence(step + 1) - batches_.first_sequence(first_step_),
                             batches_.total_sequences() - batches_.first_sequence(first_step_))));
@@ -403,7 +403,6 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   const size_t flags = values.size();
   values.insert(values.end(), {stop.empty() ? 0.0 : 1.0, checkpoints_.written() ? 1.0 : 0.0,
                                checkpoints_.has_checkpoint() ? 1.0 : 0.0});
-  if (!stop.empty() && !stop_asked_) spdlog::warn("{}: saving and stopping after step {}", stop, metrics.step);
   values.insert(values.end(), outcome.exposed_by_kind.begin(), outcome.exposed_by_kind.end());
   const size_t num_totals = values.size();
   values.insert(values.end(), outcome.quantize_counts.begin(), outcome.quantize_counts.end());
@@ -412,6 +411,7 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   all[world.rank()].copy_from(values);
   wait(world.all_gather(all, all[world.rank()]));
   std::vector<double> quantize_counts = outcome.quantize_counts;
+  const bool was_asked = stop_asked_;
   all_written_ = true;
   for (int rank = 0; rank < world.size(); ++rank) {
     const std::vector<double> theirs = all[rank].to_vector<double>();
@@ -430,6 +430,9 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
     metrics.intra_node_bytes += static_cast<int64_t>(theirs[4]);
     metrics.inter_node_bytes += static_cast<int64_t>(theirs[5]);
     metrics.metadata_bytes += static_cast<int64_t>(theirs[6]);
+  }
+  if (speaks() && stop_asked_ && !was_asked) {
+    spdlog::warn("{}: stopping after step {}", stop.empty() ? "another rank was told to stop" : stop, metrics.step);
   }
   metrics.fp8 = quantize_metrics(quantize_counts);
   metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
