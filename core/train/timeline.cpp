@@ -6,6 +6,7 @@
 
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
+#include "core/base/steady_clock.h"
 
 namespace shoal {
 
@@ -44,12 +45,12 @@ void TimelineRecorder::begin_step(int64_t step) {
       stream_.set_trace(&*tracer_);
     }
   }
-  begin_ns_ = trace_now_ns();
+  begin_ns_ = steady_ns();
 }
 
 void TimelineRecorder::end_step(int64_t step) {
   if (!is_recorded(step) || !tracer_) return;
-  tracer_->section(TraceTrack::kStep, "step", begin_ns_, trace_now_ns(), step);
+  tracer_->section(TraceTrack::kStep, "step", begin_ns_, steady_ns(), step);
   const std::vector<TraceRecord> found = tracer_->take();
   records_so_far_.insert(records_so_far_.end(), found.begin(), found.end());
   device_error_ns_ = std::max(device_error_ns_, tracer_->clock_error_ns());

@@ -219,7 +219,6 @@ void Trainer::train_one_step(int64_t step) {
   timeline_.begin_step(step);
   const double begin = now_s();
   sent_ = mesh_.bytes();
-  busy_s_ = runtime_.stream().busy_seconds();
   StepInput input = next_input(step);
   const StepOutcome outcome = step_.run(std::move(input));
   runtime_.stream().wait();  // a GPU may still be at the update
@@ -265,10 +264,8 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
 void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) {
   Communicator& world = mesh_.world();
   const WireBytes now = mesh_.bytes();
-  const bool is_timed = runtime_.allocator().device() == DeviceKind::kCpu;
-  const double busy_s = is_timed ? runtime_.stream().busy_seconds() - busy_s_ : std::nan("");
   std::vector<double> values{outcome.exposed_comm_s,
-                             busy_s,
+                             outcome.compute_s,
                              metrics.step_ms * 1e-3,
                              static_cast<double>(runtime_.allocator().use().total_peak_bytes),
                              static_cast<double>(now.payload[1] - sent_.payload[1]),
