@@ -5,10 +5,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <cstdio>
 
+#include "core/base/steady_clock.h"
 #include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
 #include "core/train/environment.h"
@@ -26,8 +25,6 @@
 namespace shoal {
 
 namespace {
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void say(const std::string& line) {
   fmt::print("{}\n", line);
@@ -217,13 +214,14 @@ StepInput Trainer::next_input(int64_t step) {
 
 void Trainer::train_one_step(int64_t step) {
   timeline_.begin_step(step);
-  const double begin = now_s();
+  const int64_t begin_ns = steady_ns();
   sent_ = mesh_.bytes();
   StepInput input = next_input(step);
   const StepOutcome outcome = step_.run(std::move(input));
   runtime_.stream().wait();  // a GPU may still be at the update
-  const double step_s = now_s() - begin;
-  timeline_.end_step(step);
+  const int64_t end_ns = steady_ns();
+  const double step_s = static_cast<double>(end_ns - begin_ns) * 1e-9;
+  timeline_.end_step(step, begin_ns, end_ns);
   training_s_ += step_s;
   const StepMetrics metrics = metrics_of(step, outcome, step_s);
   const bool wrote_timeline = timeline_.write_after(step);

@@ -255,6 +255,7 @@ TEST_CASE("two ranks record the steps that are asked for, and only these", "[tim
       for (int step = 1; step <= 4; ++step) {
         const bool is_recorded = (step == 2 || step == 3) && (!one_rank_alone || world.rank() == 1);
         recorder.begin_step(step);
+        const int64_t begin_ns = steady_ns();
         RANK_CHECK((stream.trace() != nullptr) == is_recorded);
         rehearsal.run_step();
         if (is_recorded) {
@@ -262,7 +263,7 @@ TEST_CASE("two ranks record the steps that are asked for, and only these", "[tim
           stream.trace()->wire(WireKind::kOther,
                                {.posted_ns = now - 9000, .completed_ns = now, .bytes = 8, .group = 99, .tag = step}, 0);
         }
-        recorder.end_step(step);
+        recorder.end_step(step, begin_ns, steady_ns());
         RANK_CHECK(recorder.write_after(step) == (step == 3));
       }
     };
@@ -304,9 +305,10 @@ TEST_CASE("a recorded step's slices add up to what its metrics say, on every ran
       TimelineRecorder recorder(config.train(), world, rehearsal.runtime().stream(), folder / "timeline.json", {});
       for (int step = 1; step <= 3; ++step) {
         recorder.begin_step(step);
+        const int64_t begin_ns = steady_ns();
         rehearsal.run_step();
         rehearsal.runtime().stream().wait();
-        recorder.end_step(step);
+        recorder.end_step(step, begin_ns, steady_ns());
         outcomes[static_cast<size_t>(world.rank())].push_back(rehearsal.last());
         recorder.write_after(step);
       }
