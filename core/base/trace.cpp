@@ -170,7 +170,10 @@ void Tracer::resolve_pending() {
   const double device_s = cuda_seconds_between(anchor_.event.get(), last.event.get());
   const auto host_ns = static_cast<double>(last.host_ns - anchor_.host_ns);
   const auto time_of = [&](const SharedCudaEvent& event) {
-    const double share = device_s > 0 ? cuda_seconds_between(anchor_.event.get(), event.get()) / device_s : 0;
+    double since_s = cuda_seconds_between(anchor_.event.get(), event.get());
+    // A transfer that began before the trace did: asked the other way round.
+    if (since_s <= 0) since_s = -cuda_seconds_between(event.get(), anchor_.event.get());
+    const double share = device_s > 0 ? since_s / device_s : 0;
     return anchor_.host_ns + static_cast<int64_t>(share * host_ns);
   };
   for (Pending& pending : pending_) {

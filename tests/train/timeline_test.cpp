@@ -103,6 +103,8 @@ int check_rules(const json& timeline) {
     if (phase == "X") {
       const int64_t begin = ns_of(event["ts"]);
       REQUIRE(event["dur"].get<double>() >= 0);
+      // A flow that leaves when its slice begins must find it open: readers take equal times in the file's order.
+      REQUIRE((sent.empty() && received.empty()));
       threads[thread_of(event)].push_back({begin, begin + ns_of(event["dur"])});
     }
     if (phase == "s") REQUIRE(sent.emplace(event["id"].get<int64_t>(), &event).second);
