@@ -69,7 +69,7 @@ TEST_CASE("a line stands under its header and has every number") {
                             .idle_ms = 7.06};
   const std::string line = progress_line(metrics, 600, 187);
   CHECK(line ==
-        "        150/600  25.0%   3m07s   4.5679     0.831  3.00e-04      7,120    0.235       53.1%       "
+        "        150/600  25.0%   3m07s   4.5679     0.831  3.00e-04      7,120    0.235       53.1%      "
         "81/12/7% combine 9%");
   CHECK(line.size() == progress_header(kCausal).size());
   CHECK(line.size() < 120);  // a wide terminal's line
