@@ -1,14 +1,11 @@
 // parallel/exchange.cpp: rounds in turn, then the news.
 #include "parallel/exchange.h"
 
-#include <chrono>
 #include <cstring>
 
 #include "core/base/nvtx.h"
 
 namespace shoal {
-
-int64_t steady_ns() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void copy_own(const OwnCopy& own, CudaQueue queue) {
   if (own.to == own.from || own.bytes == 0) return;

@@ -12,13 +12,11 @@
 #include <vector>
 
 #include "core/base/lane.h"
+#include "core/base/steady_clock.h"
 #include "core/base/tensor.h"
 #include "parallel/ordered_sum.h"
 
 namespace shoal {
-
-// Of the steady clock, which all processes of a machine share.
-int64_t steady_ns();
 
 struct Message {
   int peer = 0;

@@ -30,11 +30,12 @@ class ThenOnce : public Operation {
     WireSpan whole;
     for (const OperationPtr& part : parts_) {
       const WireSpan span = part->span();
-      if (span.posted_ns == 0) continue;
-      if (whole.posted_ns == 0) {
+      if (!span.is_known()) continue;
+      if (!whole.is_known()) {
         whole = span;
         continue;
       }
+      whole.end = span.end;  // of one queue: in order
       whole.posted_ns = std::min(whole.posted_ns, span.posted_ns);
       whole.completed_ns = std::max(whole.completed_ns, span.completed_ns);
       whole.bytes += span.bytes;

@@ -69,15 +69,19 @@ OperationPtr NcclExchange::start(std::shared_ptr<Exchange> exchange) {
     record_cuda_event(ready_, queue);
     make_queue_wait(wire_, ready_);
   }
-  std::shared_ptr<const std::atomic<int64_t>> completed_ns;
+  const SharedCudaEvent begin = runtime_->events.record(wire_);
   do {
     if (delay() != nullptr) delay()->before(exchange->round(), links_);
     post(exchange->round());
-    if (delay() != nullptr) completed_ns = delay()->after();
+    if (delay() != nullptr) delay()->after();
   } while (exchange->arrived());  // the sum, on the wire's queue
   exchange->wait();               // rethrows what it met
+  WireSpan span = exchange->span();
+  span.posted_ns = span.completed_ns = 0;  // the host's: the queue comes to it later
+  span.begin = begin;
+  span.end = runtime_->events.record(wire_);
   return std::make_shared<QueueOperation>(
-      std::move(buffers), wire_, [watch = runtime_->watch] { watch->check(); }, exchange->span(), completed_ns);
+      std::move(buffers), [watch = runtime_->watch] { watch->check(); }, std::move(span));
 }
 
 void NcclExchange::post(const Round& round) {

@@ -26,6 +26,7 @@ struct NcclRuntime {
   Allocator& scratch;  // the GPU's; outlives the groups
   std::shared_ptr<NcclWatch> watch;
   CudaQueue critical = nullptr, bulk = nullptr;
+  CudaEventPool events;
   std::unique_ptr<QueueDelay> critical_delay, bulk_delay;  // of those two, where links are emulated
   // A group of one calls NCCL too, and what a rank keeps is sent to itself: for tests, and to try an installation.
   bool own_pieces_too = false;

@@ -32,7 +32,7 @@ void QueueDelay::before(const Round& round, std::shared_ptr<const GroupLinks> li
   });
 }
 
-std::shared_ptr<const std::atomic<int64_t>> QueueDelay::after() {
+void QueueDelay::after() {
   const uint32_t number = ++num_held_;
   const std::shared_ptr<UnderWay> one = std::move(under_way_);
   call_in_queue_order(queue_, [this, number, one] {
@@ -42,13 +42,9 @@ std::shared_ptr<const std::atomic<int64_t>> QueueDelay::after() {
     } catch (const Error&) {
       // A peer has failed, and NCCL's watch says so.
     }
-    timer_->at(due_ns, [this, number, one] {
-      one->passed_ns.store(steady_ns(), std::memory_order_release);
-      passed_->store(number, std::memory_order_release);
-    });
+    timer_->at(due_ns, [this, number] { passed_->store(number, std::memory_order_release); });
   });
   make_queue_wait(queue_, passed_, number);
-  return {one, &one->passed_ns};
 }
 
 }  // namespace shoal

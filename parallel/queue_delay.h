@@ -6,7 +6,6 @@
 // set, and the queue waits until it lets it go on. No thread and no multiprocessor is kept busy.
 #pragma once
 
-#include <atomic>
 #include <memory>
 
 #include "parallel/link_emulator.h"
@@ -24,15 +23,14 @@ class QueueDelay {
 
   // In front of the messages of a round.
   void before(const Round& round, std::shared_ptr<const GroupLinks> links);
-  // Behind them; when that was, once the queue may go on (0 till then).
-  std::shared_ptr<const std::atomic<int64_t>> after();
+  // Behind them.
+  void after();
 
  private:
   struct UnderWay {
     std::shared_ptr<const GroupLinks> links;
     Round round;
     int64_t sent_ns = 0;
-    std::atomic<int64_t> passed_ns = 0;
   };
 
   CudaQueue queue_;

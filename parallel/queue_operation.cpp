@@ -15,15 +15,8 @@ std::vector<CudaQueue> queues_of(const std::vector<Tensor>& buffers) {
   return queues;
 }
 
-QueueOperation::QueueOperation(std::vector<Tensor> buffers, CudaQueue wire, std::function<void()> check,
-                               const WireSpan& posted, std::shared_ptr<const std::atomic<int64_t>> completed_ns)
-    : buffers_(std::move(buffers)),
-      check_(std::move(check)),
-      complete_(create_cuda_event()),
-      posted_(posted),
-      completed_ns_(std::move(completed_ns)) {
-  record_cuda_event(complete_, wire);
-}
+QueueOperation::QueueOperation(std::vector<Tensor> buffers, std::function<void()> check, WireSpan span)
+    : buffers_(std::move(buffers)), check_(std::move(check)), span_(std::move(span)) {}
 
 QueueOperation::~QueueOperation() {
   try {
@@ -31,13 +24,12 @@ QueueOperation::~QueueOperation() {
   } catch (const Error&) {
     // The device has failed: whoever uses it next is told.
   }
-  destroy_cuda_event(complete_);
 }
 
 void QueueOperation::join() {
   if (joined_) return;
   joined_ = true;
-  for (const CudaQueue queue : queues_of(buffers_)) make_queue_wait(queue, complete_);
+  for (const CudaQueue queue : queues_of(buffers_)) make_queue_wait(queue, span_.end.get());
   buffers_.clear();
 }
 
@@ -48,15 +40,9 @@ bool QueueOperation::done() {
   } catch (const Error&) {
     return true;
   }
-  if (!cuda_event_done(complete_)) return false;
+  if (!cuda_event_done(span_.end.get())) return false;
   join();
   return true;
-}
-
-WireSpan QueueOperation::span() const {
-  WireSpan span = posted_;
-  span.completed_ns = completed_ns_ == nullptr ? 0 : completed_ns_->load(std::memory_order_acquire);
-  return span.completed_ns > 0 ? span : WireSpan{};
 }
 
 void QueueOperation::wait() {

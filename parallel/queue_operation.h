@@ -11,9 +11,7 @@
 // computed into the block afterwards is behind it. One that nobody waits for queues (2) when it is let go.
 #pragma once
 
-#include <atomic>
 #include <functional>
-#include <memory>
 #include <vector>
 
 #include "core/base/lane.h"
@@ -26,10 +24,9 @@ std::vector<CudaQueue> queues_of(const std::vector<Tensor>& buffers);
 
 class QueueOperation final : public Operation {
  public:
-  // Of what is on the `wire` so far, with these buffers. `check` throws when the wire has failed. `posted`: its span,
-  // but for the end, which is known where `completed_ns` says so.
-  QueueOperation(std::vector<Tensor> buffers, CudaQueue wire, std::function<void()> check, const WireSpan& posted,
-                 std::shared_ptr<const std::atomic<int64_t>> completed_ns);
+  // Of what is on the wire so far, with these buffers. `check` throws when the wire has failed. `span`: by events; its
+  // end is behind all of it.
+  QueueOperation(std::vector<Tensor> buffers, std::function<void()> check, WireSpan span);
   ~QueueOperation() override;
   QueueOperation(const QueueOperation&) = delete;
   QueueOperation& operator=(const QueueOperation&) = delete;
@@ -38,16 +35,14 @@ class QueueOperation final : public Operation {
   bool done() override;
   // Does not block: what is queued to compute from now on comes behind.
   void wait() override;
-  WireSpan span() const override;
+  WireSpan span() const override { return span_; }
 
  private:
   void join();
 
   std::vector<Tensor> buffers_;
   std::function<void()> check_;
-  CudaEvent complete_;
-  WireSpan posted_;
-  std::shared_ptr<const std::atomic<int64_t>> completed_ns_;
+  WireSpan span_;
   bool joined_ = false;
 };
 

@@ -44,33 +44,16 @@ void wait_quietly(Operation& operation) {
 
 }  // namespace
 
+// Where the scheduler blocks with nothing else to run, or on a GPU the compute queue, now or later, it is noted.
 void Lane::wait_for_wire() {
   const OperationPtr operation = std::exchange(waiting_for_, nullptr);
   if (operation == nullptr) return;
-  Tracer* const trace = compute_.trace();
-  if (compute_.queue() != nullptr) {
-    // On a GPU it is the compute queue that stands still, now or later.
-    queue_waits_.begin(waiting_kind_, compute_.queue());
-    if (trace != nullptr) trace->queue_wait_begin(waiting_kind_, index_);
+  if (compute_.queue() != nullptr || !operation->done()) {
+    compute_.times().begin_wait(waiting_kind_, index_);
     wait_quietly(*operation);
-    if (trace != nullptr) trace->end_queue();
-    queue_waits_.end(compute_.queue());
-  } else if (!operation->done()) {
-    const double begin_s = compute_.now_s(), busy_s = compute_.busy_seconds();
-    const int64_t begin_ns = trace_now_ns();
-    wait_quietly(*operation);
-    // Sums that were due when it arrived are no waiting.
-    exposed_wire_seconds_[static_cast<size_t>(waiting_kind_)] +=
-        compute_.now_s() - begin_s - (compute_.busy_seconds() - busy_s);
-    if (trace != nullptr) trace->wait(waiting_kind_, begin_ns, trace_now_ns(), index_);
+    compute_.times().end_wait();
   }
-  if (trace != nullptr) trace->wire(waiting_kind_, operation->span(), index_);
-}
-
-const WireSeconds& Lane::exposed_wire_seconds() {
-  const WireSeconds on_queue = queue_waits_.take();
-  for (size_t kind = 0; kind < on_queue.size(); ++kind) exposed_wire_seconds_[kind] += on_queue[kind];
-  return exposed_wire_seconds_;
+  if (compute_.trace() != nullptr) compute_.trace()->wire(waiting_kind_, operation->span(), index_);
 }
 
 void Lane::set_place(int microbatch, int layer) {

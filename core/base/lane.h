@@ -57,9 +57,6 @@ class Lane {
 
   // Wire points passed, those in place apart.
   int64_t wire_points() const { return wire_points_; }
-  // Seconds the scheduler blocked on this lane's operations with nothing else to run; on a GPU, the compute queue,
-  // which this waits for.
-  const WireSeconds& exposed_wire_seconds();
 
   // For a trace: what the lane does from now on belongs to this microbatch (-1: the same as before) and layer (-1:
   // none).
@@ -82,8 +79,6 @@ class Lane {
   bool deferring_ = false;
   std::deque<std::function<void()>> deferred_;
   int64_t wire_points_ = 0;
-  WireSeconds exposed_wire_seconds_{};
-  QueueWaits queue_waits_;
 };
 
 // Runs tasks[i] on lanes[i] until all are done. The first exception leaves after every task has been abandoned.

@@ -16,7 +16,7 @@ class Operation {
   virtual bool done() = 0;
   // Blocks until complete; throws what went wrong on the wire.
   virtual void wait() = 0;
-  // When it was under way, once complete; zeros where that is not known.
+  // When it was under way, once complete or, where a queue carries it out, waited for; zeros where that is not known.
   virtual WireSpan span() const { return {}; }
 };
 using OperationPtr = std::shared_ptr<Operation>;

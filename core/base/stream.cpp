@@ -2,7 +2,6 @@
 #include "core/base/stream.h"
 
 #include "core/base/simulated_clock.h"
-#include "core/base/trace.h"
 
 namespace shoal {
 
@@ -29,18 +28,15 @@ void Stream::fail_without_cuda(const Work& work) {
 }
 
 int64_t Stream::begin_op(const Work& work) {
-  if (device() == DeviceKind::kCuda) {
-    if (profile_) {
-      timed_.push_back({work, create_cuda_event(), create_cuda_event()});
-      record_cuda_event(timed_.back().begin, queue());
-    }
-    if (trace_ != nullptr) trace_->begin_queue_op(work);
+  if (device() == DeviceKind::kCuda && profile_) {
+    timed_.push_back({work, create_cuda_event(), create_cuda_event()});
+    record_cuda_event(timed_.back().begin, queue());
   }
-  return device() == DeviceKind::kCpu ? trace_now_ns() : 0;
+  return times_.begin_op(work);
 }
 
 void Stream::end_op(const Work& work, int64_t begin_ns) {
-  const int64_t end_ns = device() == DeviceKind::kCpu ? trace_now_ns() : 0;
+  const int64_t taken_ns = times_.end_op(work, begin_ns);
   WorkTotals& totals = work_[work.op];
   totals.model_flops += work.model_flops;
   totals.executed_flops += work.executed_flops;
@@ -48,26 +44,19 @@ void Stream::end_op(const Work& work, int64_t begin_ns) {
   ++totals.calls;
   model_flops_ += work.model_flops;
   if (clock_ != nullptr) totals.seconds += clock_->run(work);
-  if (device() == DeviceKind::kCpu) {
-    busy_ns_ += end_ns - begin_ns;
-    if (profile_) add_timed(work, static_cast<double>(end_ns - begin_ns) * 1e-9);
-    if (trace_ != nullptr) trace_->op(work, begin_ns, end_ns);
-  }
-  if (device() == DeviceKind::kCuda) {
-    if (profile_) record_cuda_event(timed_.back().end, queue());
-    if (trace_ != nullptr) trace_->end_queue();
-  }
+  if (!profile_) return;
+  if (device() == DeviceKind::kCpu) add_timed(work, static_cast<double>(taken_ns) * 1e-9);
+  if (device() == DeviceKind::kCuda) record_cuda_event(timed_.back().end, queue());
 }
 
 // An event that was never recorded could not be read.
 void Stream::abandon_op() noexcept {
-  if (device() != DeviceKind::kCuda) return;
-  if (profile_) {
+  times_.drop_op();
+  if (device() == DeviceKind::kCuda && profile_) {
     destroy_cuda_event(timed_.back().begin);
     destroy_cuda_event(timed_.back().end);
     timed_.pop_back();
   }
-  if (trace_ != nullptr) trace_->drop_queue();
 }
 
 void Stream::add_timed(const Work& work, double seconds) {
@@ -96,10 +85,7 @@ const WorkBySize& Stream::timed_work() {
 void Stream::set_clock(SimulatedClock* clock) {
   SHOAL_CHECK(clock == nullptr || device() == DeviceKind::kSimulated, "a clock for a {}", name_of(device()));
   clock_ = clock;
-}
-
-double Stream::now_s() const {
-  return clock_ != nullptr ? clock_->now_s() : static_cast<double>(trace_now_ns()) * 1e-9;
+  times_.set_clock(clock);
 }
 
 void Stream::reset_work() {

@@ -10,16 +10,14 @@
 #include "core/base/allocator.h"
 #include "core/base/nvtx.h"
 #include "core/base/tensor.h"
+#include "core/base/time_account.h"
 #include "core/base/work.h"
 
 namespace shoal {
 
-class SimulatedClock;
-class Tracer;
-
 class Stream {
  public:
-  explicit Stream(Allocator& allocator) : allocator_(allocator) {}
+  explicit Stream(Allocator& allocator) : allocator_(allocator), times_(allocator.device(), allocator.queue()) {}
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -46,7 +44,9 @@ class Stream {
 
   // Blocks until everything so far is done.
   void wait() {
-    if (device() == DeviceKind::kCuda) wait_for_cuda_queue(queue());
+    if (device() != DeviceKind::kCuda) return;
+    times_.begin_host_read();
+    wait_for_cuda_queue(queue());
   }
 
   // An uninitialised activation or scratch tensor on this stream's device.
@@ -63,17 +63,15 @@ class Stream {
   const WorkBySize& timed_work();
   double model_flops() const { return model_flops_; }
   void reset_work();
-  // Inside ops so far; of a CPU alone: a GPU's ops are timed by a trace or a profile.
-  double busy_seconds() const { return static_cast<double>(busy_ns_) * 1e-9; }
 
-  // Every op from now on is recorded there too (trace.h), until it is null again; null costs nothing.
-  void set_trace(Tracer* trace) { trace_ = trace; }
-  Tracer* trace() const { return trace_; }
+  // Where this rank's time goes, ops and waits: whoever waits for the wire notes it there.
+  TimeAccount& times() { return times_; }
+  // Every op and wait from now on is recorded there too (trace.h), until it is null again; null costs nothing.
+  void set_trace(Tracer* trace) { times_.set_trace(trace); }
+  Tracer* trace() const { return times_.trace(); }
 
   // On kSimulated: every op from now on advances `clock`, which must outlive the stream's last op; null: none.
   void set_clock(SimulatedClock* clock);
-  // Seconds since any fixed moment, on the clock that this rank's time is measured by.
-  double now_s() const;
 
  private:
   // An op from its begin to its end, or to the exception that leaves it: then nothing is accounted and nothing stays
@@ -116,8 +114,7 @@ class Stream {
   bool profile_ = false;
   std::vector<TimedOp> timed_;  // on a GPU: not read yet
   WorkBySize timed_work_;
-  int64_t busy_ns_ = 0;
-  Tracer* trace_ = nullptr;
+  TimeAccount times_;
   SimulatedClock* clock_ = nullptr;  // on kSimulated
 };
 
@@ -125,6 +122,7 @@ class Stream {
 // so the caller says what to go on with: `substitute()` returns a std::vector<T> of numel elements.
 template <class T, class Substitute>
 std::vector<T> read_to_host(const Tensor& tensor, Stream& stream, Substitute&& substitute) {
+  if (stream.device() == DeviceKind::kCuda) stream.times().begin_host_read();
   if (stream.device() != DeviceKind::kSimulated) return tensor.to_vector<T>();
   std::vector<T> values = substitute();
   SHOAL_CHECK_EQ(static_cast<int64_t>(values.size()), tensor.numel());

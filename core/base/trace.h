@@ -1,22 +1,21 @@
 // core/base/trace.h: what one rank did when: ops, transfers, waits, and parts of a step, for the timeline.
 //
 // A stream without a Tracer records nothing and pays nothing (Stream::set_trace). All calls come from the thread that
-// posts the rank's work, so there are no locks. Times are std::chrono::steady_clock's, in nanoseconds.
+// posts the rank's work, so there are no locks. Times are steady_ns(). Ops and waits come from the account that sums
+// them too (time_account.h).
 //
-// On a GPU what matters happens on the compute queue: an event before and one behind each op and each wait, read when
-// the records are taken. Two more events whose time on the host is known, one at start() and one at take(), place the
+// On a GPU what matters happens on queues: an event before and one behind each op, wait and transfer, read when the
+// records are taken. Two more events whose time on the host is known, one at start() and one at take(), place the
 // device's clock on the host's; between them the device's clock is taken to run evenly.
 #pragma once
 
 #include <vector>
 
-#include "core/base/cuda_backend.h"
+#include "core/base/cuda_event_pool.h"
 #include "core/base/wire.h"
 #include "core/base/work.h"
 
 namespace shoal {
-
-int64_t trace_now_ns();
 
 enum class TraceTrack : uint8_t {
   kStep,        // a whole optimizer step
@@ -44,7 +43,6 @@ class Tracer {
  public:
   // `queue`: the rank's compute queue; null on a CPU.
   explicit Tracer(CudaQueue queue = nullptr) : queue_(queue) {}
-  ~Tracer();
   Tracer(const Tracer&) = delete;
   Tracer& operator=(const Tracer&) = delete;
 
@@ -60,26 +58,29 @@ class Tracer {
   void set_microbatch(int lane, int microbatch) { place_of(lane).microbatch = microbatch; }
   void set_layer(int lane, int layer) { place_of(lane).layer = layer; }
 
-  // On a CPU.
-  void op(const Work& work, int64_t begin_ns, int64_t end_ns);
-  // Nothing was under way where the span is not known.
+  // Nothing was under way where the span is not known. One of events must be over when the records are taken: the
+  // compute queue waits for it.
   void wire(WireKind kind, const WireSpan& span, int lane);
+
+  // For TimeAccount, on a CPU.
+  void op(const Work& work, int64_t begin_ns, int64_t end_ns);
   void wait(WireKind kind, int64_t begin_ns, int64_t end_ns, int lane);
   // `number`: of a step; it becomes the record's tag.
   void section(TraceTrack track, const char* name, int64_t begin_ns, int64_t end_ns, int64_t number = 0);
 
-  // On a GPU, on its compute queue: from here to the matching end_queue(); they nest. drop_queue() forgets the one that
-  // was begun last.
+  // On a GPU, on its compute queue: from event `begin` to that of the matching end_queue(); they nest. drop_queue()
+  // forgets the one that was begun last. The first two are TimeAccount's to call.
   //
   // A wait is from when the queue has done what was queued before it, to when it may go on: what it stood still for the
-  // wire. queue_wait_begin() comes before Operation::wait() and end_queue() behind it. Where the device waits for an
-  // event of the wire's queue (NCCL), that is all there is between the two. Where the host waits and copies up what
-  // arrived (messages by way of host memory), the queue stands still from its last op until the copy is there; that
-  // copy counts as waiting too, and the copies down, which the host waits for when it posts, do not.
-  void begin_queue_op(const Work& work);
-  void queue_wait_begin(WireKind kind, int lane);
-  void queue_section_begin(TraceTrack track, const char* name);
-  void end_queue();
+  // wire. Where the device waits for an event of the wire's queue (NCCL), that is all there is between the two. Where
+  // the host waits and copies up what arrived (messages by way of host memory), the queue stands still from its last op
+  // until the copy is there; that copy counts as waiting too, and the copies down, which the host waits for when it
+  // posts, do not.
+  void begin_queue_op(const Work& work, const SharedCudaEvent& begin);
+  void begin_queue_wait(WireKind kind, int lane, const SharedCudaEvent& begin);
+  void begin_queue_section(TraceTrack track, const char* name);
+  void end_queue(const SharedCudaEvent& end);
+  void end_queue_section() { end_queue(events_.record(queue_)); }
   void drop_queue() noexcept;
   bool on_queue() const { return queue_ != nullptr; }
 
@@ -89,17 +90,16 @@ class Tracer {
   };
   struct Pending {
     TraceRecord record;
-    CudaEvent begin = nullptr, end = nullptr;
+    SharedCudaEvent begin, end;  // null: not ended
   };
   struct Anchor {
-    CudaEvent event = nullptr;
+    SharedCudaEvent event;
     int64_t host_ns = 0, error_ns = 0;
   };
 
   Place& place_of(int lane);
   void place(TraceRecord& record, int lane) const;
-  void begin_queue(TraceRecord record, int lane);
-  CudaEvent take_event();
+  void begin_queue(TraceRecord record, int lane, const SharedCudaEvent& begin);
   Anchor measure_anchor();
   void resolve_pending();
 
@@ -109,35 +109,9 @@ class Tracer {
   std::vector<Place> places_;  // by lane
   std::vector<Pending> pending_;
   std::vector<size_t> open_;  // of pending_, innermost last
-  std::vector<CudaEvent> free_events_;
+  CudaEventPool events_;
   Anchor anchor_;
   int64_t clock_error_ns_ = 0;
-};
-
-// Seconds by kind that a GPU's compute queue stood still for the wire, without a Tracer: for every step's metrics, at
-// two events a wait. As Tracer::queue_wait_begin() says.
-class QueueWaits {
- public:
-  ~QueueWaits();
-  QueueWaits() = default;
-  QueueWaits(const QueueWaits&) = delete;
-  QueueWaits& operator=(const QueueWaits&) = delete;
-
-  void begin(WireKind kind, CudaQueue queue);
-  void end(CudaQueue queue);
-  // Since the last call; blocks until the last of them is over.
-  WireSeconds take();
-
- private:
-  struct Wait {
-    WireKind kind = WireKind::kOther;
-    CudaEvent begin = nullptr, end = nullptr;
-  };
-  void read();
-
-  std::vector<Wait> waits_;  // the first num_used_ of them are not read yet
-  size_t num_used_ = 0;
-  WireSeconds seconds_{};  // of those that were
 };
 
 // A part of a step from here to the end of the scope, if there is a trace: kOptimizer as the compute queue sees it on a

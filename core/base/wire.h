@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/base/cuda_event_pool.h"
+
 namespace shoal {
 
 // The kinds by which waiting is accounted.
@@ -23,13 +25,18 @@ constexpr std::array<std::string_view, kNumWireKinds> kWireKindNames{"dispatch",
                                                                      "weights",  "counts",  "other"};
 constexpr std::string_view name_of(WireKind kind) { return kWireKindNames[static_cast<size_t>(kind)]; }
 
-// One operation's time on the wire, as the rank that posted it saw it; std::chrono::steady_clock, nanoseconds.
+// One operation's time on the wire, as the rank that posted it saw it: steady_ns(), or events.
 struct WireSpan {
-  int64_t posted_ns = 0;     // 0: not known
+  int64_t posted_ns = 0;     // 0: not known, or by events
   int64_t completed_ns = 0;  // the last message arrived, and what is done with it locally was done
   int64_t bytes = 0;         // sent by this rank to others
   uint64_t group = 0;        // equal on all ranks of the group, different between groups
   int64_t tag = 0;           // equal on all ranks for the same operation of that group
+  // Where a queue of a GPU carries it out, and the host does not wait for it: when the queue had come to it, and when
+  // it was through.
+  SharedCudaEvent begin = nullptr, end = nullptr;
+
+  bool is_known() const { return posted_ns != 0 || begin != nullptr; }
 };
 
 // Seconds by kind.

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/base/steady_clock.h"
 #include "core/train/memory_report.h"
 #include "core/train/microbatches.h"
 #include "core/train/overlap_choice.h"
@@ -176,9 +177,10 @@ class Bench {
     rehearsal_.set_overlap(schedule);
     wait(mesh_.world().barrier());
     recorder.begin_step(1);
+    const int64_t begin_ns = steady_ns();
     rehearsal_.run_step();
     stream.wait();
-    recorder.end_step(1);
+    recorder.end_step(1, begin_ns, steady_ns());
     recorder.write_after(1);
   }
 

@@ -131,6 +131,8 @@ std::vector<Scalar> to_scalars(const StepMetrics& m) {
       {"train/mfu", m.mfu},
       {"train/step_ms", m.step_ms},
       {"time/comm_exposed_ms", m.exposed_comm_ms},
+      {"time/compute_ms", m.compute_ms},
+      {"time/idle_ms", m.idle_ms},
       {"comm/mib", static_cast<double>(m.comm_bytes) / (1 << 20)},
       {"comm/intra_node_mib", static_cast<double>(m.intra_node_bytes) / (1 << 20)},
       {"comm/inter_node_mib", static_cast<double>(m.inter_node_bytes) / (1 << 20)},
@@ -143,10 +145,6 @@ std::vector<Scalar> to_scalars(const StepMetrics& m) {
   };
   for (size_t kind = 0; kind < m.exposed_ms.size(); ++kind) {
     scalars.push_back({fmt::format("comm/exposed_{}_ms", kWireKindNames[kind]), m.exposed_ms[kind]});
-  }
-  if (std::isfinite(m.compute_ms)) {  // not on a GPU
-    scalars.push_back({"time/compute_ms", m.compute_ms});
-    scalars.push_back({"time/idle_ms", m.idle_ms});
   }
   for (const QuantizeMetrics& one : m.fp8) {
     const std::string tag = fmt::format("fp8/{}_{}_", name_of(one.part), one.kind());

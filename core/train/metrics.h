@@ -44,7 +44,7 @@ struct StepMetrics {
   double waiting_step_ms = 0;
   double exposed_comm_ms = 0;
   WireSeconds exposed_ms{};               // by kind; their sum is exposed_comm_ms
-  double compute_ms = 0;                  // in ops; NaN on a GPU, whose ops only a timeline times
+  double compute_ms = 0;                  // in ops (time_account.h says which, on a GPU)
   double idle_ms = 0;                     // neither: for data, and between ops
   int64_t peak_memory_bytes = 0;          // tensors, worst rank
   std::vector<QuantizeMetrics> fp8 = {};  // empty where nothing is in FP8

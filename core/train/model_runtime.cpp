@@ -89,15 +89,6 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, A
   for (Lane& lane : lanes_) lane.set_bulk(&buckets_->posts());
 }
 
-WireSeconds ModelRuntime::exposed_wire_seconds() {
-  WireSeconds total{};
-  for (Lane& lane : lanes_) {
-    const WireSeconds& of_lane = lane.exposed_wire_seconds();
-    for (size_t kind = 0; kind < total.size(); ++kind) total[kind] += of_lane[kind];
-  }
-  return total;
-}
-
 std::vector<double> ModelRuntime::take_quantize_counts() {
   if (!quantize_counts_.defined()) return {};
   std::vector<double> counts = read_to_host<double>(quantize_counts_, stream_, fresh_counts);

@@ -46,8 +46,6 @@ class ModelRuntime {
   Stream& stream() { return stream_; }
   // Two microbatches at most run together; everything else runs on the first.
   Lane& lane(int index = 0) { return lanes_[static_cast<size_t>(index)]; }
-  // Since the runtime was made, both lanes.
-  WireSeconds exposed_wire_seconds();
   Transformer& model() { return *model_; }
   ParameterStore& store() { return store_; }
   GradientBuckets& buckets() { return *buckets_; }

@@ -15,13 +15,19 @@ std::string short_convention(const MfuConvention& convention) {
   return fmt::format("MFU({}{})", convention.causal ? "causal" : "full", convention.with_mtp ? "+mtp" : "");
 }
 
-// "18.2ms dispatch 71%": what was waited for, and mostly for what.
-std::string exposed_text(const StepMetrics& m) {
+// "70/18/12% dispatch 13%": where the step went, and the kind of transfer that was waited for most, of the same whole.
+std::string time_text(const StepMetrics& m) {
+  const auto percent = [&m](double ms) {
+    const double share = 100 * ms / m.waiting_step_ms;
+    return std::isfinite(share) ? fmt::format("{:.0f}", share) : "?";
+  };
+  std::string text = fmt::format("{}/{}/{}%", percent(m.compute_ms), percent(m.exposed_comm_ms), percent(m.idle_ms));
   const auto worst = std::ranges::max_element(m.exposed_ms);
-  if (m.exposed_comm_ms <= 0 || *worst <= 0) return fmt::format("{:.1f}ms", m.exposed_comm_ms);
-  return fmt::format("{:.1f}ms {} {:.0f}%", m.exposed_comm_ms,
-                     kWireKindNames[static_cast<size_t>(worst - m.exposed_ms.begin())],
-                     100 * *worst / m.exposed_comm_ms);
+  if (*worst > 0) {
+    const std::string_view kind = kWireKindNames[static_cast<size_t>(worst - m.exposed_ms.begin())];
+    text += fmt::format(" {} {}%", kind, percent(*worst));
+  }
+  return text;
 }
 
 }  // namespace
@@ -33,17 +39,17 @@ std::string describe(const MfuConvention& convention) {
 }
 
 std::string progress_header(const MfuConvention& convention) {
-  return fmt::format("{:>15} {:>6} {:>7} {:>8} {:>9} {:>9} {:>10} {:>8} {:>11} {:>22}", "step", "done", "left", "loss",
-                     "grad_norm", "lr", "tokens/s", "TFLOP/s", short_convention(convention), "waited for wire");
+  return fmt::format("{:>15} {:>6} {:>7} {:>8} {:>9} {:>9} {:>10} {:>8} {:>11} {:>24}", "step", "done", "left", "loss",
+                     "grad_norm", "lr", "tokens/s", "TFLOP/s", short_convention(convention), "compute/wire/idle");
 }
 
 std::string progress_line(const StepMetrics& m, int64_t total_steps, double eta_s) {
   const double done = total_steps > 0 ? 100.0 * static_cast<double>(m.step) / static_cast<double>(total_steps) : 0;
   // Machines of a few GFLOP/s and clusters of many PFLOP/s share the column: three digits each.
-  return fmt::format("{:>15} {:>5.1f}% {:>7} {:>8.4f} {:>9.3g} {:>9.2e} {:>10} {:>8.3g} {:>10.1f}% {:>22}{}",
+  return fmt::format("{:>15} {:>5.1f}% {:>7} {:>8.4f} {:>9.3g} {:>9.2e} {:>10} {:>8.3g} {:>10.1f}% {:>24}{}",
                      fmt::format("{}/{}", m.step, total_steps), done, format_duration(eta_s), m.loss, m.grad_norm, m.lr,
                      std::isfinite(m.tokens_per_s) ? format_count(std::llround(m.tokens_per_s)) : "?", m.tflops,
-                     100 * m.mfu, exposed_text(m), m.update_skipped ? "  update skipped" : "");
+                     100 * m.mfu, time_text(m), m.update_skipped ? "  update skipped" : "");
 }
 
 std::string validation_line(const ValidationMetrics& m) {

@@ -21,8 +21,9 @@ std::string describe(const MfuConvention& convention);
 
 // Column titles that stand above progress_line()s, the MFU column with its short convention.
 std::string progress_header(const MfuConvention& convention);
-// Step, share done, time left, loss, gradient norm, learning rate, tokens/s, TFLOP/s, MFU, the wait for the wire and
-// its largest kind: aligned with the header.
+// Step, share done, time left, loss, gradient norm, learning rate, tokens/s, TFLOP/s, MFU; of the rank that waited
+// longest, the shares of its step: in ops, waiting for the wire, neither, and the largest kind of wire. Aligned with
+// the header.
 std::string progress_line(const StepMetrics& metrics, int64_t total_steps, double eta_s);
 // "validation at step 100: loss 4.2134, perplexity 67.6, 2.041 bits/byte (133120 tokens)"
 std::string validation_line(const ValidationMetrics& metrics);

@@ -36,20 +36,17 @@ TimelineRecorder::~TimelineRecorder() {
 
 void TimelineRecorder::begin_step(int64_t step) {
   if (!is_recorded(step)) return;
-  if (step == first_step_) {
-    clocks_ = align_clocks(world_, this_machine_clock());
-    if (records_) {
-      tracer_.emplace(stream_.queue());
-      tracer_->start();
-      stream_.set_trace(&*tracer_);
-    }
-  }
-  begin_ns_ = trace_now_ns();
+  if (step != first_step_) return;
+  clocks_ = align_clocks(world_, this_machine_clock());
+  if (!records_) return;
+  tracer_.emplace(stream_.queue());
+  tracer_->start();
+  stream_.set_trace(&*tracer_);
 }
 
-void TimelineRecorder::end_step(int64_t step) {
+void TimelineRecorder::end_step(int64_t step, int64_t begin_ns, int64_t end_ns) {
   if (!is_recorded(step) || !tracer_) return;
-  tracer_->section(TraceTrack::kStep, "step", begin_ns_, trace_now_ns(), step);
+  tracer_->section(TraceTrack::kStep, "step", begin_ns, end_ns, step);
   const std::vector<TraceRecord> found = tracer_->take();
   records_so_far_.insert(records_so_far_.end(), found.begin(), found.end());
   device_error_ns_ = std::max(device_error_ns_, tracer_->clock_error_ns());

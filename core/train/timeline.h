@@ -28,8 +28,8 @@ class TimelineRecorder {
   // Collective, before each step. The first recorded step begins with a look at the other machines' clocks. What
   // happens between two recorded steps (validation) is recorded as well.
   void begin_step(int64_t step);
-  // When all of the step is done (a GPU is waited for).
-  void end_step(int64_t step);
+  // When all of the step is done (a GPU is waited for): it was from here to there, by steady_ns().
+  void end_step(int64_t step, int64_t begin_ns, int64_t end_ns);
   // Collective, any time later. Behind the last recorded step rank 0 writes the file: true.
   bool write_after(int64_t step);
 
@@ -48,7 +48,6 @@ class TimelineRecorder {
   std::vector<TraceRecord> records_so_far_;
   std::vector<ClockOffset> clocks_;
   int64_t device_error_ns_ = 0;
-  int64_t begin_ns_ = 0;
 };
 
 }  // namespace shoal

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "core/base/random.h"
+#include "core/base/steady_clock.h"
 
 namespace shoal {
 
@@ -156,7 +157,7 @@ RankTrace unpack(const uint8_t* bytes, int64_t size, int rank, const ClockOffset
 
 }  // namespace
 
-RankClock this_machine_clock() { return {machine_id(), trace_now_ns}; }
+RankClock this_machine_clock() { return {machine_id(), steady_ns}; }
 
 std::vector<ClockOffset> align_clocks(Communicator& world, const RankClock& clock) {
   Allocator host(DeviceKind::kCpu);

@@ -23,7 +23,7 @@ struct RankClock {
   uint64_t machine = 0;
   std::function<int64_t()> now_ns;
 };
-// std::chrono::steady_clock, which all processes of a machine share from its boot on.
+// steady_ns(), which all processes of a machine share from its boot on.
 RankClock this_machine_clock();
 
 // Collective. Of every rank, on every rank. One rank of each machine other than rank 0's exchanges messages with rank 0

@@ -38,7 +38,8 @@ TrainStep::TrainStep(ModelRuntime& runtime, const Config& config)
 
 StepOutcome TrainStep::run(StepInput input) {
   StepOutcome outcome;
-  const WireSeconds exposed_before = runtime_.exposed_wire_seconds();
+  TimeAccount& times = runtime_.stream().times();
+  const TimeSums before = times.sums();
   run_lane(runtime_.lane(), set_loss_scales(input, outcome));
   runtime_.buckets().begin_step(runtime_.stream());
   runtime_.take_quantize_counts();  // validation's are nobody's
@@ -48,11 +49,10 @@ StepOutcome TrainStep::run(StepInput input) {
   saved_.clear();  // what backward left of it is nobody's until the next step
   losses_.clear();
   outcome.quantize_counts = runtime_.take_quantize_counts();
-  outcome.exposed_by_kind = runtime_.exposed_wire_seconds();
-  for (size_t kind = 0; kind < exposed_before.size(); ++kind) {
-    outcome.exposed_by_kind[kind] -= exposed_before[kind];
-    outcome.exposed_comm_s += outcome.exposed_by_kind[kind];
-  }
+  const TimeSums taken = times.sums() - before;
+  outcome.exposed_by_kind = taken.waits_s;
+  outcome.exposed_comm_s = taken.waits_total_s();
+  outcome.compute_s = taken.ops_s;
   return outcome;
 }
 

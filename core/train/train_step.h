@@ -39,6 +39,7 @@ struct StepOutcome {
   // This rank waited for the wire, and for slower ranks, with nothing to compute, in this step; by kind of transfer.
   WireSeconds exposed_by_kind{};
   double exposed_comm_s = 0;  // their sum
+  double compute_s = 0;       // in ops (time_account.h)
 };
 
 class TrainStep {

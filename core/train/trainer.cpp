@@ -5,12 +5,11 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <iterator>
 #include <sstream>
 
+#include "core/base/steady_clock.h"
 #include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
 #include "core/train/environment.h"
@@ -29,8 +28,6 @@
 namespace shoal {
 
 namespace {
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 void say(const std::string& line) {
   fmt::print("{}\n", line);
@@ -327,14 +324,14 @@ StepInput Trainer::next_input(int64_t step) {
 
 StepVerdict Trainer::train_one_step(int64_t step) {
   timeline_.begin_step(step);
-  const double begin = now_s();
+  const int64_t begin_ns = steady_ns();
   sent_ = mesh_.bytes();
-  busy_s_ = runtime_.stream().busy_seconds();
   StepInput input = next_input(step);
   const StepOutcome outcome = step_.run(std::move(input));
   runtime_.stream().wait();  // a GPU may still be at the update
-  const double step_s = now_s() - begin;
-  timeline_.end_step(step);
+  const int64_t end_ns = steady_ns();
+  const double step_s = static_cast<double>(end_ns - begin_ns) * 1e-9;
+  timeline_.end_step(step, begin_ns, end_ns);
   training_s_ += step_s;
   longest_step_s_ = std::max(longest_step_s_, step_s);
   if (outcome.verdict.action == StepVerdict::Action::kSkip) progress_.set_skipped_steps(progress_.skipped_steps() + 1);
@@ -388,10 +385,8 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
 void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) {
   Communicator& world = mesh_.world();
   const WireBytes now = mesh_.bytes();
-  const bool is_timed = runtime_.allocator().device() == DeviceKind::kCpu;
-  const double busy_s = is_timed ? runtime_.stream().busy_seconds() - busy_s_ : std::nan("");
   std::vector<double> values{outcome.exposed_comm_s,
-                             busy_s,
+                             outcome.compute_s,
                              metrics.step_ms * 1e-3,
                              static_cast<double>(runtime_.allocator().use().total_peak_bytes),
                              static_cast<double>(now.payload[1] - sent_.payload[1]),

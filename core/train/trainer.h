@@ -89,7 +89,6 @@ class Trainer {
   double flops_per_token_ = 0;
   MemoryUse predicted_memory_;  // rank 0
   WireBytes sent_;              // by this rank, when last looked
-  double busy_s_ = 0;           // in ops, likewise
   double training_s_ = 0;       // in steps since this start, for the time left
   int64_t first_step_ = 1;      // of this start
   double longest_step_s_ = 0;

@@ -177,22 +177,24 @@ TEST_CASE_METHOD(Fixture, "time blocked on the wire counts as exposed, time behi
   };
   Lane a(stream, 0);
   Lane b(stream, 1);
-  const auto waits = [](OperationPtr operation, Lane& lane) -> Task<void> {
-    co_await lane.wire(operation, WireKind::kDispatch);
+  const auto waits = [](OperationPtr operation, WireKind kind, Lane& lane) -> Task<void> {
+    co_await lane.wire(operation, kind);
   };
   Lane* const lanes[] = {&a, &b};
   std::vector<Task<void>> tasks;
-  tasks.push_back(waits(std::make_shared<Sleeps>(), a));
-  tasks.push_back(waits(std::make_shared<Slow>(0), b));
+  tasks.push_back(waits(std::make_shared<Sleeps>(), WireKind::kDispatch, a));
+  tasks.push_back(waits(std::make_shared<Slow>(0), WireKind::kCombine, b));
   run_lanes(lanes, std::move(tasks));
+  const TimeSums sums = stream.times().sums();
   for (size_t kind = 0; kind < kNumWireKinds; ++kind) {
     if (kind == static_cast<size_t>(WireKind::kDispatch)) {
-      REQUIRE(a.exposed_wire_seconds()[kind] >= 0.003);
+      REQUIRE(sums.waits_s[kind] >= 0.003);
     } else {
-      REQUIRE(a.exposed_wire_seconds()[kind] == 0);
+      REQUIRE(sums.waits_s[kind] == 0);
     }
-    REQUIRE(b.exposed_wire_seconds()[kind] == 0);
   }
+  REQUIRE(sums.waits_total_s() == sums.waits_s[static_cast<size_t>(WireKind::kDispatch)]);
+  REQUIRE(sums.ops_s == 0);
 }
 
 TEST_CASE_METHOD(Fixture, "a wait in place gives no other lane a turn", "[lane]") {

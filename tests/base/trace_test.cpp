@@ -9,7 +9,8 @@
 #include <string>
 #include <thread>
 
-#include "core/base/stream.h"
+#include "core/base/lane.h"
+#include "core/base/steady_clock.h"
 #include "tests/device_under_test.h"
 
 namespace {
@@ -64,7 +65,7 @@ TEST_CASE("ops, waits, transfers and sections are recorded in order, for their l
     stream.launch({.op = "adamw", .kind = WorkKind::kOptimizer, .executed_flops = 7, .bytes = 9},
                   [] { std::this_thread::sleep_for(2ms); });
   }
-  const int64_t now = trace_now_ns();
+  const int64_t now = steady_ns();
   tracer.wait(WireKind::kCombine, now, now + 1000, 0);
   tracer.wire(WireKind::kDispatch, {.posted_ns = now + 10, .completed_ns = now + 30, .bytes = 64, .group = 3, .tag = 8},
               1);
@@ -119,16 +120,16 @@ TEST_CASE("on a GPU, ops and waits of the queue lie on the host's clock", "[trac
   stream.set_trace(&tracer);
   const Tensor x = stream.workspace({1 << 20}, DType::kF32);
   const auto zero = [&] { zero_rows_cuda(x.raw(), 4 << 20, 4 << 20, 1, stream.queue()); };
-  const int64_t begin = trace_now_ns();
+  const int64_t begin = steady_ns();
   {
     const TraceSection section(stream.trace(), TraceTrack::kOptimizer, "optimizer");
     stream.launch({.op = "zero"}, zero, zero);
-    tracer.queue_wait_begin(WireKind::kGradients, 0);
-    tracer.end_queue();
+    stream.times().begin_wait(WireKind::kGradients, 0);
+    stream.times().end_wait();
     stream.launch({.op = "zero"}, zero, zero);
   }
   stream.wait();
-  const int64_t end = trace_now_ns();
+  const int64_t end = steady_ns();
   const std::vector<TraceRecord> records = tracer.take();
   REQUIRE(records.size() == 4);
   const int64_t grain = tracer.clock_error_ns() + 2000;
@@ -143,18 +144,135 @@ TEST_CASE("on a GPU, ops and waits of the queue lie on the host's clock", "[trac
   CHECK(records[2].track == TraceTrack::kWait);
 }
 
-TEST_CASE("waits of a queue are summed by kind", "[trace][cuda]") {
+namespace {
+
+// Sleeps when it is waited for, and then computes: a sum that was due.
+struct SleepsAndSums : Operation {
+  explicit SleepsAndSums(Stream& of) : stream(of) {}
+  bool done() override { return false; }
+  void wait() override {
+    std::this_thread::sleep_for(2ms);
+    const auto nap = [] { std::this_thread::sleep_for(1ms); };
+    stream.launch({.op = "sum"}, nap, nap);
+  }
+  Stream& stream;
+};
+
+// Seconds by track and kind of wire, as a timeline's reader counts them: what an op covers is no waiting.
+struct RecordSums {
+  double ops_s = 0, waits_s = 0;
+};
+RecordSums sums_of(const std::vector<TraceRecord>& records, WireKind kind) {
+  RecordSums sums;
+  for (const TraceRecord& record : records) {
+    const double seconds = static_cast<double>(record.end_ns - record.begin_ns) * 1e-9;
+    if (record.track == TraceTrack::kCompute) sums.ops_s += seconds;
+    if (record.track != TraceTrack::kWait || record.kind != static_cast<uint8_t>(kind)) continue;
+    sums.waits_s += seconds;
+    for (const TraceRecord& op : records) {
+      if (op.track != TraceTrack::kCompute) continue;
+      const int64_t begin_ns = std::max(op.begin_ns, record.begin_ns), end_ns = std::min(op.end_ns, record.end_ns);
+      if (begin_ns < end_ns) sums.waits_s -= static_cast<double>(end_ns - begin_ns) * 1e-9;
+    }
+  }
+  return sums;
+}
+
+}  // namespace
+
+TEST_CASE("the records of a trace add up to the account's sums, on any device", "[trace][cuda]") {
+  Allocator allocator(device_under_test());
+  Stream stream(allocator);
+  Tracer tracer(stream.queue());
+  Lane lane(stream, 0);
+  const auto walk = [](Lane& here) -> Task<void> {
+    const auto nap = [] { std::this_thread::sleep_for(1ms); };
+    for (int i = 0; i < 3; ++i) {
+      here.compute().launch({.op = "nap"}, nap, nap);
+      co_await here.wire(std::make_shared<SleepsAndSums>(here.compute()), WireKind::kCombine);
+      co_await here.wire_in_place(std::make_shared<SleepsAndSums>(here.compute()), WireKind::kRowCounts);
+    }
+  };
+  run_lane(lane, walk(lane));  // in no record
+  const TimeSums before = stream.times().sums();
+  tracer.start();
+  stream.set_trace(&tracer);
+  run_lane(lane, walk(lane));
+  const TimeSums sums = stream.times().sums() - before;
+  const std::vector<TraceRecord> records = tracer.take();
+  stream.set_trace(nullptr);
+  // A GPU's events have grains, and what sleeps there is the host.
+  const double grain_s = stream.queue() == nullptr ? 1e-12 : 1e-4;
+  CHECK(sums.ops_s == Approx(sums_of(records, WireKind::kOther).ops_s).margin(grain_s).epsilon(0));
+  for (const WireKind kind : {WireKind::kDispatch, WireKind::kCombine, WireKind::kRowCounts}) {
+    const double waited_s = sums.waits_s[static_cast<size_t>(kind)];
+    CHECK(waited_s == Approx(sums_of(records, kind).waits_s).margin(grain_s).epsilon(0));
+    CHECK((waited_s > 0) == (kind != WireKind::kDispatch));
+  }
+  CHECK(sums.ops_s > 0);
+  if (stream.queue() == nullptr) {
+    CHECK(sums.ops_s >= 0.009);
+    CHECK(sums.waits_s[static_cast<size_t>(WireKind::kCombine)] >= 0.006);
+  }
+}
+
+TEST_CASE("without a trace a GPU's queue is at ops until it waits, or the host reads", "[trace][cuda]") {
   if (device_under_test() != DeviceKind::kCuda) return;
   Allocator allocator(DeviceKind::kCuda);
   Stream stream(allocator);
-  QueueWaits waits;
-  CHECK(waits.take() == WireSeconds{});
-  for (int round = 0; round < 2; ++round) {
-    waits.begin(WireKind::kCombine, stream.queue());
-    waits.end(stream.queue());
-    const WireSeconds seconds = waits.take();
-    CHECK(seconds[static_cast<size_t>(WireKind::kCombine)] >= 0);
-    CHECK(seconds[static_cast<size_t>(WireKind::kDispatch)] == 0);
-    CHECK(waits.take() == WireSeconds{});
-  }
+  TimeAccount& times = stream.times();
+  CHECK(times.sums().ops_s == 0);
+  const auto nothing = [] {};
+  const auto ops_s_of = [&](const std::function<void()>& between) {
+    const double before_s = times.sums().ops_s;
+    stream.launch({.op = "a"}, nothing, nothing);
+    between();
+    std::this_thread::sleep_for(20ms);
+    stream.launch({.op = "b"}, nothing, nothing);
+    return times.sums().ops_s - before_s;
+  };
+  // The host is late, and nobody told the account why.
+  CHECK(ops_s_of([] {}) >= 0.020);
+  CHECK(ops_s_of([&] { stream.wait(); }) < 0.015);
+  const Tensor x = stream.workspace({4}, DType::kF32);
+  CHECK(ops_s_of([&] { read_to_host<float>(x, stream, [] { return std::vector<float>(4); }); }) < 0.015);
+  CHECK(ops_s_of([&] {
+          times.begin_wait(WireKind::kCombine, 0);
+          times.end_wait();
+        }) < 0.015);
+  const TimeSums before = times.sums();
+  times.begin_wait(WireKind::kCombine, 0);
+  times.end_wait();
+  const WireSeconds waits_s = (times.sums() - before).waits_s;
+  CHECK(waits_s[static_cast<size_t>(WireKind::kCombine)] >= 0);
+  CHECK(waits_s[static_cast<size_t>(WireKind::kDispatch)] == 0);
+}
+
+TEST_CASE("a GPU transfer that nobody on the host waits for is recorded by its events", "[trace][cuda]") {
+  if (device_under_test() != DeviceKind::kCuda) return;
+  Allocator allocator(DeviceKind::kCuda);
+  Stream stream(allocator);
+  CudaEventPool events;
+  const CudaQueue wire = create_cuda_queue();
+  Tracer tracer(stream.queue());
+  tracer.start();
+  const int64_t begin_ns = steady_ns();
+  WireSpan span{.bytes = 32, .group = 5, .tag = 6};
+  span.begin = events.record(wire);
+  wait_for_cuda_queue(wire);
+  std::this_thread::sleep_for(5ms);
+  span.end = events.record(wire);
+  make_queue_wait(stream.queue(), span.end.get());
+  tracer.wire(WireKind::kWeights, span, 0);
+  span = {};
+  const std::vector<TraceRecord> records = tracer.take();
+  REQUIRE(records.size() == 1);
+  CHECK(records[0].track == TraceTrack::kWire);
+  CHECK((records[0].bytes == 32 && records[0].group == 5 && records[0].tag == 6));
+  CHECK(records[0].end_ns - records[0].begin_ns >= 4'500'000);
+  const int64_t grain = tracer.clock_error_ns() + 2000;
+  CHECK(records[0].begin_ns >= begin_ns - grain);
+  CHECK(records[0].end_ns <= steady_ns() + grain);
+  wait_for_cuda_queue(stream.queue());
+  destroy_cuda_queue(wire);
 }

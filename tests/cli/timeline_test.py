@@ -34,7 +34,7 @@ class Timeline(ShoalTest):
     def test_a_run_its_table_and_its_picture(self):
         text = self.train()
         self.assertIn("run/timeline.json", text)
-        self.assertIn("waited for wire", text)
+        self.assertIn("compute/wire/idle", text)
         trace = json.loads((self.folder / "run/timeline.json").read_text())
         self.assertEqual(trace["otherData"]["config"], "tiny")
         self.assertEqual([clock["error_ns"] for clock in trace["otherData"]["clocks"]], [0, 0])
@@ -70,6 +70,25 @@ class Timeline(ShoalTest):
             self.assertGreaterEqual(line["idle_ms"], 0)
             self.assertEqual(list(line["exposed_comm_ms_by_kind"]),
                              ["dispatch", "combine", "tensor", "gradients", "weights", "counts", "other"])
+
+    def test_the_timeline_and_the_metrics_are_one_account(self):
+        # On slow links, so that there is something to wait for.
+        self.train("parallel.emulate.intra_node.gbit_per_s=0.2", "parallel.overlap=PAIR_FORWARD")
+        rows = json.loads(self.shoal("timeline", "run/timeline.json", "--json").stdout)
+        lines = [json.loads(line) for line in (self.folder / "run/metrics.jsonl").read_text().splitlines()]
+        steps = {line["step"]: line for line in lines if "step_ms" in line}
+        for step in 2, 3:
+            ranks = [row for row in rows if row["step"] == step and row["rank"] != "mean"]
+            self.assertEqual(len(ranks), 2)
+            # The metrics are of the rank that waited longest.
+            longest, line = max(ranks, key=lambda row: row["exposed_ms"]), steps[step]
+            self.assertGreater(line["exposed_comm_ms"], 0)
+            self.assertAlmostEqual(longest["exposed_ms"], line["exposed_comm_ms"], places=5)
+            self.assertAlmostEqual(longest["compute_ms"], line["compute_ms"], places=5)
+            for kind, ms in line["exposed_comm_ms_by_kind"].items():
+                self.assertAlmostEqual(longest["exposed_ms_by_kind"][kind], ms, places=5)
+            self.assertAlmostEqual(longest["step_ms"], line["waiting_step_ms"], places=5)
+            self.assertAlmostEqual(longest["data_ms"] + longest["idle_ms"], line["idle_ms"], places=5)
 
     def test_no_timeline_unless_asked_for(self):
         self.write("tiny.textproto", re.sub(r"timeline \{.*?\}", "", CONFIG))

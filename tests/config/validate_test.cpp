@@ -311,6 +311,19 @@ TEST_CASE("meshes and runs with impossible numbers are refused", "[config]") {
   CHECK(gqa({"parallel.transport=NCCL"}) == "(no error)");
   CHECK(gqa({"run.device=CPU", "parallel.transport=NCCL"}) ==
         "b: parallel.transport is NCCL, which connects GPUs, but run.device is CPU; remove one of them");
+  for (const char* pairs : {"PAIR_FORWARD", "PAIR_FORWARD_BACKWARD"}) {
+    const std::string overlap = fmt::format("parallel.overlap={}", pairs);
+    CHECK(gqa({overlap}) == "(no error)");
+    CHECK(gqa({overlap, "parallel.gradient_reduction=EACH_MICROBATCH"}) ==
+          fmt::format("b: parallel.overlap is {}, but with parallel.gradient_reduction EACH_MICROBATCH each "
+                      "microbatch's gradients leave before the next one's begin;\n  set it to EACH_STEP, or "
+                      "parallel.overlap to OFF or AUTO",
+                      pairs));
+  }
+  for (const char* fits : {"OFF", "AUTO"}) {
+    CHECK(gqa({fmt::format("parallel.overlap={}", fits), "parallel.gradient_reduction=EACH_MICROBATCH"}) ==
+          "(no error)");
+  }
   CHECK(gqa({"parallel.ranks_per_node=-1"}) ==
         "b: parallel.ranks_per_node is -1; expected 0 to 1000000 (0: as MPI finds them)");
   CHECK(gqa({"run.threads=-1"}) == "b: run.threads is -1; expected 0 to 4096 (0: by the CPUs at hand)");

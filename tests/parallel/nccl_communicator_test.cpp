@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 
@@ -90,8 +91,10 @@ TEST_CASE("every verb between ranks of the stand-in for NCCL on emulated links",
 TEST_CASE("on emulated links the device's queues wait, and no message is sooner than it may be", "[cuda]") {
   if (device_under_test() != DeviceKind::kCuda) return;
   const LinkSpeed speed{.bytes_per_s = 1e7, .latency_s = 0.01};
-  const auto body = [](NcclCommunicator& world, Allocator&) {
+  const auto body = [](NcclCommunicator& world, Allocator& gpu) {
+    Tracer tracer(gpu.queue());
     for (Communicator* const group : {static_cast<Communicator*>(&world), &world.bulk()}) {
+      tracer.start();
       const Tensor x = tensor_of(std::vector<float>(100'000, 1.0f));  // 40 ms
       // Before the barrier: a peer may be the first to leave it, and post.
       const int64_t begin_ns = steady_ns();
@@ -102,12 +105,56 @@ TEST_CASE("on emulated links the device's queues wait, and no message is sooner 
       copy_elements(y, x.rows(0, 1));  // behind it
       RANK_CHECK(y.to_vector<float>()[0] == 1.0f);
       RANK_CHECK(steady_ns() - begin_ns >= 50'000'000);
-      const WireSpan span = operation->span();
-      RANK_CHECK(span.posted_ns >= begin_ns && span.completed_ns - begin_ns >= 50'000'000);
-      RANK_CHECK(span.bytes == 400'000 && span.group != world.id());
+      tracer.wire(WireKind::kWeights, operation->span(), 0);
+      const std::vector<TraceRecord> records = tracer.take();
+      RANK_CHECK(records.size() == 1);
+      const int64_t grain_ns = tracer.clock_error_ns() + 2000;
+      RANK_CHECK(records[0].begin_ns >= begin_ns - grain_ns && records[0].end_ns - begin_ns >= 50'000'000 - grain_ns);
+      RANK_CHECK(records[0].end_ns <= steady_ns() + grain_ns);
+      RANK_CHECK(records[0].bytes == 400'000 && records[0].group != world.id());
     }
   };
   run_nccl_ranks(2, body, EmulatedLinks{.intra_node = speed});
+}
+
+TEST_CASE("every operation of both wires has its time, its bytes and its number for a timeline", "[cuda]") {
+  if (device_under_test() != DeviceKind::kCuda) return;
+  run_nccl_ranks(2, [](NcclCommunicator& world, Allocator& gpu) {
+    Stream stream(gpu);
+    Tracer tracer(gpu.queue());
+    tracer.start();
+    stream.set_trace(&tracer);
+    Lane lane(stream, 0);
+    const auto walk = [](NcclCommunicator& ranks, Lane& here) -> Task<void> {
+      for (int i = 0; i < 3; ++i) {
+        OperationPtr gathered =
+            ranks.all_gather(tensor_of(std::vector<float>(200)), tensor_of(std::vector<float>(100)));
+        co_await here.wire(std::move(gathered), WireKind::kTensor);
+        OperationPtr reduced = ranks.bulk().all_reduce(tensor_of(std::vector<float>(1 << 16)));
+        co_await here.wire(std::move(reduced), WireKind::kGradients);
+      }
+    };
+    run_lane(lane, walk(world, lane));
+    const std::vector<TraceRecord> records = tracer.take();
+    stream.set_trace(nullptr);
+    for (const WireKind kind : {WireKind::kTensor, WireKind::kGradients}) {
+      std::vector<TraceRecord> wires;
+      for (const TraceRecord& record : records) {
+        if (record.track == TraceTrack::kWire && record.kind == static_cast<uint8_t>(kind)) wires.push_back(record);
+      }
+      RANK_CHECK(wires.size() == 3);
+      for (size_t i = 0; i < wires.size(); ++i) {
+        RANK_CHECK(wires[i].end_ns > wires[i].begin_ns);
+        RANK_CHECK(wires[i].bytes == (kind == WireKind::kTensor ? 400 : 1 << 18));
+        RANK_CHECK(wires[i].group == wires[0].group);
+        RANK_CHECK(wires[i].lane == 0);
+        // One after the other, on a queue.
+        if (i > 0) RANK_CHECK(wires[i].tag > wires[i - 1].tag && wires[i].begin_ns >= wires[i - 1].end_ns - 2000);
+      }
+    }
+    const auto waits = std::ranges::count(records, TraceTrack::kWait, &TraceRecord::track);
+    RANK_CHECK(waits == 6);
+  });
 }
 
 TEST_CASE("groups, links, and host tensors among ranks of the stand-in for NCCL", "[cuda]") {

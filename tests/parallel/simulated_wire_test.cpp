@@ -46,7 +46,7 @@ double wait_s(Paper& paper, const OperationPtr& operation) {
 
 Work seconds_of_work(double seconds) { return {.op = "test.op", .executed_flops = seconds}; }
 double seconds_stated(const Work& work) { return work.executed_flops; }
-double exposed_s(Lane& lane) { return lane.exposed_wire_seconds()[static_cast<size_t>(WireKind::kDispatch)]; }
+double exposed_s(Stream& stream, WireKind kind) { return stream.times().sums().waits_s[static_cast<size_t>(kind)]; }
 
 }  // namespace
 
@@ -156,10 +156,10 @@ TEST_CASE("a transfer hides behind computation, and what does not is exposed") {
   };
   run_lane(lane, step(paper, lane, 1));
   REQUIRE(paper.clock.now_s() == 1.75);
-  REQUIRE(exposed_s(lane) == 0.25);
+  REQUIRE(exposed_s(paper.stream, WireKind::kDispatch) == 0.25);
   run_lane(lane, step(paper, lane, 3));
   REQUIRE(paper.clock.now_s() == 1.75 + 3.5);
-  REQUIRE(exposed_s(lane) == 0.25);
+  REQUIRE(exposed_s(paper.stream, WireKind::kDispatch) == 0.25);
   REQUIRE(paper.clock.ops_s() == 5);
   REQUIRE(paper.clock.waited_s() == 0.25);
   REQUIRE(paper.stream.work().at("test.op").seconds == 5);
@@ -168,24 +168,24 @@ TEST_CASE("a transfer hides behind computation, and what does not is exposed") {
 TEST_CASE("one lane computes while the other's transfer travels") {
   Paper paper({0, 0}, 0, seconds_stated);
   Lane a(paper.stream, 0), b(paper.stream, 1);
-  const auto walk = [](Paper& on, Lane& here) -> Task<void> {
+  const auto walk = [](Paper& on, WireKind kind, Lane& here) -> Task<void> {
     for (int i = 0; i < 2; ++i) {
       on.stream.launch(seconds_of_work(1), [] {});
       OperationPtr sent = on.send(1024);
-      co_await here.wire(std::move(sent), WireKind::kDispatch);
+      co_await here.wire(std::move(sent), kind);
     }
   };
   Lane* const lanes[] = {&a, &b};
   std::vector<Task<void>> tasks;
-  tasks.push_back(walk(paper, a));
-  tasks.push_back(walk(paper, b));
+  tasks.push_back(walk(paper, WireKind::kDispatch, a));
+  tasks.push_back(walk(paper, WireKind::kCombine, b));
   run_lanes(lanes, std::move(tasks));
   // a 0-1, sent 1-2.25; b 1-2, sent 2-3.25; a waits 0.25, 2.25-3.25, sent until 4.5; b 3.25-4.25, sent until 5.5,
   // which it waits for, when a has waited until 4.5.
   REQUIRE(paper.clock.now_s() == 5.5);
   REQUIRE(paper.clock.ops_s() == 4);
-  REQUIRE(exposed_s(a) == 0.5);
-  REQUIRE(exposed_s(b) == 1);
+  REQUIRE(exposed_s(paper.stream, WireKind::kDispatch) == 0.5);
+  REQUIRE(exposed_s(paper.stream, WireKind::kCombine) == 1);
 }
 
 TEST_CASE("what the host does between ops counts with every op") {

@@ -147,11 +147,8 @@ TEST_CASE("TensorBoard gets the same numbers; bits per byte only when known") {
   };
   CHECK(has(example(), "comm/exposed_dispatch_ms"));
   CHECK(has(example(), "comm/exposed_other_ms"));
+  CHECK(has(example(), "time/compute_ms"));
   CHECK(has(example(), "time/idle_ms"));
-  StepMetrics on_gpu = example();  // whose ops are not timed
-  on_gpu.compute_ms = on_gpu.idle_ms = kNan;
-  CHECK_FALSE(has(on_gpu, "time/compute_ms"));
-  CHECK(json::parse(to_json(on_gpu))["idle_ms"].is_null());
   ValidationMetrics metrics;
   CHECK(to_scalars(metrics).size() == 2);
   metrics.val_bits_per_byte = 1;

@@ -62,14 +62,23 @@ TEST_CASE("a line stands under its header and has every number") {
                             .tokens_per_s = 7119.6,
                             .tflops = 0.2351,
                             .mfu = 0.5312,
+                            .waiting_step_ms = 100,
                             .exposed_comm_ms = 12.34,
-                            .exposed_ms = {8.638, 3.702}};
+                            .exposed_ms = {3.702, 8.638},
+                            .compute_ms = 80.6,
+                            .idle_ms = 7.06};
   const std::string line = progress_line(metrics, 600, 187);
   CHECK(line ==
-        "        150/600  25.0%   3m07s   4.5679     0.831  3.00e-04      7,120    0.235       53.1%    "
-        "12.3ms dispatch 70%");
+        "        150/600  25.0%   3m07s   4.5679     0.831  3.00e-04      7,120    0.235       53.1%      "
+        "81/12/7% combine 9%");
   CHECK(line.size() == progress_header(kCausal).size());
-  CHECK_THAT(progress_line({.step = 1}, 10, 1), Catch::EndsWith(" 0.0ms"));
+  CHECK(line.size() < 120);  // a wide terminal's line
+  StepMetrics waits = metrics;
+  waits.exposed_ms = {0, 0, 0, 99.6};
+  CHECK(progress_line(waits, 600, 187).size() == line.size());
+  CHECK_THAT(progress_line({.step = 1}, 10, 1), Catch::EndsWith(" ?/?/?%"));
+  CHECK_THAT(progress_line({.step = 1, .waiting_step_ms = 8, .compute_ms = 6, .idle_ms = 2}, 10, 1),
+             Catch::EndsWith(" 75/0/25%"));
 }
 
 TEST_CASE("numbers that are not finite, and skipped updates, are said") {

@@ -5,13 +5,16 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 
+#include "core/base/steady_clock.h"
 #include "core/train/rehearsal.h"
 #include "core/train/timeline_file.h"
 #include "core/train/timeline_svg.h"
 #include "parallel/thread_communicator.h"
+#include "tests/device_under_test.h"
 #include "tests/model/tiny_models.h"
 #include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
@@ -100,6 +103,8 @@ int check_rules(const json& timeline) {
     if (phase == "X") {
       const int64_t begin = ns_of(event["ts"]);
       REQUIRE(event["dur"].get<double>() >= 0);
+      // A flow that leaves when its slice begins must find it open: readers take equal times in the file's order.
+      REQUIRE((sent.empty() && received.empty()));
       threads[thread_of(event)].push_back({begin, begin + ns_of(event["dur"])});
     }
     if (phase == "s") REQUIRE(sent.emplace(event["id"].get<int64_t>(), &event).second);
@@ -252,14 +257,15 @@ TEST_CASE("two ranks record the steps that are asked for, and only these", "[tim
       for (int step = 1; step <= 4; ++step) {
         const bool is_recorded = (step == 2 || step == 3) && (!one_rank_alone || world.rank() == 1);
         recorder.begin_step(step);
+        const int64_t begin_ns = steady_ns();
         RANK_CHECK((stream.trace() != nullptr) == is_recorded);
         rehearsal.run_step();
         if (is_recorded) {
-          const int64_t now = trace_now_ns();
+          const int64_t now = steady_ns();
           stream.trace()->wire(WireKind::kOther,
                                {.posted_ns = now - 9000, .completed_ns = now, .bytes = 8, .group = 99, .tag = step}, 0);
         }
-        recorder.end_step(step);
+        recorder.end_step(step, begin_ns, steady_ns());
         RANK_CHECK(recorder.write_after(step) == (step == 3));
       }
     };
@@ -285,13 +291,60 @@ TEST_CASE("two ranks record the steps that are asked for, and only these", "[tim
   }
 }
 
+TEST_CASE("a recorded step's slices add up to what its metrics say, on every rank", "[timeline][threads][cuda]") {
+  const TemporaryFolder folder;
+  using Overlap = ParallelConfig::Overlap;
+  for (const Overlap::Schedule schedule : {Overlap::OFF, Overlap::PAIR_FORWARD_BACKWARD}) {
+    Config config = rehearsal_config(2, 2);
+    config.mutable_parallel()->set_expert(2);
+    config.mutable_parallel()->set_overlap(schedule);
+    config.mutable_precision()->set_gradient_wire(GradientWire::BF16);  // sums that run inside a wait
+    constexpr int kRanks = 2;
+    std::array<std::vector<StepOutcome>, kRanks> outcomes;
+    const auto body = [&](Communicator& world, Allocator& allocator) {
+      const ProcessMesh mesh({.expert = kRanks}, world);
+      Rehearsal rehearsal(config, mesh, allocator, DType::kF32);
+      TimelineRecorder recorder(config.train(), world, rehearsal.runtime().stream(), folder / "timeline.json", {});
+      for (int step = 1; step <= 3; ++step) {
+        recorder.begin_step(step);
+        const int64_t begin_ns = steady_ns();
+        rehearsal.run_step();
+        rehearsal.runtime().stream().wait();
+        recorder.end_step(step, begin_ns, steady_ns());
+        outcomes[static_cast<size_t>(world.rank())].push_back(rehearsal.last());
+        recorder.write_after(step);
+      }
+    };
+    const bool on_gpu = device_under_test() == DeviceKind::kCuda;
+    run_thread_ranks(kRanks,
+                     {.device = device_under_test(),
+                      .emulate = EmulatedLinks{.intra_node = LinkSpeed{.bytes_per_s = 1e8, .latency_s = 1e-4}}},
+                     body);
+    const std::vector<StepTimes> all = step_times(read_timeline(folder / "timeline.json"));
+    REQUIRE(all.size() == 2 * kRanks);
+    for (const StepTimes& times : all) {
+      INFO("step " << times.step << " of rank " << times.rank << ", " << Overlap::Schedule_Name(schedule));
+      const StepOutcome& outcome = outcomes[static_cast<size_t>(times.rank)][static_cast<size_t>(times.step - 1)];
+      // The file is exact to the nanosecond; events of a GPU are to half a microsecond each.
+      const double grain_ms = on_gpu ? 0.02 * outcome.compute_s * 1e3 : 1e-6;
+      CHECK(times.compute_ms == Approx(outcome.compute_s * 1e3).margin(grain_ms).epsilon(0));
+      for (size_t kind = 0; kind < kNumWireKinds; ++kind) {
+        INFO(kWireKindNames[kind]);
+        CHECK(times.exposed_ms[kind] == Approx(outcome.exposed_by_kind[kind] * 1e3).margin(grain_ms).epsilon(0));
+      }
+      CHECK(outcome.compute_s > 0);
+      CHECK(outcome.exposed_comm_s > 0);
+    }
+  }
+}
+
 TEST_CASE("clocks that differ are aligned by messages, one machine's are one", "[timeline][threads]") {
   // Ranks 0 and 1 on one machine, 2 and 3 on another whose clock is 5 s ahead.
   std::vector<ClockOffset> found(4);
   const auto body = [&](Communicator& world, Allocator& /*allocator*/) {
     const int64_t ahead_ns = world.rank() < 2 ? 0 : 5'000'000'000;
     const RankClock clock{.machine = world.rank() < 2 ? 1u : 2u,
-                          .now_ns = [ahead_ns] { return trace_now_ns() + ahead_ns; }};
+                          .now_ns = [ahead_ns] { return steady_ns() + ahead_ns; }};
     const std::vector<ClockOffset> all = align_clocks(world, clock);
     RANK_CHECK(all.size() == 4);
     found[static_cast<size_t>(world.rank())] = all[3];
