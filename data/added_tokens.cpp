@@ -15,9 +15,8 @@ size_t white_space_at(std::string_view text) {
   const char c = text.front();
   if (c == ' ' || (c >= '\t' && c <= '\r')) return 1;
   if (static_cast<unsigned char>(c) < 0x80) return 0;
-  for (const std::string_view space :
-       {"\xC2\x85", "\xC2\xA0", "\xE1\x9A\x80", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F",
-        "\xE3\x80\x80"}) {
+  for (const std::string_view space : {"\xC2\x85", "\xC2\xA0", "\xE1\x9A\x80", "\xE2\x80\xA8", "\xE2\x80\xA9",
+                                       "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE3\x80\x80"}) {
     if (text.starts_with(space)) return space.size();
   }
   const bool is_en_quad_to_hair = text.starts_with("\xE2\x80") && text.size() >= 3 &&
@@ -104,8 +103,7 @@ void AddedTokenFinder::split(std::string_view text, Regex::Scratch& scratch,
   size_t at = 0;
   while (at < text.size()) {
     size_t length = 0;
-    const int32_t found =
-        first_bytes_.test(static_cast<unsigned char>(text[at])) ? longest_at(text, at, length) : -1;
+    const int32_t found = first_bytes_.test(static_cast<unsigned char>(text[at])) ? longest_at(text, at, length) : -1;
     if (found < 0) {
       ++at;
       continue;

@@ -72,8 +72,7 @@ class Learner {
         tokens_.push_back(known->first);
         learned.new_tokens.push_back(known->first);
       }
-      learned.merges.push_back(
-          {.left = left_of(best.pair), .right = right_of(best.pair), .result = known->second});
+      learned.merges.push_back({.left = left_of(best.pair), .right = right_of(best.pair), .result = known->second});
       const std::vector<uint32_t> words = std::move(found->second.words);
       for (const uint32_t word : words) merge_in(word, learned.merges.back());
       pairs_.erase(best.pair);
@@ -93,7 +92,9 @@ class Learner {
     int64_t count = 0;
     uint64_t pair = 0;
     // A heap of std has the largest on top: the one to come first.
-    bool operator<(const Candidate& other) const { return count != other.count ? count < other.count : pair > other.pair; }
+    bool operator<(const Candidate& other) const {
+      return count != other.count ? count < other.count : pair > other.pair;
+    }
   };
 
   const std::string& token(int32_t id) const { return tokens_[static_cast<size_t>(id)]; }

@@ -28,9 +28,7 @@ class BpeMerges {
       int32_t right = 0;
       int32_t result = 0;
       // A heap of std has the largest on top: the one to come first.
-      bool operator<(const Candidate& other) const {
-        return rank != other.rank ? rank > other.rank : at > other.at;
-      }
+      bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : at > other.at; }
     };
     std::vector<Symbol> symbols;
     std::vector<Candidate> heap;
@@ -40,8 +38,8 @@ class BpeMerges {
   // a token, which are left out.
   BpeMerges(std::span<const BpeMerge> merges, std::vector<int32_t> byte_ids);
 
-  // Appends the tokens of `piece`. O(n log n) time; a piece of more than 16 MiB is encoded in parts of that size, so that
-  // memory stays bounded.
+  // Appends the tokens of `piece`. O(n log n) time; a piece of more than 16 MiB is encoded in parts of that size, so
+  // that memory stays bounded.
   void encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const;
 
  private:

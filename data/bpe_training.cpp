@@ -49,10 +49,11 @@ const std::vector<NamedPreTokenizer>& known_pre_tokenizers() {
       {"llama3", sequence_json({split_json(words_pattern(R"(\p{N}{1,3})"))})},
       {"qwen", sequence_json({split_json(words_pattern(R"(\p{N})"))})},
       {"deepseek",
-       sequence_json({split_json(R"(\p{N}{1,3})"),
-                      split_json("[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+"),  // Han, Hiragana, Katakana
-                      split_json(R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
-                                 R"(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)")})},
+       sequence_json(
+           {split_json(R"(\p{N}{1,3})"),
+            split_json("[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+"),  // Han, Hiragana, Katakana
+            split_json(R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
+                       R"(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)")})},
   };
   return kKnown;
 }
@@ -91,10 +92,9 @@ std::string file_contents(const std::vector<std::string>& special, const std::st
   const auto quoted = [](std::string_view text) { return nlohmann::json(text).dump(); };
   std::string out = "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [";
   for (size_t i = 0; i < special.size(); ++i) {
-    out += fmt::format(
-        R"({}{{"id": {}, "content": {}, "single_word": false, "lstrip": false, "rstrip": false, )"
-        R"("normalized": false, "special": true}})",
-        i == 0 ? "\n    " : ",\n    ", i, quoted(special[i]));
+    out += fmt::format(R"({}{{"id": {}, "content": {}, "single_word": false, "lstrip": false, "rstrip": false, )"
+                       R"("normalized": false, "special": true}})",
+                       i == 0 ? "\n    " : ",\n    ", i, quoted(special[i]));
   }
   const std::string bytes = R"({"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true})";
   out += fmt::format(

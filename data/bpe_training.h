@@ -15,7 +15,7 @@ struct BpeTraining {
   int64_t vocab_size = 8192;
   std::string pre_tokenizer = "llama3";  // one of bpe_pre_tokenizer_names()
   // Behind <|endoftext|>, which ends documents and is token 0.
-  std::vector<std::string> special_tokens;
+  std::vector<std::string> special_tokens = {};
   int64_t min_frequency = 2;  // pairs seen less often are not merged
   int num_threads = 1;
   // Told now and then what is going on.

@@ -187,7 +187,9 @@ int64_t widen(int dtype_code, const char* from, std::span<int32_t> to, int64_t v
 }  // namespace
 
 IndexedDataset::IndexedDataset(const std::string& prefix) : prefix_(prefix) {
-  const InputFile idx(prefix + ".idx", "the token index (a data prefix is the path without .idx and .bin, or names llm.c's .bin shards)");
+  const InputFile idx(
+      prefix + ".idx",
+      "the token index (a data prefix is the path without .idx and .bin, or names llm.c's .bin shards)");
   bin_ = InputFile(prefix + ".bin", "the tokens");
   const Index index = read_header(idx);
   dtype_code_ = index.dtype_code;

@@ -59,7 +59,8 @@ class JsonValue {
     for (const auto& [key, unused] : value_->items()) {
       bool found = false;
       for (const std::string_view name : known) found |= name == key;
-      if (!found) fail("{}: the key \"{}\" is one that Shoal does not know, and it may change the tokens", full_place(), key);
+      if (!found)
+        fail("{}: the key \"{}\" is one that Shoal does not know, and it may change the tokens", full_place(), key);
     }
   }
 

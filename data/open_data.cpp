@@ -44,7 +44,8 @@ std::shared_ptr<const TokenDataset> open_token_dataset(const std::string& prefix
 std::unique_ptr<SampleStream> open_training_stream(const DataConfig& config, int64_t vocab_size, uint64_t seed,
                                                    const Tokenizer* tokenizer) {
   std::vector<TrainingSource> sources;
-  for (const auto& source : config.train()) sources.push_back({open_source(source, config, vocab_size, tokenizer), source.weight()});
+  for (const auto& source : config.train())
+    sources.push_back({open_source(source, config, vocab_size, tokenizer), source.weight()});
   return std::make_unique<TrainingStream>(std::move(sources), packing_options(config, vocab_size), config.shuffle(),
                                           seed);
 }

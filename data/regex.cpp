@@ -48,9 +48,8 @@ Regex::Regex(std::string_view pattern, const std::string& place)
     fail("{}: a pattern of {} bytes, more than the {} a sound one can have", place, pattern.size(), kMaxPatternBytes);
   }
   const std::string translated = pcre2_pattern(pattern, place);
-  const auto context =
-      std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)>(
-          pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
+  const auto context = std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)>(
+      pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
   SHOAL_CHECK(context != nullptr, "no memory for a pattern");
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int error = 0;
@@ -79,8 +78,8 @@ bool Regex::find(std::string_view text, size_t from, Scratch& scratch, Match& ma
   const auto* const subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   int found = PCRE2_ERROR_JIT_STACKLIMIT;
   if (compiled_->has_jit) {
-    found = pcre2_jit_match(compiled_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, match_data,
-                            compiled_->limits);
+    found =
+        pcre2_jit_match(compiled_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK, match_data, compiled_->limits);
   }
   if (found == PCRE2_ERROR_JIT_STACKLIMIT) {  // its 32 KiB are used up: the interpreter takes memory from the heap
     found = pcre2_match(compiled_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match_data,

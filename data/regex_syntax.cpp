@@ -80,7 +80,9 @@ class Translator {
     const bool is_letter_or_digit =
         (value >= '0' && value <= '9') || (value >= 'A' && value <= 'Z') || (value >= 'a' && value <= 'z');
     if (at_ + 1 >= pattern_.size() || is_letter_or_digit || value < 0x20) {
-      refuse(2, "Shoal knows \\p{…} \\P{…} \\s \\S \\d \\D \\r \\n \\t \\f \\v \\e \\a \\x \\u \\A \\z \\Z and escaped signs");
+      refuse(2,
+             "Shoal knows \\p{…} \\P{…} \\s \\S \\d \\D \\r \\n \\t \\f \\v \\e \\a \\x \\u \\A \\z \\Z and escaped "
+             "signs");
     }
     copy(2);
   }

@@ -20,7 +20,8 @@ namespace {
 
 // Names under which published tokenizers end a document (nanochat begins each with its own), best known first.
 constexpr std::array<std::string_view, 7> kEndsOfDocument = {
-    "<|endoftext|>", "<|end_of_text|>", "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "<|eot|>", "</s>", "<eos>", "<|bos|>"};
+    "<|endoftext|>", "<|end_of_text|>", "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "<|eot|>", "</s>",
+    "<eos>",         "<|bos|>"};
 
 std::string fingerprint_of(std::string_view contents) {
   const XXH128_hash_t hash = XXH3_128bits(contents.data(), contents.size());

@@ -1,8 +1,9 @@
 // data/tokenizer_bpe.h: byte-level BPE from a tokenizer.json (GPT-2, Llama 3, Qwen, DeepSeek-V3), used.
 //
 // Ids are those of Hugging Face's tokenizers, asked for text without special tokens: documents are text, and what looks
-// like "<|endoftext|>" in them is encoded as its characters. Bytes that are not UTF-8, which that library does not take,
-// are encoded one by one between the valid stretches.
+// like "<|endoftext|>" in them is encoded as its characters. Bytes that are not UTF-8, which that library does not
+// take, are encoded one by one between the valid stretches. Letters and marks that Unicode got after version 14 may be
+// cut otherwise: the two libraries' tables are of different years.
 //
 // Measured, one core of a 2-core virtual machine: figures are in README.md ("Tokenizers").
 #pragma once
@@ -24,7 +25,8 @@ class BpeTokenizer final : public Tokenizer {
  public:
   // Throws Error for a file that is missing, damaged, larger than 64 MiB, that is no byte-level BPE as
   // data/tokenizer_json.h tells it, or has no special token that ends a document. That is the first of these that is
-  // there: <|endoftext|>, <|end_of_text|>, <｜end▁of▁sentence｜>, <|eot|>, </s>, <eos>, <|bos|>; else the only special one.
+  // there: <|endoftext|>, <|end_of_text|>, <｜end▁of▁sentence｜>, <|eot|>, </s>, <eos>, <|bos|>; else the only special
+  // token.
   explicit BpeTokenizer(const std::string& path);
   // From the contents of a file; `path` is for messages.
   BpeTokenizer(std::string contents, const std::string& path);

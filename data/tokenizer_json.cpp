@@ -61,7 +61,8 @@ std::vector<AddedToken> parse_added_tokens(const JsonValue& list) {
 }
 
 // Ids of both tables are 0 … n - 1, each once; a token of both has one id.
-void place_tokens(const RawTokenizerJson& raw, const TokenIds& model_ids, const std::string& path, TokenizerJson& json) {
+void place_tokens(const RawTokenizerJson& raw, const TokenIds& model_ids, const std::string& path,
+                  TokenizerJson& json) {
   size_t vocab_size = raw.tokens.size();
   for (const AddedToken& token : json.added_tokens) {
     const auto in_model = model_ids.find(token.content);
@@ -75,8 +76,8 @@ void place_tokens(const RawTokenizerJson& raw, const TokenIds& model_ids, const 
   std::vector<char> taken(vocab_size, 0);
   const auto take = [&](int32_t id, std::string_view token, std::string_view table) {
     if (static_cast<size_t>(id) >= vocab_size) {
-      fail("{}: {}: \"{}\" has id {}: expected 0 to {}, one for each of {} tokens without a gap; {}", path, table, token,
-           id, vocab_size - 1, vocab_size, kRefit);
+      fail("{}: {}: \"{}\" has id {}: expected 0 to {}, one for each of {} tokens without a gap; {}", path, table,
+           token, id, vocab_size - 1, vocab_size, kRefit);
     }
     if (taken[static_cast<size_t>(id)]++ != 0) {
       fail("{}: {}: \"{}\" has id {}, which \"{}\" has already; {}", path, table, token, id,
@@ -176,9 +177,10 @@ TokenizerJson parse_tokenizer_json(std::string_view contents, const std::string&
   place_tokens(raw, model_ids, path, json);
   find_byte_ids(model_ids, json);
   if (model.has("unk_token") && std::ranges::find(json.byte_ids, -1) != json.byte_ids.end()) {
-    fail("{}: model.unk_token is {}, and model.vocab lacks some of the 256 bytes; expected all of them, so that no text "
-         "is unknown",
-         path, model.at("unk_token").shown());
+    fail(
+        "{}: model.unk_token is {}, and model.vocab lacks some of the 256 bytes; expected all of them, so that no text "
+        "is unknown",
+        path, model.at("unk_token").shown());
   }
   resolve_merges(raw, model_ids, path, json);
   check_special_tokens(path, json);

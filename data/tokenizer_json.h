@@ -1,9 +1,9 @@
 // data/tokenizer_json.h: what a tokenizer.json of Hugging Face's tokenizers says, checked, for byte-level BPE.
 //
 // A pipeline of stages (added_tokens, normalizer, pre_tokenizer, model, decoder). What is understood: a normalizer that
-// is absent or NFC; pre_tokenizers Split, Digits and ByteLevel, alone or in a Sequence that ends with ByteLevel; a model
-// of type BPE; a decoder that is absent or ByteLevel. Everything else is refused by name. post_processor, truncation and
-// padding are left aside: they are about prompts, and training puts its own end behind each document.
+// is absent or NFC; pre_tokenizers Split, Digits and ByteLevel, alone or in a Sequence that ends with ByteLevel; a
+// model of type BPE; a decoder that is absent or ByteLevel. Everything else is refused by name. post_processor,
+// truncation and padding are left aside: they are about prompts, and training puts its own end behind each document.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +18,10 @@ namespace shoal {
 struct AddedToken {
   int32_t id = 0;
   std::string content;
-  bool special = false;     // never found in text here: text is what documents say, not what controls the model
-  bool normalized = true;   // looked for after the normalizer, not before
+  bool special = false;      // never found in text here: text is what documents say, not what controls the model
+  bool normalized = true;    // looked for after the normalizer, not before
   bool single_word = false;  // only where no letter or digit is beside it
-  bool lstrip = false;      // takes the white space before it along
+  bool lstrip = false;       // takes the white space before it along
   bool rstrip = false;
 };
 

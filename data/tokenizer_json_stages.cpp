@@ -96,9 +96,10 @@ void parse_normalizer(const JsonValue& normalizer, TokenizerJson& json) {
 
 void parse_pre_tokenizer(const JsonValue& pre_tokenizer, std::vector<SplitStage>& stages) {
   if (pre_tokenizer.is_null() || !parse_stage(pre_tokenizer, stages)) {
-    fail("{}: expected ByteLevel as the last stage, found none: this is not byte-level BPE; models of SentencePiece are "
-         "read from their .model file",
-         pre_tokenizer.full_place());
+    fail(
+        "{}: expected ByteLevel as the last stage, found none: this is not byte-level BPE; models of SentencePiece are "
+        "read from their .model file",
+        pre_tokenizer.full_place());
   }
 }
 
