@@ -12,6 +12,7 @@
 #include "core/base/input_file.h"
 #include "data/byte_alphabet.h"
 #include "data/nfc.h"
+#include "data/piece_cache.h"
 #include "data/tokenizer_json_reader.h"
 #include "data/utf8.h"
 
@@ -30,10 +31,14 @@ std::string fingerprint_of(std::string_view contents) {
 
 }  // namespace
 
+// What one call of encode needs.
 struct BpeTokenizer::Scratch {
   Regex::Scratch regex;
   BpeMerges::Scratch merges;
+  PieceCache pieces;
 };
+
+BpeTokenizer::~BpeTokenizer() = default;
 
 BpeTokenizer::BpeTokenizer(const std::string& path)
     : BpeTokenizer(read_small_file(path, "the tokenizer (a tokenizer.json of byte-level BPE)", kMaxTokenizerJsonBytes),
@@ -105,7 +110,7 @@ void BpeTokenizer::find_eod(const TokenizerJson& json) {
 }
 
 void BpeTokenizer::encode_piece(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const {
-  if (words_.append(piece, ids)) return;
+  if (scratch.pieces.append(piece, ids)) return;
   const size_t begin = ids.size();
   const auto whole = whole_pieces_.find(piece);
   if (whole != whole_pieces_.end()) {
@@ -113,7 +118,7 @@ void BpeTokenizer::encode_piece(std::string_view piece, Scratch& scratch, std::v
   } else {
     merges_.encode(piece, scratch.merges, ids);
   }
-  words_.insert(piece, std::span(ids).subspan(begin));
+  scratch.pieces.insert(piece, std::span(ids).subspan(begin));
 }
 
 void BpeTokenizer::encode_normalized(std::string_view text, Scratch& scratch, std::vector<int32_t>& ids) const {
@@ -136,17 +141,27 @@ void BpeTokenizer::encode_valid(std::string_view text, Scratch& scratch, std::ve
   raw_tokens_.split(text, scratch.regex, encode_text, [&](int32_t id) { ids.push_back(id); });
 }
 
+std::unique_ptr<BpeTokenizer::Scratch> BpeTokenizer::take_scratch() const {
+  const std::lock_guard lock(scratches_mutex_);
+  if (scratches_.empty()) return std::make_unique<Scratch>();
+  auto scratch = std::move(scratches_.back());
+  scratches_.pop_back();
+  return scratch;
+}
+
 void BpeTokenizer::encode(std::string_view text, std::vector<int32_t>& ids) const {
-  Scratch scratch;
+  auto scratch = take_scratch();  // gone with an exception, which is rare
   while (!text.empty()) {
     const std::string_view valid = text.substr(0, valid_utf8_prefix(text));
-    if (!valid.empty()) encode_valid(valid, scratch, ids);
+    if (!valid.empty()) encode_valid(valid, *scratch, ids);
     text.remove_prefix(valid.size());
     if (text.empty()) break;
     const int32_t id = byte_ids_[static_cast<unsigned char>(text.front())];  // why the prefix ended
     if (id >= 0) ids.push_back(id);
     text.remove_prefix(1);
   }
+  const std::lock_guard lock(scratches_mutex_);
+  scratches_.push_back(std::move(scratch));
 }
 
 std::string_view BpeTokenizer::bytes_of(int32_t id) const {

@@ -9,7 +9,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "data/added_tokens.h"
@@ -17,7 +19,6 @@
 #include "data/pre_tokenizer.h"
 #include "data/tokenizer.h"
 #include "data/tokenizer_json.h"
-#include "data/word_cache.h"
 
 namespace shoal {
 
@@ -30,6 +31,7 @@ class BpeTokenizer final : public Tokenizer {
   explicit BpeTokenizer(const std::string& path);
   // From the contents of a file; `path` is for messages.
   BpeTokenizer(std::string contents, const std::string& path);
+  ~BpeTokenizer() override;
 
   std::string_view name() const override { return "bpe"; }
   std::string fingerprint() const override { return fingerprint_; }
@@ -44,6 +46,7 @@ class BpeTokenizer final : public Tokenizer {
   struct Scratch;
   BpeTokenizer(std::string contents, const std::string& path, TokenizerJson json);
 
+  std::unique_ptr<Scratch> take_scratch() const;
   void set_bytes(const TokenizerJson& json);
   void find_eod(const TokenizerJson& json);
   void encode_valid(std::string_view text, Scratch& scratch, std::vector<int32_t>& ids) const;
@@ -64,7 +67,9 @@ class BpeTokenizer final : public Tokenizer {
   AddedTokenFinder normalized_tokens_;                          // and after it
   PreTokenizer pre_tokenizer_;
   BpeMerges merges_;
-  mutable WordCache words_;
+  // Warm ones, that no call uses now: as many as calls ran at once.
+  mutable std::mutex scratches_mutex_;
+  mutable std::vector<std::unique_ptr<Scratch>> scratches_;
 };
 
 }  // namespace shoal
