@@ -187,7 +187,9 @@ int64_t widen(int dtype_code, const char* from, std::span<int32_t> to, int64_t v
 }  // namespace
 
 IndexedDataset::IndexedDataset(const std::string& prefix) : prefix_(prefix) {
-  const InputFile idx(prefix + ".idx", "the token index (a data prefix is the path without .idx and .bin)");
+  const InputFile idx(
+      prefix + ".idx",
+      "the token index (a data prefix is the path without .idx and .bin, or names llm.c's .bin shards)");
   bin_ = InputFile(prefix + ".bin", "the tokens");
   const Index index = read_header(idx);
   dtype_code_ = index.dtype_code;
@@ -208,6 +210,17 @@ void IndexedDataset::read(int64_t first, std::span<int32_t> tokens, int64_t voca
       "{}: token {} is outside the vocabulary: expected 0 to {}, found {}; the data was made with another tokenizer, "
       "or model.vocab is too small",
       bin_.path(), first + bad, vocab_size - 1, bad_id);
+}
+
+std::vector<int32_t> IndexedDataset::document_starts_in(int64_t first, std::span<const int32_t> window) const {
+  const int64_t end = std::min(first + static_cast<int64_t>(window.size()), num_tokens());
+  std::vector<int32_t> starts;
+  for (auto next = std::upper_bound(document_starts_.begin(), document_starts_.end(), first);
+       next != document_starts_.end() && *next < end; ++next) {
+    const auto start = static_cast<int32_t>(*next - first);
+    if (starts.empty() || start != starts.back()) starts.push_back(start);  // else an empty document
+  }
+  return starts;
 }
 
 }  // namespace shoal

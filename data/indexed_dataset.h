@@ -23,24 +23,24 @@
 #include <vector>
 
 #include "core/base/input_file.h"
+#include "data/token_dataset.h"
 
 namespace shoal {
 
-class IndexedDataset {
+class IndexedDataset final : public TokenDataset {
  public:
   // Opens PREFIX.bin and PREFIX.idx. Throws Error naming file, place, expected and found.
   explicit IndexedDataset(const std::string& prefix);
 
-  const std::string& prefix() const { return prefix_; }
+  const std::string& prefix() const override { return prefix_; }
   int64_t num_documents() const { return static_cast<int64_t>(document_starts_.size()) - 1; }
-  int64_t num_tokens() const { return document_starts_.back(); }
+  int64_t num_tokens() const override { return document_starts_.back(); }
 
   // [num_documents + 1]: where each document starts among all tokens, ascending; back() == num_tokens().
   const std::vector<int64_t>& document_starts() const { return document_starts_; }
 
-  // tokens[i] = token first + i. Throws Error when one is negative or not below `vocab_size`, or when .bin became
-  // shorter since it was opened. Thread-safe.
-  void read(int64_t first, std::span<int32_t> tokens, int64_t vocab_size) const;
+  void read(int64_t first, std::span<int32_t> tokens, int64_t vocab_size) const override;
+  std::vector<int32_t> document_starts_in(int64_t first, std::span<const int32_t> window) const override;
 
  private:
   std::string prefix_;

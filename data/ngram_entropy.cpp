@@ -18,7 +18,7 @@ constexpr std::array kGrid = {1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0,
 
 // Calls visit(token) for all tokens of a dataset, in order.
 template <class F>
-void for_each_token(const IndexedDataset& dataset, int64_t vocab_size, F&& visit) {
+void for_each_token(const TokenDataset& dataset, int64_t vocab_size, F&& visit) {
   std::vector<int32_t> piece;
   for (int64_t first = 0; first < dataset.num_tokens(); first += kPieceTokens) {
     piece.resize(static_cast<size_t>(std::min(kPieceTokens, dataset.num_tokens() - first)));
@@ -65,7 +65,7 @@ struct CountedPair {
 };
 
 // The distinct pairs of neighbours in the validation data, and how often each occurs.
-std::vector<CountedPair> validation_pairs(const std::vector<std::shared_ptr<const IndexedDataset>>& validation,
+std::vector<CountedPair> validation_pairs(const std::vector<std::shared_ptr<const TokenDataset>>& validation,
                                           int64_t vocab_size) {
   std::vector<uint64_t> pairs;
   for (const auto& dataset : validation) {
@@ -106,8 +106,8 @@ std::pair<double, double> best_of_grid(const std::vector<CountedPair>& pairs, in
 
 }  // namespace
 
-NgramEntropy measure_ngram_entropy(const std::vector<std::shared_ptr<const IndexedDataset>>& training,
-                                   const std::vector<std::shared_ptr<const IndexedDataset>>& validation,
+NgramEntropy measure_ngram_entropy(const std::vector<std::shared_ptr<const TokenDataset>>& training,
+                                   const std::vector<std::shared_ptr<const TokenDataset>>& validation,
                                    int64_t vocab_size) {
   SHOAL_CHECK(vocab_size > 0, "vocabulary of {}", vocab_size);
   NgramEntropy result;

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "data/indexed_dataset.h"
+#include "data/token_dataset.h"
 
 namespace shoal {
 
@@ -26,8 +26,8 @@ struct NgramEntropy {
 
 // Memory follows the vocabulary and the validation data, not the training data. Throws Error for no data, or a token
 // outside the vocabulary.
-NgramEntropy measure_ngram_entropy(const std::vector<std::shared_ptr<const IndexedDataset>>& training,
-                                   const std::vector<std::shared_ptr<const IndexedDataset>>& validation,
+NgramEntropy measure_ngram_entropy(const std::vector<std::shared_ptr<const TokenDataset>>& training,
+                                   const std::vector<std::shared_ptr<const TokenDataset>>& validation,
                                    int64_t vocab_size);
 
 }  // namespace shoal

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "core/base/check.h"
@@ -36,21 +37,17 @@ std::vector<double> blend_weights(const std::vector<TrainingSource>& sources) {
   return weights;
 }
 
-void mark_documents(const IndexedDataset& dataset, int64_t first, Sample& sample) {
-  const auto& starts = dataset.document_starts();
-  const auto seq_len = static_cast<int64_t>(sample.tokens.size());
-  for (auto next = std::upper_bound(starts.begin(), starts.end(), first);
-       next != starts.end() && *next < std::min(first + seq_len, dataset.num_tokens()); ++next) {
-    const auto start = static_cast<int32_t>(*next - first);
-    if (start != sample.document_starts.back()) sample.document_starts.push_back(start);  // else an empty document
-  }
+void mark_documents(const TokenDataset& dataset, int64_t first, Sample& sample) {
+  const auto available = std::min<int64_t>(static_cast<int64_t>(sample.tokens.size()), dataset.num_tokens() - first);
+  const auto window = std::span<const int32_t>(sample.tokens).first(static_cast<size_t>(available));
+  for (const int32_t start : dataset.document_starts_in(first, window)) sample.document_starts.push_back(start);
   for (size_t d = 1; d < sample.document_starts.size(); ++d) {
     std::iota(sample.positions.begin() + sample.document_starts[d], sample.positions.end(), 0);
   }
 }
 
 // Tokens [first, first + seq_len] of the dataset; what lies behind its end is padding.
-void read_window(const IndexedDataset& dataset, int64_t first, const PackingOptions& options, Sample& sample) {
+void read_window(const TokenDataset& dataset, int64_t first, const PackingOptions& options, Sample& sample) {
   const int64_t available = std::min(options.seq_len + 1, dataset.num_tokens() - first);
   const auto seq_len = static_cast<size_t>(options.seq_len);
   std::vector<int32_t> window(static_cast<size_t>(available));
@@ -83,7 +80,7 @@ TrainingStream::TrainingStream(std::vector<TrainingSource> sources, const Packin
 
 void TrainingStream::read(int64_t index, Sample& sample) const {
   const Blend::Draw draw = blend_.at(index);
-  const IndexedDataset& dataset = *sources_[static_cast<size_t>(draw.source)].dataset;
+  const TokenDataset& dataset = *sources_[static_cast<size_t>(draw.source)].dataset;
   const int64_t per_epoch = whole_sequences(dataset.num_tokens(), options_.seq_len);
   int64_t sequence = draw.count % per_epoch;
   if (shuffle_) {
@@ -100,7 +97,7 @@ int64_t TrainingStream::samples_per_epoch() const {
   return sum;
 }
 
-ValidationStream::ValidationStream(std::vector<std::shared_ptr<const IndexedDataset>> sources,
+ValidationStream::ValidationStream(std::vector<std::shared_ptr<const TokenDataset>> sources,
                                    const PackingOptions& options)
     : sources_(std::move(sources)), options_(options), first_sample_{0} {
   check_options(options);

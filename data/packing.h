@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "data/blend.h"
-#include "data/indexed_dataset.h"
 #include "data/sample_stream.h"
+#include "data/token_dataset.h"
 
 namespace shoal {
 
@@ -22,7 +22,7 @@ struct PackingOptions {
 };
 
 struct TrainingSource {
-  std::shared_ptr<const IndexedDataset> dataset;
+  std::shared_ptr<const TokenDataset> dataset;
   double weight = 0;  // share of sequences; 0 for all sources: in proportion to their tokens
 };
 
@@ -53,14 +53,14 @@ class TrainingStream final : public SampleStream {
 class ValidationStream final : public SampleStream {
  public:
   // Throws Error for no source, or a source of fewer than 2 tokens.
-  ValidationStream(std::vector<std::shared_ptr<const IndexedDataset>> sources, const PackingOptions& options);
+  ValidationStream(std::vector<std::shared_ptr<const TokenDataset>> sources, const PackingOptions& options);
 
   int64_t seq_len() const override { return options_.seq_len; }
   int64_t num_samples() const override { return first_sample_.back(); }
   void read(int64_t index, Sample& sample) const override;
 
  private:
-  std::vector<std::shared_ptr<const IndexedDataset>> sources_;
+  std::vector<std::shared_ptr<const TokenDataset>> sources_;
   PackingOptions options_;
   std::vector<int64_t> first_sample_;  // [sources + 1]
 };

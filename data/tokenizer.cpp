@@ -1,6 +1,7 @@
 // data/tokenizer.cpp: what all tokenizers share, and which one a name stands for.
 #include "data/tokenizer.h"
 
+#include "data/tokenizer_bpe.h"
 #include "data/tokenizer_byte.h"
 #include "data/tokenizer_sentencepiece.h"
 
@@ -21,6 +22,7 @@ std::vector<int32_t> Tokenizer::byte_lengths() const {
 
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& name_or_path) {
   if (name_or_path == "bytes") return std::make_unique<ByteTokenizer>();
+  if (name_or_path.ends_with(".json")) return std::make_unique<BpeTokenizer>(name_or_path);
   return std::make_unique<SentencePieceTokenizer>(name_or_path);
 }
 

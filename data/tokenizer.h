@@ -15,7 +15,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // "bytes" or "sentencepiece".
+  // "bytes", "sentencepiece" or "bpe".
   virtual std::string_view name() const = 0;
   // Equal for tokenizers that give every text the same ids: recorded beside token files, compared before training.
   virtual std::string fingerprint() const = 0;
@@ -44,7 +44,7 @@ class Tokenizer {
   std::vector<int32_t> byte_lengths() const;
 };
 
-// "bytes", or the path of a SentencePiece .model. Throws Error.
+// "bytes", the path of a tokenizer.json (it ends in .json), or that of a SentencePiece .model. Throws Error.
 std::unique_ptr<Tokenizer> open_tokenizer(const std::string& name_or_path);
 
 }  // namespace shoal

@@ -58,7 +58,8 @@ struct SentencePieceTokenizer::Library {
 SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path)
     : library_(std::make_unique<Library>()),
       path_(path),
-      contents_(read_small_file(path, "the tokenizer (\"bytes\", or a SentencePiece .model)", kMaxModelBytes)) {
+      contents_(read_small_file(path, "the tokenizer (\"bytes\", a tokenizer.json, or a SentencePiece .model)",
+                                kMaxModelBytes)) {
   const SentencePieceModel model = parse_sentencepiece_model(contents_, path);
   const auto status = library_->processor.LoadFromSerializedProto(contents_);
   if (!status.ok()) fail("{} is no sound SentencePiece model: {}", path, status.message());

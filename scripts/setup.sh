@@ -21,7 +21,7 @@ packages=(
   # config, logs, command line
   libprotobuf-dev protobuf-compiler libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev
   # text and files
-  libsentencepiece-dev libxxhash-dev libzstd-dev zlib1g-dev
+  libsentencepiece-dev libpcre2-dev libutf8proc-dev libxxhash-dev libzstd-dev zlib1g-dev
   # tests
   catch2
 )

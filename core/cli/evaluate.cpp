@@ -59,7 +59,8 @@ void add_evaluate_command(Command shoal, MpiSession& session) {
   auto options = std::make_shared<Options>();
   Command command = shoal.subcommand("evaluate", kDescription);
   command.positional("model", options->model, "A run folder, or its final/");
-  command.option("--data", options->data, "Token files without .bin/.idx; default: the run's validation data");
+  command.option("--data", options->data,
+                 "Token files, as data.validation.prefix names them; default: the run's validation data");
   command.option("--mesh", options->mesh,
                  "Axes to split the model over, where one rank cannot hold it: expert=4 tensor=2");
   command.option("--sequences", options->sequences, "At most this many sequences; 0: all", {.low = 0});

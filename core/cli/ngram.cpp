@@ -21,9 +21,9 @@ struct NgramFlags {
   bool json = false;
 };
 
-std::vector<std::shared_ptr<const IndexedDataset>> open_all(const std::vector<std::string>& prefixes) {
-  std::vector<std::shared_ptr<const IndexedDataset>> datasets;
-  for (const auto& prefix : prefixes) datasets.push_back(std::make_shared<const IndexedDataset>(prefix));
+std::vector<std::shared_ptr<const TokenDataset>> open_all(const std::vector<std::string>& prefixes) {
+  std::vector<std::shared_ptr<const TokenDataset>> datasets;
+  for (const auto& prefix : prefixes) datasets.push_back(open_token_dataset(prefix));
   return datasets;
 }
 
@@ -79,8 +79,8 @@ void add_ngram_command(Command shoal) {
       "best.\n\n"
       "  shoal ngram --train data/a data/b --validation data/a_val data/b_val");
   auto flags = std::make_shared<NgramFlags>();
-  command.option("--train", flags->training, "Prefixes of training token files", Need::kRequired);
-  command.option("--validation", flags->validation, "Prefixes of validation token files", Need::kRequired);
+  command.option("--train", flags->training, "Training token files, as data.train.prefix names them", Need::kRequired);
+  command.option("--validation", flags->validation, "Validation token files", Need::kRequired);
   command.option("--vocab", flags->vocab_size, "Vocabulary size; 0: as noted when the files were made",
                  {0, int64_t{1} << 31});
   command.flag("--json", flags->json, "Print one JSON object");

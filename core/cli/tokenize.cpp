@@ -78,7 +78,8 @@ void add_tokenize_command(Command shoal) {
       "  shoal tokenize --tokenizer corpus.model --input a.jsonl.zst b.txt --output data/corpus");
   auto flags = std::make_shared<TokenizeFlags>();
   flags->text.add_to(command);
-  command.option("--tokenizer", flags->tokenizer, "\"bytes\", or a SentencePiece .model", Need::kRequired);
+  command.option("--tokenizer", flags->tokenizer,
+                 "\"bytes\", a tokenizer.json of byte-level BPE, or a SentencePiece .model", Need::kRequired);
   command.option("--output", flags->output, "PREFIX of the files to write", Need::kRequired);
   command.option("--threads", flags->num_threads, "Threads that encode; 0: one for each CPU at hand", {0, 1024});
   command.flag("--force", flags->force, "Replace existing files");

@@ -9,6 +9,7 @@
 
 #include "core/base/check.h"
 #include "core/base/random.h"
+#include "data/indexed_dataset.h"
 #include "data/indexed_dataset_writer.h"
 #include "tests/data/temp_folder.h"
 
@@ -69,8 +70,8 @@ TEST_CASE("n-gram entropies agree with plain counting") {
     best_unigram = std::min(best_unigram, unigram);
     best_bigram = std::min(best_bigram, bigram);
   }
-  std::vector<std::shared_ptr<const IndexedDataset>> train_sets;
-  std::vector<std::shared_ptr<const IndexedDataset>> validation_sets;
+  std::vector<std::shared_ptr<const TokenDataset>> train_sets;
+  std::vector<std::shared_ptr<const TokenDataset>> validation_sets;
   for (const Tokens& tokens : training) {
     train_sets.push_back(make_dataset(folder / ("t" + std::to_string(train_sets.size())), tokens));
   }

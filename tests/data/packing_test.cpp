@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/base/check.h"
+#include "data/indexed_dataset.h"
 #include "data/indexed_dataset_writer.h"
 #include "data/loader.h"
 #include "tests/data/temp_folder.h"
