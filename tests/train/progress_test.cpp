@@ -85,7 +85,7 @@ TEST_CASE("numbers that are not finite, and skipped updates, are said") {
   StepMetrics metrics{.step = 1, .loss = std::nan(""), .tokens_per_s = std::nan("")};
   metrics.update_skipped = true;
   const std::string line = progress_line(metrics, 10, std::nan(""));
-  CHECK_THAT(line, Contains("nan") && Contains("?") && Contains("update skipped: the gradients are not finite"));
+  CHECK_THAT(line, Contains("nan") && Contains("?") && Contains("update skipped"));
 }
 
 TEST_CASE("a validation's line") {
