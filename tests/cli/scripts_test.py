@@ -6,7 +6,8 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = ["setup", "build", "test", "quickstart", "prepare_corpus", "format", "smoke", "netns_cluster"]
+SCRIPTS = ["setup", "build", "test", "quickstart", "prepare_corpus", "format", "smoke", "netns_cluster",
+           "supervise"]
 
 
 def run(script, *arguments, **environment):
