@@ -5,6 +5,7 @@
 #
 #   --no-requeue       when the run stopped itself to be started again (exit code 85), pass that on: for a script under
 #                      Slurm, which starts it again elsewhere. Without it, it is started again here
+#   --restarted        the command was started before, by whoever calls this script: its first start here is a restart
 #   --max-stalls N     restarts in a row that may bring no new checkpoint, before giving up (3)
 #   --pause S          seconds before a restart; doubled with each in a row that brought nothing (5)
 #   --longest-pause S  and never longer than this (300)
@@ -34,10 +35,11 @@ readonly requeue_code=85 stalled_code=93 mistake_codes=" 2 126 127 "
 number() {
   [[ "$2" =~ ^[0-9]{1,6}$ ]] && [ "$((10#$2))" -ge "$3" ] || die "$1 wants a whole number from $3, not '$2'"
 }
-requeue=1 max_stalls=3 first_pause=5 longest_pause=300 run_dir='' log='' command=()
+requeue=1 restarted=0 max_stalls=3 first_pause=5 longest_pause=300 run_dir='' log='' command=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --no-requeue) requeue=0 ;;
+    --restarted) restarted=1 ;;
     --max-stalls) number "$1" "${2:-}" 0; max_stalls=$((10#$2)); shift ;;
     --pause) number "$1" "${2:-}" 0; first_pause=$((10#$2)); shift ;;
     --longest-pause) number "$1" "${2:-}" 0; longest_pause=$((10#$2)); shift ;;
@@ -158,9 +160,13 @@ pause_for() {
 
 # --- Starts ---
 
-at_start=$(state) folder_at_start=''
-# An older run without checkpoints is not ours to move aside.
-if [ -s "$run_dir/metrics.jsonl" ]; then folder_at_start=$(folder_id); fi
+# What was there before us is another run's: not to go on from where the command says run.overwrite=true, nor to move
+# aside where it does not.
+at_start='' folder_at_start=''
+if [ "$restarted" -eq 0 ]; then
+  at_start=$(state)
+  if [ -s "$run_dir/metrics.jsonl" ]; then folder_at_start=$(folder_id); fi
+fi
 
 # Sets `extra`: what a restart adds to the command.
 choose_extra() {
@@ -183,10 +189,10 @@ finish() {
   exit "$1"
 }
 
-before=$at_start stalls=0 starts=0 code=$requeue_code extra=()
+before=$(state) stalls=0 starts=0 code=$requeue_code extra=()
 while :; do
   [ "$stop_asked" -eq 0 ] || finish "$code" "stopped by a signal while nothing was running"
-  [ "$starts" -eq 0 ] || choose_extra
+  [ "$starts" -eq 0 ] && [ "$restarted" -eq 0 ] || choose_extra
   starts=$((starts + 1))
   note "start $starts of $run_dir: $(reached)${extra[*]:+; with ${extra[*]}}"
   run_command "${command[@]}" ${extra[@]+"${extra[@]}"}

@@ -8,7 +8,8 @@ import subprocess
 import time
 import unittest
 
-from shoal_program import NO_LEAK_CHECK, ROOT_ALLOWED, SHOAL, ShoalTest
+from shoal_program import SHOAL, ShoalTest
+from tiny_runs import TINY, TinyRuns
 
 SUPERVISE = pathlib.Path(__file__).resolve().parents[2] / "scripts/supervise.sh"
 
@@ -154,6 +155,19 @@ class StandIn(ShoalTest):
         self.supervise(command=("./stand_in", "run.dir=run", "train.resume=STEP", "train.resume_step=500"))
         self.assertEqual([start.endswith(GOES_ON) for start in self.starts()], [False, False, True])
 
+    def test_started_before_by_others(self):
+        # As a Slurm job is that was put back into the queue.
+        self.write("run/checkpoints/step-500/COMMIT", "")
+        self.plan("600 exit 0")
+        self.supervise("--restarted", command=("./stand_in", "run.dir=run", "run.overwrite=true"))
+        self.assertEqual(self.starts(), ["run.overwrite=true " + GOES_ON])
+
+    def test_started_before_without_a_checkpoint(self):
+        self.write("run/metrics.jsonl", "{}\n")
+        self.plan("new exit 0")
+        self.supervise("--restarted")
+        self.assertEqual(self.starts(), ["run.overwrite=true"])
+
     def test_folder_by_name(self):
         self.plan("10 exit 1", "20 exit 0")
         log = self.supervise("--run-dir", "run", command=("./stand_in",))
@@ -241,29 +255,8 @@ class StandIn(ShoalTest):
         self.assertIn("stopped by a signal while nothing was running", log)
 
 
-TINY = """model { name: "tiny" vocab: 272 hidden: 32 layers: 2 ffn: 64 attention { kind: GQA heads: 2 kv_heads: 2 }
-  moe { num_experts: 4 topk: 2 ffn: 32 first_dense_layers: 1 } }
-data { train { prefix: "text" } seq_len: 32 }
-train { steps: 60 global_batch: 8 microbatch: 4 validate_every: 0 save_final: true }
-run { threads: 1 }
-checkpoint { every_steps: 5 }
-"""
-
-
-class RealRuns(ShoalTest):
-    def setUp(self):
-        super().setUp()
-        self.write("tiny.textproto", TINY)
-        self.write("text.txt", "the quick brown fox jumps over the lazy dog, again and again. " * 400)
-        self.shoal("tokenize", "--tokenizer", "bytes", "--input", self.folder / "text.txt", "--output",
-                   self.folder / "text")
-        self.command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "2", SHOAL, "train", "tiny.textproto"]
-        self.environment = {**os.environ, **ROOT_ALLOWED, **NO_LEAK_CHECK, "OMP_NUM_THREADS": "1"}
-
-    def whole_run(self, run_dir):
-        done = subprocess.run([*self.command, f"run.dir={run_dir}"], cwd=self.folder, env=self.environment, text=True,
-                              capture_output=True, timeout=120)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+class RealRuns(TinyRuns):
+    """The stand-in's questions, to mpirun and shoal."""
 
     def begin(self, *words):
         out = open(self.folder / "out.txt", "w")
@@ -301,16 +294,7 @@ class RealRuns(ShoalTest):
             self.assertLess(time.monotonic(), until, self.out())
             time.sleep(0.005)
 
-    def losses(self, run):
-        lines = map(json.loads, (self.folder / run / "metrics.jsonl").read_text().splitlines())
-        return [(line["step"], line["loss"]) for line in lines if "loss" in line]
-
-    def assert_same_end(self, one, other):
-        self.assertEqual(*((self.folder / run / "final/model.safetensors").read_bytes() for run in (one, other)))
-        self.assertEqual(*(self.losses(run) for run in (one, other)))
-
     def test_killed_rank(self):
-        self.whole_run("whole")
         for rank, step in ((1, 12), (0, 33)):
             with self.subTest(rank=rank):
                 run = f"killed-{rank}"
@@ -321,19 +305,17 @@ class RealRuns(ShoalTest):
                 self.assertIn("supervise: the command ended with 137", self.out())
                 self.assertIn("supervise: start 2", self.out())
                 self.assertIn("going on from the checkpoint of step", self.out())
-                self.assert_same_end("whole", run)
+                self.assert_ends_as_the_whole_run(run)
 
     def test_killed_before_the_first_checkpoint(self):
-        self.whole_run("whole")
         process = self.begin("run.dir=early")
         self.wait_for_step(process, "early", 1)
         os.kill(self.ranks("early")[1], signal.SIGKILL)
         self.assertEqual(process.wait(timeout=120), 0, self.out())
         self.assertIn("supervise: start 2", self.out())
-        self.assert_same_end("whole", "early")
+        self.assert_ends_as_the_whole_run("early")
 
     def test_term_saves_and_goes_on(self):
-        self.whole_run("whole")
         process = self.begin("run.dir=told")
         self.wait_for_step(process, "told", 17)
         process.terminate()
@@ -341,15 +323,14 @@ class RealRuns(ShoalTest):
         self.assertIn("stopped after step", self.out())
         process = self.begin("run.dir=told")
         self.assertEqual(process.wait(timeout=120), 0, self.out())
-        self.assert_same_end("whole", "told")
+        self.assert_ends_as_the_whole_run("told")
 
     def test_time_is_over(self):
-        self.whole_run("whole")
         # Seconds: each start gets some steps done, and asks to be started again.
-        process = self.begin("run.dir=often", "train.stop_after_minutes=0.01")
+        process = self.begin("run.dir=often", "train.stop_after_minutes=0.03")
         self.assertEqual(process.wait(timeout=200), 0, self.out())
         self.assertIn("supervise: the command ended with 85", self.out())
-        self.assert_same_end("whole", "often")
+        self.assert_ends_as_the_whole_run("often")
 
     def test_users_mistake(self):
         process = self.begin("run.dir=wrong", "train.steps=none")
