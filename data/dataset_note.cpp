@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/base/input_file.h"
+#include "core/base/json_text.h"
 
 namespace shoal {
 
@@ -29,7 +30,7 @@ std::optional<DatasetNote> read_dataset_note(const std::string& prefix) {
   if (!std::filesystem::exists(path)) return std::nullopt;
   const std::string text = read_small_file(path, "the note about the tokens", kMaxBytes);
   try {
-    const json fields = json::parse(text);
+    const json fields = parse_json(text, path);
     DatasetNote note;
     fields.at("tokenizer").get_to(note.tokenizer);
     fields.at("fingerprint").get_to(note.fingerprint);
