@@ -174,7 +174,7 @@ Timeline read_timeline(const std::filesystem::path& file) {
     timeline.config = other.value("config", "");
     timeline.schedule = other.value("schedule", "");
     for (const json& event : all.at("traceEvents")) add_event(event, ranks);
-  } catch (const json::exception& error) {
+  } catch (const std::exception& error) {
     fail("{} is no timeline: {}; name a timeline.json that a run with train.timeline wrote", file.string(),
          error.what());
   }
