@@ -13,7 +13,7 @@ void run(std::string_view input) {
   SHOAL_CHECK(note.has_value() && note->vocab_size >= 1 && note->num_tokens >= 0);
 }
 
-std::vector<std::string> seeds() {
+std::vector<Seed> seeds() {
   const std::string sound = to_json(DatasetNote{.tokenizer = "bytes",
                                                 .fingerprint = "bytes-1",
                                                 .vocab_size = 257,
@@ -21,7 +21,7 @@ std::vector<std::string> seeds() {
                                                 .num_documents = 3,
                                                 .num_tokens = 100,
                                                 .num_text_bytes = 97});
-  std::vector<std::string> all = json_seeds(sound, "vocab_size");
+  std::vector<Seed> all = json_seeds(sound, "vocab_size");
   for (const char* value : {"0", "-1", "1e300", "4294967297", "\"257\"", "2.5", "true"}) {
     std::string text = sound;
     text.replace(text.find("257"), 3, value);

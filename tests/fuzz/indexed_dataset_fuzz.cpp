@@ -1,10 +1,9 @@
 // tests/fuzz/indexed_dataset_fuzz.cpp: Megatron's token files: an u16, so many bytes of .bin, and the .idx.
-#include "data/indexed_dataset.h"
-
 #include <algorithm>
 #include <cstring>
 
 #include "core/base/check.h"
+#include "data/indexed_dataset.h"
 #include "tests/fuzz/parser.h"
 
 namespace shoal::fuzz {
@@ -45,8 +44,8 @@ struct Files {
   }
 };
 
-std::vector<std::string> seeds() {
-  std::vector<std::string> all{"", Files().bytes(), Files().bytes() + std::string(3, '\0'), Files().bytes() + "x"};
+std::vector<Seed> seeds() {
+  std::vector<Seed> all{"", Files().bytes(), Files().bytes() + std::string(3, '\0'), Files().bytes() + "x"};
   const auto add = [&](auto change) {
     Files files;
     change(files);

@@ -9,7 +9,7 @@
 namespace shoal::fuzz {
 
 // Beside `sound`, a document; `key` is one of its members.
-inline std::vector<std::string> json_seeds(const std::string& sound, const std::string& key) {
+inline std::vector<Seed> json_seeds(const std::string& sound, const std::string& key) {
   return {
       sound,
       "",

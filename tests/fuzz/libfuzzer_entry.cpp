@@ -14,8 +14,8 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
     if (!word.starts_with(kOption)) continue;
     const std::filesystem::path folder = word.substr(kOption.size());
     int number = 0;
-    for (const std::string& seed : shoal::fuzz::parsers().at(0).seeds()) {
-      shoal::make_file(folder / ("seed-" + std::to_string(number++)), seed);
+    for (const shoal::fuzz::Seed& seed : shoal::fuzz::parsers().at(0).seeds()) {
+      shoal::make_file(folder / ("seed-" + std::to_string(number++)), seed.bytes);
     }
     std::exit(0);
   }

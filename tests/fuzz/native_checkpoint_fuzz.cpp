@@ -2,13 +2,12 @@
 //
 // The input is up to three parts, with a line "=====" between them: manifest, shard, commit. Without the last the
 // commit is the right one: a hostile manifest is to get as far as it can.
-#include "core/checkpoint/native_checkpoint.h"
-
 #include <google/protobuf/text_format.h>
 
 #include "core/base/check.h"
 #include "core/checkpoint/checksum.h"
 #include "core/checkpoint/manifest_text.h"
+#include "core/checkpoint/native_checkpoint.h"
 #include "core/checkpoint/safetensors_header.h"
 #include "tests/fuzz/parser.h"
 
@@ -74,7 +73,8 @@ struct Sound {
       data.append(reinterpret_cast<const char*>(tensor.data), static_cast<size_t>(tensor.shape.numel()) * 4);
     }
     shard = bytes_of(static_cast<uint64_t>(header.size())) + header + data;
-    const std::string text = R"(format: 1 progress { step: 1 sequences: 8 tokens: 64 updates: 1 seed: 3 recent_loss: 2.5 }
+    const std::string text =
+        R"(format: 1 progress { step: 1 sequences: 8 tokens: 64 updates: 1 seed: 3 recent_loss: 2.5 }
       layout { ranks: 1 data: 1 compute: "f32" } config: "run {}"
       file { name: "rank-00000.safetensors" }
       tensor { name: "v" dtype: "F32" shape: 2 shape: 1
@@ -95,7 +95,7 @@ struct Sound {
   }
 };
 
-std::vector<std::string> seeds() {
+std::vector<Seed> seeds() {
   const Sound sound;
   const std::string text = manifest_text(sound.manifest);
   const std::string between(kBetween);
@@ -113,14 +113,17 @@ std::vector<std::string> seeds() {
       sound.with([](Manifest& m) { m.mutable_tensor(0)->set_dtype("F31"); }),
       sound.with([](Manifest& m) { m.mutable_tensor(0)->set_shape(0, -2); }),
       sound.with([](Manifest& m) { m.mutable_tensor(0)->set_shape(0, INT64_MAX); }),
-      sound.with([](Manifest& m) { for (int i = 0; i < 9; ++i) m.mutable_tensor(0)->add_shape(1); }),
+      sound.with([](Manifest& m) {
+        for (int i = 0; i < 9; ++i) m.mutable_tensor(0)->add_shape(1);
+      }),
       sound.with([&](Manifest& m) { piece_of(m)->set_file(1); }),
       sound.with([&](Manifest& m) { piece_of(m)->set_file(-1); }),
       sound.with([&](Manifest& m) { piece_of(m)->set_count(3); }),
       sound.with([&](Manifest& m) { piece_of(m)->set_begin(INT64_MAX); }),
       sound.with([&](Manifest& m) { piece_of(m)->mutable_dim(0)->set_range(1, INT64_MAX); }),
       sound.with([&](Manifest& m) { piece_of(m)->mutable_dim(0)->add_range(1); }),
-      sound.with([&](Manifest& m) { piece_of(m)->mutable_dim(0)->add_range(1), piece_of(m)->mutable_dim(0)->add_range(1); }),
+      sound.with(
+          [&](Manifest& m) { piece_of(m)->mutable_dim(0)->add_range(1), piece_of(m)->mutable_dim(0)->add_range(1); }),
       sound.with([&](Manifest& m) { piece_of(m)->set_xxh3(1); }),
       // A terabyte that the file does not hold; billions of single elements
       sound.with([&](Manifest& m) {
@@ -131,9 +134,17 @@ std::vector<std::string> seeds() {
         m.mutable_tensor(0)->set_shape(0, int64_t{1} << 33), piece_of(m)->set_count(int64_t{1} << 33);
         piece_of(m)->mutable_dim(0)->set_range(1, int64_t{1} << 33);
       }),
-      text, text + between + sound.shard + between + commit_text(text), text + between + sound.shard + between + "xxh3",
-      text + between + sound.shard.substr(0, 40), repeated("tensor { piece { dim {", 3000), repeated("layout {", 3000),
-      "format: 1", "", "format: 1 tensor { name: \"\xff\" }", "format: 99999999999", "unknown: 1",
+      text,
+      text + between + sound.shard + between + commit_text(text),
+      text + between + sound.shard + between + "xxh3",
+      text + between + sound.shard.substr(0, 40),
+      repeated("tensor { piece { dim {", 3000),
+      repeated("layout {", 3000),
+      "format: 1",
+      "",
+      "format: 1 tensor { name: \"\xff\" }",
+      "format: 99999999999",
+      "unknown: 1",
   };
 }
 

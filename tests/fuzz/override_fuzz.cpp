@@ -21,16 +21,41 @@ void run(std::string_view input) {
   validate(loaded, ConfigUse::kStep);
 }
 
-std::vector<std::string> seeds() {
+std::vector<Seed> seeds() {
   return {
       "train.steps=60\nrun.dir=runs/a\nmodel.moe={num_experts: 8 topk: 2 ffn: 64}\ndata.train=[{prefix: \"a\"}]",
       "a.textproto\nmodel={vocab: 64 hidden: 8 layers: 1 ffn: 8 attention {kind: GQA heads: 2 kv_heads: 1}}",
-      "train.allow_changed=optim\ntrain.allow_changed=[\"a\", 'b']", "optim.lr=nan\noptim.lr=-inf", "optim.lr=- 1e999",
-      "train.steps=", "train.steps==", "=1", ".=1", "train.=1", "train..steps=1", "train.steps.x=1", "data.train.prefix=a",
-      "data.train[0].prefix=a", "train.stops=1", "train.steps=1 2", "train.steps=1 } run { dir: \"x\"", "run.dir=\"a\" b",
-      "run.dir='", "run.dir=\"\\", "run.dir=\xff\xfe", std::string("run.dir=\0x", 10), "run={dir: \"x\"", "run={}}",
-      "run=<dir: 'x'>", "run.overwrite=TRUE", "run.seed=18446744073709551616", "train.steps=1 # comment",
-      "model=" + repeated("{", 3000), "model=" + repeated("[", 3000), repeated("a.", 3000) + "=1", "", "\n\n\n",
+      "train.allow_changed=optim\ntrain.allow_changed=[\"a\", 'b']",
+      "optim.lr=nan\noptim.lr=-inf",
+      "optim.lr=- 1e999",
+      "train.steps=",
+      "train.steps==",
+      "=1",
+      ".=1",
+      "train.=1",
+      "train..steps=1",
+      "train.steps.x=1",
+      "data.train.prefix=a",
+      "data.train[0].prefix=a",
+      "train.stops=1",
+      "train.steps=1 2",
+      "train.steps=1 } run { dir: \"x\"",
+      "run.dir=\"a\" b",
+      "run.dir='",
+      "run.dir=\"\\",
+      "run.dir=\xff\xfe",
+      std::string("run.dir=\0x", 10),
+      "run={dir: \"x\"",
+      "run={}}",
+      "run=<dir: 'x'>",
+      "run.overwrite=TRUE",
+      "run.seed=18446744073709551616",
+      "train.steps=1 # comment",
+      "model=" + repeated("{", 3000),
+      "model=" + repeated("[", 3000),
+      repeated("a.", 3000) + "=1",
+      "",
+      "\n\n\n",
   };
 }
 

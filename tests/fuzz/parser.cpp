@@ -39,18 +39,25 @@ std::vector<Parser>& parsers() {
   return all;
 }
 
+std::string answer_of(const Parser& parser, std::string_view input) {
+  try {
+    parser.run(input);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
 bool survives(const Parser& parser, std::string_view input) {
   const auto finding = [&](const char* what) {
     std::fprintf(stderr, "%s: a finding: %s\n", parser.name.c_str(), what);
     return false;
   };
   try {
-    parser.run(input);
-  } catch (const Error& error) {
-    const std::string_view what = error.what();
+    const std::string answer = answer_of(parser, input);
     // Our own mistake, or a sentence that carries what it should only quote.
-    if (what.find("check failed:") != what.npos) return finding(error.what());
-    if (what.size() > 4000 + 2 * input.size()) return finding("a message longer than the file");
+    if (answer.find("check failed:") != answer.npos) return finding(answer.c_str());
+    if (answer.size() > 4000 + 2 * input.size()) return finding("a message longer than the file");
   } catch (const std::exception& error) {
     return finding(error.what());
   }

@@ -5,21 +5,36 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tests/temporary_folder.h"
 
 namespace shoal::fuzz {
 
+// A file, and what its parser makes of it.
+struct Seed {
+  Seed(std::string bytes) : bytes(std::move(bytes)) {}
+  Seed(const char* bytes) : bytes(bytes) {}
+  Seed(std::string bytes, std::string says) : bytes(std::move(bytes)), says(std::move(says)) {}
+  std::string bytes;
+  std::optional<std::string> says = {};  // words of the refusal; "": it is read. None: either
+};
+inline const std::string kSound;
+
 struct Parser {
   std::string name;
   // Reads the bytes as its parser would read them from a file. Throws Error for what is wrong with them, or nothing.
   std::function<void(std::string_view)> run;
   // Sound files and hostile ones, from which others are made.
-  std::function<std::vector<std::string>()> seeds;
+  std::function<std::vector<Seed>()> seeds;
 };
+
+// What it says of the bytes; "" when it reads them. Throws what is no refusal.
+std::string answer_of(const Parser& parser, std::string_view input);
 
 // Runs it; whatever is no refusal in a sentence for people (another exception, a failed check of our own) is a
 // finding, told to stderr: false.

@@ -1,7 +1,6 @@
 // tests/fuzz/route_record_fuzz.cpp: a routing record that is replayed.
-#include "core/model/route_record.h"
-
 #include "core/base/check.h"
+#include "core/model/route_record.h"
 #include "tests/fuzz/parser.h"
 
 namespace shoal::fuzz {
@@ -21,7 +20,7 @@ void run(std::string_view input) {
   }
 }
 
-std::vector<std::string> seeds() {
+std::vector<Seed> seeds() {
   const std::string header = std::string("SHOALRTE") + bytes_of<uint32_t>(1) + bytes_of<uint32_t>(2) +
                              bytes_of<uint32_t>(2) + bytes_of<uint32_t>(4) + bytes_of<uint64_t>(3);
   std::string routes;
@@ -29,7 +28,8 @@ std::vector<std::string> seeds() {
   std::string hole = routes, beyond = routes;
   hole[6] = hole[7] = '\0';
   beyond[8] = '\5';
-  return {header + routes, header + hole, header + beyond, header, "", "SHOALRTE", header.substr(0, 28) + routes, routes};
+  return {header + routes, header + hole, header + beyond, header, "", "SHOALRTE", header.substr(0, 28) + routes,
+          routes};
 }
 
 const Registered registered({"route_record", run, seeds});

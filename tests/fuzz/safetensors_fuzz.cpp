@@ -1,9 +1,8 @@
 // tests/fuzz/safetensors_fuzz.cpp: a safetensors file: its header, and its tensors as values.
-#include "core/checkpoint/safetensors.h"
-
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/checkpoint/safetensors.h"
 #include "tests/fuzz/parser.h"
 
 namespace shoal::fuzz {
@@ -35,12 +34,12 @@ std::string file_of(const std::string& header, const std::string& data = {}) {
   return bytes_of(static_cast<uint64_t>(header.size())) + header + data;
 }
 
-std::vector<std::string> seeds() {
+std::vector<Seed> seeds() {
   const std::string eight(8, '\x3f');
   const auto tensor = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {
     return R"({"dtype":")" + dtype + R"(","shape":[)" + shape + R"(],"data_offsets":[)" + offsets + "]}";
   };
-  std::vector<std::string> all{
+  std::vector<Seed> all{
       file_of(R"({"__metadata__":{"format":"pt"},"a":)" + tensor("F32", "2", "0,8") + "}", eight),
       file_of(R"({"a":)" + tensor("BF16", "2,1", "0,4") + R"(,"b":)" + tensor("F16", "2", "4,8") + "}  ", eight),
       file_of(R"({"a":)" + tensor("F64", "1", "0,8") + R"(,"e":)" + tensor("I64", "0", "8,8") + "}", eight),
@@ -66,11 +65,20 @@ std::vector<std::string> seeds() {
       file_of(R"({"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8,9]}})", eight),
       file_of(R"({"__metadata__":{"a":1}})"),
       file_of(R"({"__metadata__":{"a":"b","a":"c"}})"),
-      file_of("[]"), file_of("null"), file_of("{}{}"), file_of(std::string("{}\0{}", 5)),
-      file_of("{\"a\":" + repeated("[", 5000)), file_of(repeated("{\"a\":", 5000)),
-      file_of("{\"\xff\":1}"), file_of(R"({"\ud800":1})"),
+      file_of("[]"),
+      file_of("null"),
+      file_of("{}{}"),
+      file_of(std::string("{}\0{}", 5)),
+      file_of("{\"a\":" + repeated("[", 5000)),
+      file_of(repeated("{\"a\":", 5000)),
+      file_of("{\"\xff\":1}"),
+      file_of(R"({"\ud800":1})"),
       // A length that is not there, that overflows, that is too much
-      bytes_of(uint64_t{100}) + "{}", bytes_of(~uint64_t{0}) + "{}", bytes_of(uint64_t{100'000'001}), "", "{}",
+      bytes_of(uint64_t{100}) + "{}",
+      bytes_of(~uint64_t{0}) + "{}",
+      bytes_of(uint64_t{100'000'001}),
+      "",
+      "{}",
   };
   return all;
 }

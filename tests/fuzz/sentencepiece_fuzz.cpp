@@ -17,35 +17,36 @@ void run(std::string_view input) {
 std::string field(int number, const std::string& bytes) {
   return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(bytes.size())} + bytes;
 }
-std::string field(int number, int value) {
-  return {static_cast<char>(number << 3), static_cast<char>(value)};
-}
+std::string field(int number, int value) { return {static_cast<char>(number << 3), static_cast<char>(value)}; }
 std::string score(float value) { return std::string(1, '\x15') + bytes_of(value); }
 
-std::vector<std::string> seeds() {
+std::vector<Seed> seeds() {
   const std::string unknown = field(1, field(1, "<unk>") + score(0) + field(3, 2));
   const std::string piece = field(1, field(1, "\xE2\x96\x81the") + score(-3.5F));
   const std::string trainer = field(2, field(3, 2) + "\x98\x02\x01"), normalizer = field(3, field(3, 0) + field(4, 0));
   return {
       unknown + piece + trainer + normalizer,
-      unknown + piece + piece,                                   // twice the same
-      unknown + field(1, field(1, "") + score(0)),               // empty
-      unknown + field(1, field(1, std::string(1, '\0'))),        // NUL
-      unknown + field(1, field(1, "\xC0\x80")),                  // overlong
-      unknown + field(1, field(1, "\xED\xA0\x80")),              // a surrogate
-      unknown + field(1, field(1, "a") + field(3, 7)),           // a type there is not
+      unknown + piece + piece,                             // twice the same
+      unknown + field(1, field(1, "") + score(0)),         // empty
+      unknown + field(1, field(1, std::string(1, '\0'))),  // NUL
+      unknown + field(1, field(1, "\xC0\x80")),            // overlong
+      unknown + field(1, field(1, "\xED\xA0\x80")),        // a surrogate
+      unknown + field(1, field(1, "a") + field(3, 7)),     // a type there is not
       unknown + field(1, field(1, "a") + score(__builtin_nanf(""))),
-      unknown + trainer + trainer,                               // two that would be merged
-      unknown + field(3, field(2, "map")),                       // normalises
+      unknown + trainer + trainer,          // two that would be merged
+      unknown + field(3, field(2, "map")),  // normalises
       unknown + field(3, field(5, 0)),
       unknown + field(5, field(2, "map")),
-      unknown + std::string("\x0a\xff\xff\xff\xff\x0f", 6),      // longer than the file
+      unknown + std::string("\x0a\xff\xff\xff\xff\x0f", 6),  // longer than the file
       unknown + std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11),
       unknown + std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12),
       unknown + std::string(1, '\x0b') + std::string(1, '\x0c'),  // groups
       unknown + std::string(2, '\0'),                             // a field numbered 0
       unknown + std::string("\xf9\x1f", 2) + std::string(7, 'x'),
-      std::string(), std::string("not a model"), trainer, field(1, std::string(100, 'x')),
+      std::string(),
+      std::string("not a model"),
+      trainer,
+      field(1, std::string(100, 'x')),
   };
 }
 

@@ -1,10 +1,9 @@
 // tests/fuzz/text_reader_fuzz.cpp: documents from text and JSONL, plain or packed: a byte for the format, and the file.
-#include "data/text_reader.h"
-
 #include <zlib.h>
 #include <zstd.h>
 
 #include "core/base/check.h"
+#include "data/text_reader.h"
 #include "tests/fuzz/parser.h"
 
 namespace shoal::fuzz {
@@ -39,10 +38,11 @@ std::string zstd(const std::string& text) {
   return packed;
 }
 
-std::vector<std::string> seeds() {
-  const std::string lines = "one\n\ntwo\r\n \t\nthree", json = "{\"text\":\"a \\u00e9\"}\n\n{\"id\":1,\"text\":\"b\"}\n";
+std::vector<Seed> seeds() {
+  const std::string lines = "one\n\ntwo\r\n \t\nthree",
+                    json = "{\"text\":\"a \\u00e9\"}\n\n{\"id\":1,\"text\":\"b\"}\n";
   const auto jsonl = [](const std::string& text) { return std::string(1, '\3') + text; };
-  std::vector<std::string> all{std::string(1, '\0') + lines, std::string(1, '\1') + lines, std::string(1, '\2') + lines};
+  std::vector<Seed> all{std::string(1, '\0') + lines, std::string(1, '\1') + lines, std::string(1, '\2') + lines};
   for (const std::string& text : {json, gzip(json), zstd(json), gzip(json) + gzip(json), zstd(json) + zstd(json)}) {
     all.push_back(jsonl(text));
   }
@@ -52,9 +52,9 @@ std::vector<std::string> seeds() {
     all.push_back(std::string(1, '\0') + packed.substr(0, packed.size() / 2));
     all.push_back(std::string(1, '\0') + packed + "rest");
   }
-  for (const char* line : {"[]", "{}", "{\"text\":1}", "{\"text\":null}", "{\"text\":{\"text\":\"a\"}}", "{\"text\":\"\xff\"}",
-                           "{\"text\":\"\\ud800\"}", "{\"text\":\"a\",\"text\":\"b\"}", "{\"text\":\"a\"} x", "\xEF\xBB\xBF{}",
-                           "{\"text\":\"a\"", "\"text\"", "1e999", "nan"}) {
+  for (const char* line : {"[]", "{}", "{\"text\":1}", "{\"text\":null}", "{\"text\":{\"text\":\"a\"}}",
+                           "{\"text\":\"\xff\"}", "{\"text\":\"\\ud800\"}", "{\"text\":\"a\",\"text\":\"b\"}",
+                           "{\"text\":\"a\"} x", "\xEF\xBB\xBF{}", "{\"text\":\"a\"", "\"text\"", "1e999", "nan"}) {
     all.push_back(jsonl(line));
   }
   all.push_back(jsonl(std::string("{\"text\":\"a\"}\0{}", 15)));
