@@ -43,7 +43,8 @@ json parse_json(std::string_view text, const std::string& path) {
     std::string why = error.what();
     // "[json.exception.parse_error.101] parse error at line 1, column 5: … ; last read: '<all of a long string>'"
     why.resize(std::min(why.find("; last read"), why.size()));
-    if (const size_t line = why.find("line "); line != std::string::npos) why.erase(0, line);
+    if (const size_t kind = why.find("] "); kind != std::string::npos) why.erase(0, kind + 2);
+    if (constexpr std::string_view kWhere = "parse error at "; why.starts_with(kWhere)) why.erase(0, kWhere.size());
     fail("{}: is not JSON: {}", path, why.substr(0, 200));
   }
 }

@@ -127,7 +127,7 @@ class Scripts(unittest.TestCase):
         self.assertIn("this is not Debian 12", done.stderr)
 
     def test_every_script_is_valid_and_executable(self):
-        for path in sorted(ROOT.glob("scripts/**/*.sh")) + [ROOT / "scripts/slurm/train.sbatch", ROOT / ".ci/run"]:
+        for path in [*sorted(ROOT.glob("scripts/*.sh")), *sorted(ROOT.glob("scripts/slurm/*")), ROOT / ".ci/run"]:
             with self.subTest(path.name):
                 subprocess.run(["bash", "-n", path], check=True)
                 if path.name != "lib.sh":
