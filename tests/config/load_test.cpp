@@ -166,6 +166,7 @@ TEST_CASE("a mistake in a file is found where it is", "[config]") {
 }
 
 TEST_CASE("hostile texts cost no more than their length", "[config]") {
+  using Catch::Matchers::Contains;
   // A megabyte each: what takes the square of that, in time or memory, does not come back.
   const auto repeated = [](const std::string& text) {
     std::string all;
