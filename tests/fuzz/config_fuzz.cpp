@@ -68,6 +68,14 @@ std::vector<Seed> seeds() {
       repeated("\n", 3000) + "x",
       repeated("\t", 3000) + "x",
   };
+  // Where it stands is said: on the fifth line.
+  for (const char* wrong :
+       {"optim { lr: nan }", "optim { lr: inf }", "optim { lr: -1 }", "train { sample_every: -1 }",
+        "optim { beta2: 1.5 }", "parallel { emulate { inter_node { gbit_per_s: nan } } }",
+        "run { threads: 99999999999 }", "optim { lr_: 1 }", "run { dir: 7 }", "precision { linear: FP7 }",
+        "checkpoint { every_steps: -1 }", "parallel { tensor: 0 }", "run { overwrite: maybe }"}) {
+    all.emplace_back(with(wrong), "a.textproto:5:");
+  }
   return all;
 }
 

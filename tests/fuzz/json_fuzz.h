@@ -11,7 +11,7 @@ namespace shoal::fuzz {
 // Beside `sound`, a document; `key` is one of its members.
 inline std::vector<Seed> json_seeds(const std::string& sound, const std::string& key) {
   return {
-      sound,
+      {sound, kSound},
       "",
       "{",
       "[]",
@@ -23,13 +23,13 @@ inline std::vector<Seed> json_seeds(const std::string& sound, const std::string&
       "{\"" + key + "\":null}",
       "{\"" + key + "\":{}}",
       "{\"" + key + "\":[1,\"a\",null,true,[]]}",
-      "{\"" + key + "\":1,\"" + key + "\":2}",
+      {"{\"" + key + "\":1,\"" + key + "\":2}", "appears twice"},
       "{\"" + key + "\":\"\xff\"}",
       "{\"" + key + "\":\"\\ud800\"}",
       sound + sound,
-      sound + std::string(1, '\0'),
+      {sound + std::string(1, '\0'), "is NUL"},
       "\xEF\xBB\xBF" + sound,
-      repeated("[", 100000),
+      {repeated("[", 100000), "nested more than 64 deep"},
       repeated("{\"" + key + "\":", 20000),
       "{\"" + key + "\":" + repeated("[", 100000) + repeated("]", 100000) + "}",
   };

@@ -53,7 +53,7 @@ void run(std::string_view input) {
   checkpoint.verify();
 }
 
-// A sound checkpoint of a [2, 3] f32 in two pieces, one of them strided, and a scalar.
+// A sound checkpoint of three tensors of f32, each in one piece: [2, 1], [4] and a scalar.
 struct Sound {
   std::string shard;
   Manifest manifest;
@@ -61,12 +61,10 @@ struct Sound {
   Sound() {
     const std::vector<float> a{1, 4}, b{2, 3, 5, 6}, c{7};
     std::vector<NamedTensor> tensors{
-        {"a", {2}, DType::kF32, reinterpret_cast<const std::byte*>(a.data())},
-        {"b", {4}, DType::kF32, reinterpret_cast<const std::byte*>(b.data())},
-        {"c", {1}, DType::kF32, reinterpret_cast<const std::byte*>(c.data())},
+        {"v", {2}, DType::kF32, reinterpret_cast<const std::byte*>(a.data())},
+        {"w", {4}, DType::kF32, reinterpret_cast<const std::byte*>(b.data())},
+        {"s", {1}, DType::kF32, reinterpret_cast<const std::byte*>(c.data())},
     };
-    // A file holds a piece under its tensor's name: "w" and "w/m" have one piece each here, "s" the scalar.
-    tensors[0].name = "v", tensors[1].name = "w", tensors[2].name = "s";
     std::string data;
     const std::string header = make_safetensors_header(tensors, {});
     for (const NamedTensor& tensor : tensors) {
@@ -100,51 +98,59 @@ std::vector<Seed> seeds() {
   const std::string text = manifest_text(sound.manifest);
   const std::string between(kBetween);
   const auto piece_of = [](Manifest& m) { return m.mutable_tensor(0)->mutable_piece(0); };
+  const auto tensor_of = [](Manifest& m) { return m.mutable_tensor(0); };
+  const auto make_huge = [&](Manifest& m, int tensor) {
+    constexpr int64_t kElements = int64_t{1} << 38;
+    m.mutable_tensor(tensor)->set_shape(0, kElements);
+    Piece& piece = *m.mutable_tensor(tensor)->mutable_piece(0);
+    piece.set_count(kElements);
+    if (piece.dim_size() > 0) piece.mutable_dim(0)->set_range(1, kElements);
+  };
   return {
-      sound.with([](Manifest&) {}),
-      sound.with([](Manifest& m) { m.set_format(2); }),
-      sound.with([](Manifest& m) { m.mutable_progress()->set_step(-1); }),
-      sound.with([](Manifest& m) { m.mutable_file(0)->set_name("../../etc/passwd"); }),
-      sound.with([](Manifest& m) { m.mutable_file(0)->set_name("/etc/passwd"); }),
-      sound.with([](Manifest& m) { m.mutable_file(0)->set_name("COMMIT"); }),
-      sound.with([](Manifest& m) { m.mutable_file(0)->set_bytes(-1); }),
-      sound.with([](Manifest& m) { *m.add_file() = m.file(0); }),
-      sound.with([](Manifest& m) { *m.add_tensor() = m.tensor(0); }),
-      sound.with([](Manifest& m) { m.mutable_tensor(0)->set_dtype("F31"); }),
-      sound.with([](Manifest& m) { m.mutable_tensor(0)->set_shape(0, -2); }),
-      sound.with([](Manifest& m) { m.mutable_tensor(0)->set_shape(0, INT64_MAX); }),
-      sound.with([](Manifest& m) {
-        for (int i = 0; i < 9; ++i) m.mutable_tensor(0)->add_shape(1);
-      }),
-      sound.with([&](Manifest& m) { piece_of(m)->set_file(1); }),
-      sound.with([&](Manifest& m) { piece_of(m)->set_file(-1); }),
-      sound.with([&](Manifest& m) { piece_of(m)->set_count(3); }),
-      sound.with([&](Manifest& m) { piece_of(m)->set_begin(INT64_MAX); }),
-      sound.with([&](Manifest& m) { piece_of(m)->mutable_dim(0)->set_range(1, INT64_MAX); }),
-      sound.with([&](Manifest& m) { piece_of(m)->mutable_dim(0)->add_range(1); }),
-      sound.with(
-          [&](Manifest& m) { piece_of(m)->mutable_dim(0)->add_range(1), piece_of(m)->mutable_dim(0)->add_range(1); }),
-      sound.with([&](Manifest& m) { piece_of(m)->set_xxh3(1); }),
-      // A terabyte that the file does not hold; billions of single elements
-      sound.with([&](Manifest& m) {
-        m.mutable_tensor(1)->set_shape(0, int64_t{1} << 38);
-        m.mutable_tensor(1)->mutable_piece(0)->set_count(int64_t{1} << 38);
-      }),
-      sound.with([&](Manifest& m) {
-        m.mutable_tensor(0)->set_shape(0, int64_t{1} << 33), piece_of(m)->set_count(int64_t{1} << 33);
-        piece_of(m)->mutable_dim(0)->set_range(1, int64_t{1} << 33);
-      }),
-      text,
-      text + between + sound.shard + between + commit_text(text),
-      text + between + sound.shard + between + "xxh3",
-      text + between + sound.shard.substr(0, 40),
-      repeated("tensor { piece { dim {", 3000),
-      repeated("layout {", 3000),
-      "format: 1",
-      "",
-      "format: 1 tensor { name: \"\xff\" }",
-      "format: 99999999999",
-      "unknown: 1",
+      {sound.with([](Manifest&) {}), kSound},
+      {text + between + sound.shard + between + commit_text(text), kSound},
+      {sound.with([](Manifest& m) { m.set_format(2); }), "format 2, and this program reads format 1"},
+      {sound.with([](Manifest& m) { m.mutable_progress()->set_step(-1); }), "progress: expected numbers from 0"},
+      {sound.with([](Manifest& m) { m.mutable_file(0)->set_name("../../etc/passwd"); }), "the file name"},
+      {sound.with([](Manifest& m) { m.mutable_file(0)->set_name("/etc/passwd"); }), "the file name"},
+      {sound.with([](Manifest& m) { m.mutable_file(0)->set_name(".."); }), "the file name"},
+      {sound.with([](Manifest& m) { m.mutable_file(0)->set_name("absent"); }), "absent: is missing"},
+      {sound.with([](Manifest& m) { m.mutable_file(0)->set_name("COMMIT"); }), "COMMIT: has"},
+      {sound.with([](Manifest& m) { m.mutable_file(0)->set_bytes(-1); }), "has -1 bytes"},
+      {sound.with([](Manifest& m) { *m.add_file() = m.file(0); }), "is listed twice"},
+      {sound.with([](Manifest& m) { *m.add_tensor() = m.tensor(0); }), "is listed twice"},
+      {sound.with([&](Manifest& m) { tensor_of(m)->set_dtype("F31"); }), "unknown dtype \"F31\""},
+      {sound.with([&](Manifest& m) { tensor_of(m)->set_shape(0, -2); }), "an extent below 0"},
+      {sound.with([&](Manifest& m) { tensor_of(m)->set_shape(0, INT64_MAX); }), "too many elements"},
+      {sound.with([&](Manifest& m) {
+         for (int i = 0; i < 9; ++i) tensor_of(m)->add_shape(1);
+       }),
+       "11 dims, at most"},
+      {sound.with([&](Manifest& m) { tensor_of(m)->clear_piece(); }), "its 0 pieces hold 0 elements, expected 2"},
+      {sound.with([&](Manifest& m) { piece_of(m)->set_file(1); }), "a piece in file 1 of 1"},
+      {sound.with([&](Manifest& m) { piece_of(m)->set_file(-1); }), "a piece in file -1 of 1"},
+      {sound.with([&](Manifest& m) { piece_of(m)->set_count(3); }), "a piece of 3 elements from 0 in a shard of 2"},
+      {sound.with([&](Manifest& m) { piece_of(m)->set_begin(INT64_MAX); }), "a piece of 2 elements from"},
+      {sound.with([&](Manifest& m) { piece_of(m)->mutable_dim(0)->set_range(1, INT64_MAX); }), "with the range [0, +"},
+      {sound.with([&](Manifest& m) { piece_of(m)->mutable_dim(0)->add_range(1); }), "half a range"},
+      {sound.with([&](Manifest& m) {
+         for (int i = 0; i < 2; ++i) piece_of(m)->mutable_dim(0)->add_range(1);
+       }),
+       "with the range [1, +1)"},
+      {sound.with([&](Manifest& m) { piece_of(m)->set_xxh3(1); }), "the file is damaged"},
+      {sound.with([&](Manifest& m) { m.mutable_file(0)->set_xxh3_128("x"); }), "the file is damaged"},
+      {sound.with([&](Manifest& m) { make_huge(m, 0); }), "274877906944 elements F32 in a file of"},
+      {sound.with([&](Manifest& m) { make_huge(m, 1); }), "274877906944 elements F32 in a file of"},
+      {text, "has 0 bytes, expected"},
+      {text + between + sound.shard.substr(0, 40), "has 40 bytes, expected"},
+      {text + between + sound.shard + between + "xxh3", "does not fit COMMIT"},
+      {"", "format 0"},
+      {"format: 99999999999", "out of range"},
+      {"unknown: 1", "no field named \"unknown\""},
+      {"format: 1 tensor { name: \"\xff\" }"},
+      {repeated("tensor { piece { dim {", 3000)},
+      {repeated("layout {", 3000)},
+      {repeated("\n", 20000) + "x"},
   };
 }
 

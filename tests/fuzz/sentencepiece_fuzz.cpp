@@ -25,28 +25,28 @@ std::vector<Seed> seeds() {
   const std::string piece = field(1, field(1, "\xE2\x96\x81the") + score(-3.5F));
   const std::string trainer = field(2, field(3, 2) + "\x98\x02\x01"), normalizer = field(3, field(3, 0) + field(4, 0));
   return {
-      unknown + piece + trainer + normalizer,
-      unknown + piece + piece,                             // twice the same
-      unknown + field(1, field(1, "") + score(0)),         // empty
-      unknown + field(1, field(1, std::string(1, '\0'))),  // NUL
-      unknown + field(1, field(1, "\xC0\x80")),            // overlong
-      unknown + field(1, field(1, "\xED\xA0\x80")),        // a surrogate
-      unknown + field(1, field(1, "a") + field(3, 7)),     // a type there is not
-      unknown + field(1, field(1, "a") + score(__builtin_nanf(""))),
-      unknown + trainer + trainer,          // two that would be merged
-      unknown + field(3, field(2, "map")),  // normalises
-      unknown + field(3, field(5, 0)),
-      unknown + field(5, field(2, "map")),
-      unknown + std::string("\x0a\xff\xff\xff\xff\x0f", 6),  // longer than the file
-      unknown + std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11),
-      unknown + std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12),
-      unknown + std::string(1, '\x0b') + std::string(1, '\x0c'),  // groups
-      unknown + std::string(2, '\0'),                             // a field numbered 0
-      unknown + std::string("\xf9\x1f", 2) + std::string(7, 'x'),
-      std::string(),
-      std::string("not a model"),
-      trainer,
-      field(1, std::string(100, 'x')),
+      {unknown + piece + trainer + normalizer, kSound},
+      {unknown + piece + piece, "twice"},
+      {unknown + field(1, field(1, "") + score(0)), "an empty piece"},
+      {unknown + field(1, field(1, std::string(1, '\0'))), "not UTF-8"},
+      {unknown + field(1, field(1, "\xC0\x80")), "not UTF-8"},      // overlong
+      {unknown + field(1, field(1, "\xED\xA0\x80")), "not UTF-8"},  // a surrogate
+      {unknown + field(1, field(1, "a") + field(3, 7)), "a piece of type 7"},
+      {unknown + field(1, field(1, "a") + score(__builtin_nanf(""))), "a score that is not finite"},
+      {unknown + trainer + trainer, "field 2 twice"},  // which would be merged
+      {unknown + field(3, field(2, "map")), "normalises text"},
+      {unknown + field(3, field(5, 0)), "escape_whitespaces=false"},
+      {unknown + field(5, field(2, "map")), "normalises text"},
+      {unknown + std::string("\x0a\xff\xff\xff\xff\x0f", 6), "longer than the file"},
+      {unknown + std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11), "longer than the file"},
+      {unknown + std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12), "more than 10 bytes"},
+      {unknown + std::string(1, '\x0b'), "an unknown wire type"},
+      {unknown + std::string(2, '\0'), "a field numbered 0"},
+      {unknown + std::string("\xf9\x1f", 2) + std::string(7, 'x'), "longer than the file"},
+      {std::string(), "no pieces"},
+      {std::string("not a model")},
+      {trainer, "no pieces"},
+      {field(1, std::string(100, 'x'))},
   };
 }
 
