@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/base/input_file.h"
+#include "core/base/json_text.h"
 
 namespace shoal {
 
@@ -28,9 +29,9 @@ std::optional<DatasetNote> read_dataset_note(const std::string& prefix) {
   const std::string path = note_path(prefix);
   if (!std::filesystem::exists(path)) return std::nullopt;
   const std::string text = read_small_file(path, "the note about the tokens", kMaxBytes);
+  DatasetNote note;
   try {
-    const json fields = json::parse(text);
-    DatasetNote note;
+    const json fields = parse_json(text, path);
     fields.at("tokenizer").get_to(note.tokenizer);
     fields.at("fingerprint").get_to(note.fingerprint);
     fields.at("vocab_size").get_to(note.vocab_size);
@@ -38,17 +39,17 @@ std::optional<DatasetNote> read_dataset_note(const std::string& prefix) {
     fields.at("documents").get_to(note.num_documents);
     fields.at("tokens").get_to(note.num_tokens);
     fields.at("text_bytes").get_to(note.num_text_bytes);
-    constexpr int64_t kMaxVocab = int64_t{1} << 31;
-    if (note.vocab_size < 1 || note.vocab_size > kMaxVocab || note.num_documents < 0 || note.num_tokens < 0) {
-      fail(
-          "{} is damaged: it tells of {} documents of {} tokens and a vocabulary of {}; run `shoal tokenize` again, or "
-          "remove it to go without",
-          path, note.num_documents, note.num_tokens, note.vocab_size);
-    }
-    return note;
-  } catch (const json::exception& error) {
+  } catch (const std::exception& error) {
     fail("{} is damaged ({}); run `shoal tokenize` again, or remove it to go without", path, error.what());
   }
+  constexpr int64_t kMaxVocab = int64_t{1} << 31;
+  if (note.vocab_size < 1 || note.vocab_size > kMaxVocab || note.num_documents < 0 || note.num_tokens < 0) {
+    fail(
+        "{} is damaged: it tells of {} documents of {} tokens and a vocabulary of {}; run `shoal tokenize` again, or "
+        "remove it to go without",
+        path, note.num_documents, note.num_tokens, note.vocab_size);
+  }
+  return note;
 }
 
 void check_same_tokenizer(const std::string& prefix, const Tokenizer& tokenizer) {

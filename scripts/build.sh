@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # scripts/build.sh: configures with CMake and builds with Ninja.
 #
-# usage: scripts/build.sh [--debug | --sanitize | --tsan | --cuda | --bundle | --emulated-cuda] [--target NAME]...
+# usage: scripts/build.sh [--debug | --sanitize | --tsan | --cuda | --bundle | --emulated-cuda | --fuzz]
+#                         [--target NAME]...
 #
 #   (nothing)       Release, in build/
 #   --debug         no optimisation, in build-debug/
@@ -10,6 +11,7 @@
 #   --cuda           with the CUDA backend, in build-cuda/ (wants nvcc, no GPU); without it, no CUDA is built here
 #   --bundle         as --cuda, but for any x86-64-v3 CPU, in build-bundle/: what scripts/bundle.sh packs
 #   --emulated-cuda  the CUDA kernels compiled for the CPU, in build-emulated/: for their tests on any machine
+#   --fuzz           the fuzzers of tests/fuzz alone, by clang, in build-fuzz/ (scripts/setup.sh --fuzz)
 #   --target NAME   only this target (shoal, kernels_tests, ...); may be repeated
 source "$(dirname "$0")/lib.sh"
 
@@ -20,7 +22,7 @@ targets=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --target | -h | --help) ;;
-    *) [ "$folder" = build ] || die "$1: only one of --debug, --sanitize, --tsan, --cuda, --bundle and --emulated-cuda" ;;
+    *) [ "$folder" = build ] || die "$1: only one of --debug, --sanitize, --tsan, --cuda, --bundle, --emulated-cuda and --fuzz" ;;
   esac
   case "$1" in
     --cuda) folder=build-cuda cuda=(-DSHOAL_CUDA=ON) ;;
@@ -29,6 +31,11 @@ while [ $# -gt 0 ]; do
     --debug) folder=build-debug options=(-DCMAKE_BUILD_TYPE=Debug -DSHOAL_SANITIZE=) ;;
     --sanitize) folder=build-asan options=(-DCMAKE_BUILD_TYPE=Debug "-DSHOAL_SANITIZE=address,undefined") ;;
     --tsan) folder=build-tsan options=(-DCMAKE_BUILD_TYPE=Debug -DSHOAL_SANITIZE=thread) ;;
+    --fuzz)
+      folder=build-fuzz cuda=(-DSHOAL_CUDA=OFF -DSHOAL_FUZZ=ON)
+      options=(-DCMAKE_BUILD_TYPE=Debug -DSHOAL_SANITIZE= -DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14)
+      command -v clang++-14 >/dev/null || die "clang++-14 is not here; run scripts/setup.sh --fuzz"
+      ;;
     --target) [ $# -ge 2 ] || die "--target wants a name"; targets+=(--target "$2"); shift ;;
     -h | --help) show_help; exit 0 ;;
     *) die "unknown argument '$1' (see --help)" ;;

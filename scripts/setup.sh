@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # scripts/setup.sh: installs with apt what Shoal needs to build, test and run on Debian 12.
 #
-# usage: scripts/setup.sh [--no-install] [--cuda]
+# usage: scripts/setup.sh [--no-install] [--cuda] [--fuzz] [--slurm]
 #
 #   --no-install   only report what is missing; exits 1 if something is
 #   --cuda         also the headers that the CUDA backend builds its fastest kernels from and Debian lacks: CUTLASS and
 #                  cudnn-frontend, from their Python wheels, into third_party/ (ignored by git). CUDA itself, cuDNN and
 #                  NCCL come from NVIDIA's own packages.
+#   --fuzz         also clang, for the fuzzers (scripts/fuzz.sh)
+#   --slurm        also a Slurm to try batch scripts on (scripts/slurm/one_node.sh)
 #
 # Does nothing, and needs no network, when everything is there. Uses sudo when not root.
 source "$(dirname "$0")/lib.sh"
@@ -76,11 +78,13 @@ setup_cuda() {
   [ "$missing" -eq 0 ] || die "headers for the CUDA backend are missing; run scripts/setup.sh --cuda without --no-install"
 }
 
-install=1 cuda=0
+install=1 cuda=0 extra=()
 for argument in "$@"; do
   case "$argument" in
     --no-install) install=0 ;;
     --cuda) cuda=1 ;;
+    --fuzz) extra+=(clang-14 libclang-rt-14-dev llvm-14) ;;
+    --slurm) extra+=(slurm-wlm munge) ;;
     -h | --help) show_help; exit 0 ;;
     *) die "unknown argument '$argument' (see --help)" ;;
   esac
@@ -93,6 +97,7 @@ if ! is_debian_12; then
 fi
 
 [ "$cuda" -eq 0 ] || packages+=(python3-pip)
+packages+=(${extra[@]+"${extra[@]}"})
 installed=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null | awk '$2 == "installed" { print $1 }') || true
 missing=()
 for package in "${packages[@]}"; do

@@ -62,6 +62,16 @@ class Checker {
   }
 
  private:
+  // So much is read for it, before anybody looks into the file.
+  void check_room(const StateTensor& tensor, const Piece& piece) const {
+    const StoredFile& file = manifest_.file(piece.file());
+    const int64_t bits = safetensors_bits(tensor.dtype());
+    int64_t piece_bits = 0;
+    if (__builtin_mul_overflow(piece.count(), bits, &piece_bits) || piece_bits / 8 > file.bytes()) {
+      refuse(tensor, "a piece of {} elements {} in a file of {} bytes", piece.count(), tensor.dtype(), file.bytes());
+    }
+  }
+
   template <class... Args>
   [[noreturn]] void refuse(const StateTensor& tensor, fmt::format_string<Args...> format, Args&&... args) const {
     fail("{}: tensor \"{}\": {}", path_, tensor.name().substr(0, 80), fmt::format(format, std::forward<Args>(args)...));
@@ -100,6 +110,7 @@ class Checker {
       if (piece.begin() < 0 || piece.count() < 0 || piece.count() > local || piece.begin() > local - piece.count()) {
         refuse(tensor, "a piece of {} elements from {} in a shard of {}", piece.count(), piece.begin(), local);
       }
+      check_room(tensor, piece);
       if (__builtin_add_overflow(held, piece.count(), &held)) refuse(tensor, "its pieces overflow 64 bits");
     }
     if (held != numel) refuse(tensor, "its {} pieces hold {} elements, expected {}", tensor.piece_size(), held, numel);

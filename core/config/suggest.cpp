@@ -52,6 +52,8 @@ int edit_distance(const std::string& a, const std::string& b) {
 }
 
 std::string nearest_name(const std::string& name, const std::vector<std::string>& candidates) {
+  constexpr size_t kLongest = 100;  // no name of ours comes near, and a distance costs the product of both lengths
+  if (name.size() > kLongest) return {};
   std::string best;
   int best_distance = std::max<int>(1, static_cast<int>(name.size()) / 3) + 1;
   for (const std::string& candidate : candidates) {

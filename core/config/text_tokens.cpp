@@ -15,11 +15,43 @@ using google::protobuf::FieldDescriptor;
 namespace io = google::protobuf::io;
 
 constexpr int kTabWidth = 8;  // what protobuf's tokenizer assumes
+// No message of ours is inside so many others; a hostile text's may be, and then paths of all of them fill the memory.
+constexpr size_t kMaxDepth = 32;
 
 // The parser, which reads the same text, reports what is wrong with it.
 class IgnoreErrors : public io::ErrorCollector {
  public:
   void AddError(int, io::ColumnNumber, const std::string&) override {}
+};
+
+// byte_column() of positions that come in order, in one walk over the text.
+class ColumnFinder {
+ public:
+  explicit ColumnFinder(const std::string& text) : text_(text) {}
+
+  int at(int raw_line, int raw_column) {
+    while (line_ < raw_line && begin_ != std::string::npos) {
+      begin_ = text_.find('\n', begin_);
+      if (begin_ != std::string::npos) ++begin_;
+      ++line_;
+      column_ = 0;
+      bytes_ = 0;
+    }
+    if (begin_ == std::string::npos) return raw_column + 1;
+    while (column_ < raw_column) {
+      const size_t place = begin_ + static_cast<size_t>(bytes_);
+      const bool tab = place < text_.size() && text_[place] == '\t';
+      column_ += tab ? kTabWidth - column_ % kTabWidth : 1;
+      ++bytes_;
+    }
+    return bytes_ + 1;
+  }
+
+ private:
+  const std::string& text_;
+  size_t begin_ = 0;  // of the line
+  int line_ = 0;
+  int column_ = 0, bytes_ = 0;  // within it
 };
 
 std::vector<TextToken> split(const std::string& text) {
@@ -33,6 +65,7 @@ std::vector<TextToken> split(const std::string& text) {
   tokenizer.set_allow_multiline_strings(true);
 
   std::vector<TextToken> tokens;
+  ColumnFinder columns(text);
   bool more = true;
   while (more) {
     more = tokenizer.Next();
@@ -42,7 +75,7 @@ std::vector<TextToken> split(const std::string& text) {
     token.raw_line = current.line;
     token.raw_column = current.column;
     token.line = current.line + 1;
-    token.column = byte_column(text, current.line, current.column);
+    token.column = columns.at(current.line, current.column);
     token.is_end = !more;
   }
   return tokens;
@@ -54,13 +87,17 @@ struct OpenMessage {
   const FieldDescriptor* field = nullptr;
   std::string field_path;
   std::map<std::string, int> num_elements = {};  // by field name
+  bool too_deep = false;                         // nothing in it is followed
 
   void name(const std::string& field_name) {
+    if (too_deep) return;
     field = message != nullptr ? message->FindFieldByName(field_name) : nullptr;
     field_path = path.empty() ? field_name : path + "." + field_name;
   }
-  OpenMessage open() {
+  OpenMessage open(size_t depth) {
     OpenMessage inner;
+    inner.too_deep = depth > kMaxDepth;
+    if (inner.too_deep) return inner;
     inner.message = field != nullptr ? field->message_type() : nullptr;
     inner.path = field_path;
     if (field != nullptr && field->is_repeated()) {
@@ -77,19 +114,7 @@ bool is_word(const std::string& text) {
 }  // namespace
 
 int byte_column(const std::string& text, int raw_line, int raw_column) {
-  size_t begin = 0;
-  for (int line = 0; line < raw_line && begin != std::string::npos; ++line) {
-    begin = text.find('\n', begin);
-    if (begin != std::string::npos) ++begin;
-  }
-  if (begin == std::string::npos) return raw_column + 1;
-  int bytes = 0;
-  for (int column = 0; column < raw_column; ++bytes) {
-    const size_t at = begin + static_cast<size_t>(bytes);
-    const bool tab = at < text.size() && text[at] == '\t';
-    column += tab ? kTabWidth - column % kTabWidth : 1;
-  }
-  return bytes + 1;
+  return ColumnFinder(text).at(raw_line, raw_column);
 }
 
 std::vector<TextToken> read_tokens(const std::string& text, const Descriptor& root) {
@@ -107,7 +132,7 @@ std::vector<TextToken> read_tokens(const std::string& text, const Descriptor& ro
     token.message_path = stack.back().path;
     token.path = stack.back().field_path;
     if (token.text == "{" || token.text == "<") {
-      stack.push_back(stack.back().open());
+      stack.push_back(stack.back().open(stack.size()));
       token.opened_path = stack.back().path;
     }
     if ((token.text == "}" || token.text == ">") && stack.size() > 1) stack.pop_back();

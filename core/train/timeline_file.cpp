@@ -4,12 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <numeric>
 #include <optional>
 
 #include "core/base/check.h"
+#include "core/base/input_file.h"
+#include "core/base/json_text.h"
 #include "core/train/timeline_json.h"
 
 namespace shoal {
@@ -163,17 +164,17 @@ std::string rank_text(int rank) { return rank < 0 ? "mean" : fmt::format("{}", r
 double StepTimes::exposed_total_ms() const { return std::accumulate(exposed_ms.begin(), exposed_ms.end(), 0.0); }
 
 Timeline read_timeline(const std::filesystem::path& file) {
-  std::ifstream in(file);
-  if (!in) fail("{} cannot be opened; name a timeline.json that a run with train.timeline wrote", file.string());
+  constexpr int64_t kMaxBytes = int64_t{1} << 30;
+  const std::string text = read_small_file(file, "a timeline", kMaxBytes);
   Timeline timeline{.file = file.string(), .config = {}, .schedule = {}, .ranks = {}};
   std::map<int, TimelineRank> ranks;
   try {
-    const json all = json::parse(in);
+    const json all = parse_json(text, file.string());
     const json& other = all.at("otherData");
     timeline.config = other.value("config", "");
     timeline.schedule = other.value("schedule", "");
     for (const json& event : all.at("traceEvents")) add_event(event, ranks);
-  } catch (const json::exception& error) {
+  } catch (const std::exception& error) {
     fail("{} is no timeline: {}; name a timeline.json that a run with train.timeline wrote", file.string(),
          error.what());
   }

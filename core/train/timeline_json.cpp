@@ -75,8 +75,8 @@ std::vector<Slice> slices_of(const RankTrace& trace) {
     std::vector<int> rows;
     if (key.first == TraceTrack::kWire) {
       // Several may wait for one operation: every reader of gathered weights does.
-      const auto repeated = std::ranges::unique(records, {}, order);
-      records.erase(repeated.begin(), repeated.end());
+      const auto same = [&](const TraceRecord& a, const TraceRecord& b) { return order(a) == order(b); };
+      records.erase(std::unique(records.begin(), records.end(), same), records.end());
       rows = rows_without_overlap(records);
     } else {
       make_nest(records);

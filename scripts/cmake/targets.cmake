@@ -11,7 +11,12 @@ set(shoal_cxx_options
 target_compile_options(shoal_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${shoal_cxx_options}>")
 target_compile_definitions(shoal_flags INTERFACE OMPI_SKIP_MPICXX=1)
 target_link_libraries(shoal_flags INTERFACE Threads::Threads)
-if(SHOAL_SANITIZE STREQUAL "thread")
+if(SHOAL_FUZZ)
+  # clang's warnings are not those that the house keeps. Everything is watched for what the fuzzer reaches.
+  set(fuzz_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
+  target_compile_options(shoal_flags INTERFACE -w ${fuzz_flags} -fno-omit-frame-pointer -g1 -O1)
+  target_link_options(shoal_flags INTERFACE ${fuzz_flags})
+elseif(SHOAL_SANITIZE STREQUAL "thread")
   # It sees none of the synchronisation inside OpenMP and oneDNN, which are not built with it: ranks are threads of one
   # OpenMP thread each (core/base/openmp.h), and products are our own. Variables for OpenMP's clauses alone are unused.
   target_compile_definitions(shoal_flags INTERFACE SHOAL_REFERENCE_GEMMS=1)

@@ -6,7 +6,8 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = ["setup", "build", "test", "quickstart", "prepare_corpus", "format", "smoke", "netns_cluster"]
+SCRIPTS = ["setup", "build", "test", "quickstart", "prepare_corpus", "format", "smoke", "netns_cluster",
+           "supervise", "fuzz", "slurm/one_node"]
 
 
 def run(script, *arguments, **environment):
@@ -73,6 +74,23 @@ class Scripts(unittest.TestCase):
                 self.assertEqual(len(done.stderr.splitlines()), 1)
                 self.assertEqual(done.stdout, "")
 
+    def test_fuzz_and_one_node_refuse_before_they_work(self):
+        taken = f"{ROOT} is not empty" if os.geteuid() == 0 else "needs root"
+        for script, arguments, says in (("fuzz", ["--seconds", "soon"], "--seconds wants a number, not 'soon'"),
+                                        ("fuzz", ["absent"], "there is no parser 'absent'"),
+                                        ("slurm/one_node", ["up"], "expected the absolute path of a folder"),
+                                        ("slurm/one_node", ["up", str(ROOT)], taken),
+                                        ("slurm/one_node", ["up", "/a", "/b"], "expected one folder"),
+                                        ("slurm/one_node", ["up", "/a", "--cpus", "0"], "--cpus wants a number, not '0'")):
+            with self.subTest(arguments), tempfile.TemporaryDirectory() as folder:
+                for tool in ("munged", "slurmctld", "slurmd", "sbatch"):  # never started
+                    pathlib.Path(folder, tool).write_text("#!/bin/sh\n", encoding="utf-8")
+                    os.chmod(pathlib.Path(folder, tool), 0o755)
+                done = run(script, *arguments, PATH=f"{folder}:{os.environ['PATH']}")
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(says, done.stderr)
+                self.assertEqual(done.stdout, "")
+
     def test_netns_cluster_wants_root_and_tools(self):
         with tempfile.TemporaryDirectory() as folder:
             for tool in ("bash", "dirname", "basename", "paste", "sed"):
@@ -109,7 +127,7 @@ class Scripts(unittest.TestCase):
         self.assertIn("this is not Debian 12", done.stderr)
 
     def test_every_script_is_valid_and_executable(self):
-        for path in sorted(ROOT.glob("scripts/*.sh")) + [ROOT / ".ci/run"]:
+        for path in [*sorted(ROOT.glob("scripts/*.sh")), *sorted(ROOT.glob("scripts/slurm/*")), ROOT / ".ci/run"]:
             with self.subTest(path.name):
                 subprocess.run(["bash", "-n", path], check=True)
                 if path.name != "lib.sh":

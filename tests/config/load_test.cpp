@@ -165,6 +165,22 @@ TEST_CASE("a mistake in a file is found where it is", "[config]") {
   CHECK(parse_error("model { name: \"abc\n }") == "a.textproto:1:19: String literals cannot cross line boundaries.");
 }
 
+TEST_CASE("hostile texts cost no more than their length", "[config]") {
+  using Catch::Matchers::Contains;
+  // A megabyte each: what takes the square of that, in time or memory, does not come back.
+  const auto repeated = [](const std::string& text) {
+    std::string all;
+    while (all.size() < (1 << 20)) all += text;
+    return all;
+  };
+  CHECK_THROWS_WITH(parse_config(repeated("a {"), "a"), Contains("a:1:1: the config has no field `a`"));
+  CHECK_THROWS_WITH(parse_config(repeated("model {"), "a"), Contains("a:1:8: model has no field `model`"));
+  CHECK_THROWS_WITH(parse_config(repeated("\n") + "x: 1", "a"), Contains("a:1048577:1: the config has no field `x`"));
+  CHECK_THROWS_WITH(parse_config(repeated("\t") + "x: 1", "a"), Contains("a:1:1048577: the config has no field `x`"));
+  CHECK_THROWS_WITH(parse_config(std::string(1 << 20, 'a') + ": 1", "a"), Contains("its fields are"));
+  CHECK(parse_config("data {" + repeated("train { prefix: 'a' } ") + "}", "a").config.data().train_size() > 30000);
+}
+
 TEST_CASE("a mistake in an override is named", "[config]") {
   CHECK(override_error("train.step=3") ==
         "override 1 (train.step=3): train has no field `step`; did you mean `steps`?");

@@ -1,0 +1,52 @@
+// core/base/json_text.cpp: the library's parser, watched while it builds the tree.
+#include "core/base/json_text.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include "core/base/check.h"
+
+namespace shoal {
+
+using nlohmann::json;
+
+json parse_json(std::string_view text, const std::string& path) {
+  // The library would take it for the end.
+  if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    fail("{}: byte {} is NUL: expected JSON in UTF-8", path, nul);
+  }
+  std::vector<std::set<std::string>> open;  // names of the members so far, of every object and list around
+  const auto watch = [&](int, json::parse_event_t event, json& value) {
+    switch (event) {
+      case json::parse_event_t::object_start:
+      case json::parse_event_t::array_start:
+        open.emplace_back();
+        if (open.size() > kMaxJsonDepth) fail("{}: values are nested more than {} deep", path, kMaxJsonDepth);
+        break;
+      case json::parse_event_t::object_end:
+      case json::parse_event_t::array_end: open.pop_back(); break;
+      case json::parse_event_t::key: {
+        const std::string& name = value.get_ref<const std::string&>();
+        if (!open.back().insert(name).second) fail("{}: the member \"{}\" appears twice", path, name.substr(0, 80));
+        break;
+      }
+      case json::parse_event_t::value: break;
+    }
+    return true;
+  };
+  try {
+    return json::parse(text, watch);
+  } catch (const json::exception& error) {
+    std::string why = error.what();
+    // "[json.exception.parse_error.101] parse error at line 1, column 5: … ; last read: '<all of a long string>'"
+    why.resize(std::min(why.find("; last read"), why.size()));
+    if (const size_t kind = why.find("] "); kind != std::string::npos) why.erase(0, kind + 2);
+    if (constexpr std::string_view kWhere = "parse error at "; why.starts_with(kWhere)) why.erase(0, kWhere.size());
+    fail("{}: is not JSON: {}", path, why.substr(0, 200));
+  }
+}
+
+}  // namespace shoal

@@ -1,0 +1,18 @@
+// core/base/json_text.h: JSON from files that nobody vouches for, as a tree.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <string>
+#include <string_view>
+
+namespace shoal {
+
+// Values nested deeper would overflow the stack of whoever walks or copies the tree.
+constexpr int kMaxJsonDepth = 64;
+
+// Throws Error, naming `path`, for what is not JSON in UTF-8, holds a NUL, nests deeper than kMaxJsonDepth, or names a
+// member of an object twice (of which readers would keep one or the other).
+nlohmann::json parse_json(std::string_view text, const std::string& path);
+
+}  // namespace shoal
