@@ -8,8 +8,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <numeric>
 #include <thread>
 
+#include "parallel/flight_recorder.h"
 #include "parallel/link_emulator.h"
 #include "parallel/mpi_communicator.h"
 #include "parallel/self_communicator.h"
@@ -52,6 +54,8 @@ MpiSession::MpiSession() : num_exceptions_at_start_(std::uncaught_exceptions()) 
   check_mpi(MPI_Comm_size(machine, &local_size_), "MPI_Comm_size");
   node_ = rank_;
   check_mpi(MPI_Bcast(&node_, 1, MPI_INT, 0, machine), "MPI_Bcast");
+  flight_ = std::make_shared<FlightRecorder>(
+      share_memory(machine, FlightRecorder::shared_bytes(local_size_), [](std::byte*) {}), local_size_, local_rank_);
   progress_ = std::make_shared<MpiProgress>();
 }
 
@@ -75,8 +79,12 @@ std::unique_ptr<Communicator> MpiSession::world(Allocator& scratch, const WorldO
   // By node, then by rank; rank 0 is on the lowest node.
   MPI_Comm ordered = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split(MPI_COMM_WORLD, 0, node, &ordered), "MPI_Comm_split");
-  auto world = std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(ordered), node, progress_, scratch,
-                                                 options.max_message_bytes);
+  std::vector<int> members(static_cast<size_t>(size_));
+  std::iota(members.begin(), members.end(), 0);
+  auto world = std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(ordered, std::move(members)), node,
+                                                 progress_, scratch, options.max_message_bytes, 1, flight_);
+  world->set_name("world");
+  flight_->set_place(world->rank(), node);
   if (options.emulate) {
     std::vector<int> nodes;
     for (int rank = 0; rank < size_; ++rank) nodes.push_back(world->node(rank));

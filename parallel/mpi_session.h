@@ -18,6 +18,7 @@
 
 namespace shoal {
 
+class FlightRecorder;
 class LinkEmulator;
 class MpiProgress;
 
@@ -52,6 +53,9 @@ class MpiSession {
   // launcher. `scratch` and this session must outlive it.
   std::unique_ptr<Communicator> world(Allocator& scratch, const WorldOptions& options = {});
 
+  // What the ranks of this machine record; null without a launcher.
+  const std::shared_ptr<FlightRecorder>& flight() const { return flight_; }
+
   // Ends the whole job within about a second, with exit code `code` and the message on stderr: once, when every rank
   // says the same at the same time (rank 0 speaks first and takes the others with it).
   [[noreturn]] void abort(int code, std::string_view message);
@@ -59,7 +63,8 @@ class MpiSession {
  private:
   std::shared_ptr<LinkEmulator> emulator(const EmulatedLinks& links, const std::vector<int>& nodes) const;
 
-  std::shared_ptr<MpiProgress> progress_;  // null without a launcher
+  std::shared_ptr<MpiProgress> progress_;   // null without a launcher
+  std::shared_ptr<FlightRecorder> flight_;  // likewise: of this machine's ranks
   bool ends_mpi_ = false;
   int num_exceptions_at_start_ = 0;
   int rank_ = 0;

@@ -1,0 +1,1 @@
+// parallel/side_channel.cpp: placeholder
