@@ -10,10 +10,9 @@
 namespace shoal {
 
 std::string_view name_of(Verb verb) {
-  constexpr std::array<std::string_view, kNumVerbs> kNames{
-      "nothing",        "all_to_all_rows",     "all_gather", "all_gather_rows",
-      "reduce_scatter", "reduce_scatter_rows", "all_reduce", "broadcast",
-      "barrier"};
+  constexpr std::array<std::string_view, kNumVerbs> kNames{"nothing",         "all_to_all_rows", "all_gather",
+                                                           "all_gather_rows", "reduce_scatter",  "reduce_scatter_rows",
+                                                           "all_reduce",      "broadcast",       "barrier"};
   const auto index = static_cast<size_t>(verb);
   return index < kNames.size() ? kNames[index] : "an unknown verb";
 }

@@ -86,7 +86,9 @@ class Exchange : public Operation {
   int64_t last_tag() const { return last_tag_; }
   const CollectiveCall& call() const { return origin_.call; }
   uint64_t group() const { return origin_.group; }
-  std::string_view group_name() const { return origin_.group_name == nullptr ? "" : *origin_.group_name; }
+  std::string_view group_name() const {
+    return origin_.group_name == nullptr ? std::string_view() : std::string_view(*origin_.group_name);
+  }
   const std::shared_ptr<FlightRecorder>& flight() const { return origin_.flight; }
   // When round() became the current one.
   int64_t round_posted_ns() const { return round_posted_ns_; }

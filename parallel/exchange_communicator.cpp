@@ -92,8 +92,8 @@ void ExchangeCommunicator::set_name(std::string_view name) {
 void ExchangeCommunicator::record_in(std::shared_ptr<FlightRecorder> flight, Completion completion) {
   flight_ = std::move(flight);
   if (flight_ == nullptr) return;
-  flight_slot_ =
-      flight_->add_group(id(), name_ == nullptr ? "" : *name_, size(), completion == Completion::kOnDevice);
+  flight_slot_ = flight_->add_group(id(), name_ == nullptr ? std::string_view() : std::string_view(*name_), size(),
+                                    completion == Completion::kOnDevice);
 }
 
 OperationPtr ExchangeCommunicator::play(const std::vector<Round>& /*rounds*/, std::vector<Tensor> buffers) {
@@ -144,8 +144,7 @@ OperationPtr ExchangeCommunicator::post(const CollectiveCall& call, std::vector<
   last_call_ = following(last_call_, call);
   return start(std::make_shared<Exchange>(
       std::move(rounds), std::move(buffers),
-      ExchangeOrigin{
-          .call = last_call_, .group = id(), .group_name = name_, .flight = flight_, .slot = flight_slot_}));
+      ExchangeOrigin{.call = last_call_, .group = id(), .group_name = name_, .flight = flight_, .slot = flight_slot_}));
 }
 
 OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,
@@ -255,9 +254,8 @@ OperationPtr ExchangeCommunicator::all_gather_rows(Tensor out, std::vector<int64
   const NvtxRange range("all_gather_rows");
   const std::vector<int64_t> counts = element_counts(out, rows, size(), "out");
   check_own_rows(piece, "piece", out, rows[static_cast<size_t>(rank())]);
-  return gather(
-      {.verb = Verb::kAllGatherRows, .dtype = out.dtype(), .count = out.numel(), .rows = hash_of_rows(rows)}, out,
-      counts, piece);
+  return gather({.verb = Verb::kAllGatherRows, .dtype = out.dtype(), .count = out.numel(), .rows = hash_of_rows(rows)},
+                out, counts, piece);
 }
 
 OperationPtr ExchangeCommunicator::reduce(const CollectiveCall& call, const Tensor& out, const Tensor& in,

@@ -25,6 +25,7 @@ std::string_view name_of(Phase phase) {
     case Phase::kSample: return "writing a sample text";
     case Phase::kSave: return "saving";
     case Phase::kLoad: return "loading";
+    case Phase::kEnding: return "at its end, waiting for the others";
     case Phase::kEnded: return "at its end";
   }
   return "in an unknown phase";
@@ -46,11 +47,10 @@ std::string to_json(const FlightCall& call, int64_t now_ns) {
 }
 
 std::string to_json(const RankState& state) {
-  return fmt::format(
-      R"({{"rank": {}, "host": {}, "pid": {}, "node": {}, "phase": {}, "step": {}, "steps_done": {}, )"
-      R"("longest_step_s": {:.3f}}})",
-      state.rank, quoted(state.host.view()), state.pid, state.node, quoted(name_of(state.phase)), state.step,
-      state.steps_done, state.longest_step_s);
+  return fmt::format(R"({{"rank": {}, "host": {}, "pid": {}, "node": {}, "phase": {}, "step": {}, "steps_done": {}, )"
+                     R"("longest_step_s": {:.3f}}})",
+                     state.rank, quoted(state.host.view()), state.pid, state.node, quoted(name_of(state.phase)),
+                     state.step, state.steps_done, state.longest_step_s);
 }
 
 }  // namespace shoal

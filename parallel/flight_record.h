@@ -13,8 +13,8 @@
 namespace shoal {
 
 // What a rank is at. How long it may take without progress differs (core/train/watchdog_verdict.h).
-enum class Phase : uint8_t { kStart, kStep, kData, kEvaluate, kSample, kSave, kLoad, kEnded };
-constexpr int kNumPhases = 8;
+enum class Phase : uint8_t { kStart, kStep, kData, kEvaluate, kSample, kSave, kLoad, kEnding, kEnded };
+constexpr int kNumPhases = 9;
 std::string_view name_of(Phase phase);  // "starting", "in a step", "waiting for data", …
 
 constexpr int kMaxFlightGroups = 32;
@@ -38,6 +38,7 @@ struct GroupProgress {
   uint64_t id = 0;  // 0: none
   int64_t begun = 0;
   int64_t ended = 0;
+  uint64_t history = 0;  // of the calls begun
   int32_t size = 0;
   int32_t on_device = 0;
   FixedText<24> name;

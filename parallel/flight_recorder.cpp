@@ -49,9 +49,9 @@ class SharedText {
 };
 
 struct SharedGroup {
-  Word id;
+  Word id, history;
   Number begun, ended;
-  Number size, on_device;
+  Number size, on_device, released;
   SharedText<24> name;
 };
 
@@ -105,19 +105,32 @@ void FlightRecorder::set_place(int rank, int node) {
   touch();
 }
 
-int FlightRecorder::add_group(uint64_t id, std::string_view name, int size, bool on_device) {
-  for (int slot = 0; slot < kMaxFlightGroups; ++slot) {
-    SharedGroup& group = mine().groups[static_cast<size_t>(slot)];
-    if (group.id.load(kRelaxed) != 0) continue;
-    group.begun.store(0, kRelaxed);
-    group.ended.store(0, kRelaxed);
-    group.size.store(size, kRelaxed);
-    group.on_device.store(on_device ? 1 : 0, kRelaxed);
-    group.name.set(name);
-    group.id.store(id, std::memory_order_release);
-    return slot;
+// A group that is gone keeps its slot while there are others: who waits for this rank still sees how far it came.
+int FlightRecorder::free_slot(uint64_t id) const {
+  int free = -1, released = -1;
+  for (int slot = kMaxFlightGroups - 1; slot >= 0; --slot) {
+    const SharedGroup& group = mine().groups[static_cast<size_t>(slot)];
+    const bool gone = group.released.load(kRelaxed) != 0;
+    if (gone && group.id.load(kRelaxed) == id) return slot;
+    if (group.id.load(kRelaxed) == 0) free = slot;
+    if (gone) released = slot;
   }
-  return -1;
+  return free >= 0 ? free : released;
+}
+
+int FlightRecorder::add_group(uint64_t id, std::string_view name, int size, bool on_device) {
+  const int slot = free_slot(id);
+  if (slot < 0) return slot;
+  SharedGroup& group = mine().groups[static_cast<size_t>(slot)];
+  group.begun.store(0, kRelaxed);
+  group.history.store(0, kRelaxed);
+  group.ended.store(0, kRelaxed);
+  group.size.store(size, kRelaxed);
+  group.on_device.store(on_device ? 1 : 0, kRelaxed);
+  group.released.store(0, kRelaxed);
+  group.name.set(name);
+  group.id.store(id, std::memory_order_release);
+  return slot;
 }
 
 void FlightRecorder::rename_group(int slot, std::string_view name) {
@@ -125,7 +138,7 @@ void FlightRecorder::rename_group(int slot, std::string_view name) {
 }
 
 void FlightRecorder::remove_group(int slot) {
-  if (slot >= 0) mine().groups[static_cast<size_t>(slot)].id.store(0, kRelaxed);
+  if (slot >= 0) mine().groups[static_cast<size_t>(slot)].released.store(1, kRelaxed);
 }
 
 uint64_t FlightRecorder::begun(int slot, uint64_t group, const CollectiveCall& call, int64_t tag, int64_t last_tag,
@@ -151,7 +164,11 @@ uint64_t FlightRecorder::begun(int slot, uint64_t group, const CollectiveCall& c
   const bool on_device = slot >= 0 && record.groups[static_cast<size_t>(slot)].on_device.load(kRelaxed) != 0;
   entry.on_device.store(on_device ? 1 : 0, kRelaxed);
   entry.sequence.store(sequence, std::memory_order_release);
-  if (slot >= 0) record.groups[static_cast<size_t>(slot)].begun.store(call.number, std::memory_order_release);
+  if (slot >= 0) {
+    SharedGroup& of = record.groups[static_cast<size_t>(slot)];
+    of.history.store(call.history, kRelaxed);
+    of.begun.store(call.number, std::memory_order_release);
+  }
   record.progress.fetch_add(1, kRelaxed);
   return sequence;
 }
@@ -249,6 +266,7 @@ RankState FlightRecorder::state(int record) const {
     state.groups[i] = {.id = group.id.load(std::memory_order_acquire),
                        .begun = group.begun.load(std::memory_order_acquire),
                        .ended = group.ended.load(kRelaxed),
+                       .history = group.history.load(kRelaxed),
                        .size = static_cast<int32_t>(group.size.load(kRelaxed)),
                        .on_device = static_cast<int32_t>(group.on_device.load(kRelaxed)),
                        .name = group.name.get()};
@@ -287,6 +305,14 @@ PhaseScope::PhaseScope(const Communicator& world, Phase phase) : flight_(world.f
 
 PhaseScope::~PhaseScope() {
   if (flight_ != nullptr) flight_->enter(before_);
+}
+
+StepScope::StepScope(const Communicator& world, int64_t step) : flight_(world.flight()) {
+  if (flight_ != nullptr) flight_->begin_step(step);
+}
+
+StepScope::~StepScope() {
+  if (flight_ != nullptr) flight_->end_step();
 }
 
 }  // namespace shoal

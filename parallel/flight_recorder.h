@@ -65,6 +65,7 @@ class FlightRecorder {
 
  private:
   SharedFlight& mine() const;
+  int free_slot(uint64_t id) const;
 
   std::shared_ptr<std::byte> memory_;
   int num_records_;
@@ -83,6 +84,18 @@ class PhaseScope {
  private:
   std::shared_ptr<FlightRecorder> flight_;
   Phase before_ = Phase::kStart;
+};
+
+// A step of training, until the end of a block.
+class StepScope {
+ public:
+  StepScope(const Communicator& world, int64_t step);
+  ~StepScope();
+  StepScope(const StepScope&) = delete;
+  StepScope& operator=(const StepScope&) = delete;
+
+ private:
+  std::shared_ptr<FlightRecorder> flight_;
 };
 
 }  // namespace shoal

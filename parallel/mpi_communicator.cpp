@@ -29,9 +29,9 @@ std::unique_ptr<Communicator> MpiCommunicator::group(const std::vector<int>& ran
   check_mpi(MPI_Comm_split(group_->comm(), *std::ranges::min_element(ranks), index, &part), "MPI_Comm_split");
   std::vector<int> members;  // of the world
   for (const int member : ranks) members.push_back(group_->members()[static_cast<size_t>(member)]);
-  auto made = std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(part, members), node(rank_), progress_,
-                                                *scratch(), max_message_bytes(),
-                                                group_id(id_, num_groups_made_++, ranks), flight());
+  auto made =
+      std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(part, members), node(rank_), progress_, *scratch(),
+                                        max_message_bytes(), group_id(id_, num_groups_made_++, ranks), flight());
   SHOAL_CHECK(made->size() == static_cast<int>(ranks.size()) && made->rank() == index,
               "rank {} of a group of {} was expected, {} of {} came: lists of ranks differ", index, ranks.size(),
               made->rank(), made->size());

@@ -40,7 +40,7 @@ MpiGroup::MpiGroup(MPI_Comm owned, std::vector<int> members) : comm_(owned), mem
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   int* limit = nullptr;
   int found = 0;
-  check_mpi(MPI_Comm_get_attr(comm_, MPI_TAG_UB, &limit, &found), "MPI_Comm_get_attr");
+  check_mpi(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &limit, &found), "MPI_Comm_get_attr");  // others have none
   if (!members_.empty()) {
     int index = 0;
     check_mpi(MPI_Comm_rank(comm_, &index), "MPI_Comm_rank");
@@ -220,7 +220,8 @@ void MpiProgress::test_messages() {
   for (int i = 0; i < num_completed; ++i) {
     const size_t request = static_cast<size_t>(completed_[static_cast<size_t>(i)]);
     const MPI_Status& status = statuses_[static_cast<size_t>(i)];
-    Finished done{.message = pending_[request], .error = code == MPI_SUCCESS ? MPI_SUCCESS : status.MPI_ERROR, .bytes = 0};
+    Finished done{
+        .message = pending_[request], .error = code == MPI_SUCCESS ? MPI_SUCCESS : status.MPI_ERROR, .bytes = 0};
     if (done.message.bytes >= 0 && done.error == MPI_SUCCESS) MPI_Get_count(&status, MPI_BYTE, &done.bytes);
     finished.push_back(done);
     requests_[request] = MPI_REQUEST_NULL;
@@ -240,13 +241,19 @@ void MpiProgress::finish_message(const Pending& message, int code, int64_t arriv
   const InFlightRef at = message.owner;
   --at->num_pending;
   if (code != MPI_SUCCESS && !at->failed) {
-    fail_in_flight(at, std::make_exception_ptr(Error("a message was lost: " + mpi_error_text(code))));
+    const int sender = at->group->members()[static_cast<size_t>(message.peer)];
+    const std::string different = different_calls_text(*at, at->exchange->round().tag, sender);
+    fail_all(different.empty() ? "a message was lost: " + mpi_error_text(code) : different);
   }
   if (message.bytes >= 0 && arrived_bytes != message.bytes && !at->failed) {
-    fail_all(fmt::format("rank {} sends {} bytes to rank {}, which expects {}, in {}, call {} of group '{}'",
-                         at->group->members()[static_cast<size_t>(message.peer)], arrived_bytes, at->group->this_rank(),
-                         message.bytes, describe(at->exchange->call()), at->exchange->call().number,
-                         at->exchange->group_name()));
+    const int sender = at->group->members()[static_cast<size_t>(message.peer)];
+    std::string text = different_calls_text(*at, at->exchange->round().tag, sender);
+    if (text.empty()) {
+      text = fmt::format("rank {} sends {} bytes to rank {}, which expects {}, in {}, call {} of group '{}'", sender,
+                         arrived_bytes, at->group->this_rank(), message.bytes, describe(at->exchange->call()),
+                         at->exchange->call().number, at->exchange->group_name());
+    }
+    fail_all(text);
   }
   if (at->num_pending > 0) return;
   if (at->failed) {
@@ -319,28 +326,35 @@ bool MpiProgress::find_stray(const InFlight& item, int source) {
 std::string MpiProgress::stray_text(const InFlight& item, int64_t round, const MPI_Status& status) const {
   const MpiGroup& group = *item.group;
   const int sender = group.members()[static_cast<size_t>(status.MPI_SOURCE)];
+  if (std::string text = different_calls_text(item, round, sender); !text.empty()) return text;
+  // Of another machine, or of ranks that agree on all but the size of a message.
   int bytes = 0;
   MPI_Get_count(&status, MPI_BYTE, &bytes);
   const auto own = std::ranges::find_if(in_flight_, [&](const InFlight& x) {
     return x.group == item.group && !x.failed && x.exchange->round().tag == round;
   });
-  const std::string_view name = item.exchange->group_name();
-  const std::shared_ptr<FlightRecorder>& flight = item.exchange->flight();
-  CollectiveCall mine, theirs;
-  const bool knows_mine = own != in_flight_.end();
-  if (knows_mine) mine = own->exchange->call();
-  const bool has_mine = knows_mine || (flight != nullptr && flight->find_call(group.this_rank(), item.exchange->group(), round, mine));
-  const bool has_theirs = flight != nullptr && flight->find_call(sender, item.exchange->group(), round, theirs);
-  if (has_mine && has_theirs && !(same_call(mine, theirs) && same_history(mine, theirs))) {
-    return describe_mismatch(name, sender, theirs, group.this_rank(), mine);
-  }
-  // Of another machine, or of ranks that agree on all but the size of a message.
+  const std::string here = own == in_flight_.end()
+                               ? "expects nothing from it"
+                               : fmt::format("entered {} as call {} and expects no such message",
+                                             describe(own->exchange->call()), own->exchange->call().number);
   return fmt::format(
       "rank {} sent {} bytes of {} {} in round {} of group '{}', where rank {} {}: all ranks of a group must make the "
       "same calls in the same order",
-      sender, bytes, name_of(group.tags().verb(status.MPI_TAG)), name_of(group.tags().dtype(status.MPI_TAG)), round, name,
-      group.this_rank(),
-      has_mine ? fmt::format("entered {} and expects no such message", describe(mine)) : "expects nothing from it");
+      sender, bytes, name_of(group.tags().verb(status.MPI_TAG)), name_of(group.tags().dtype(status.MPI_TAG)), round,
+      item.exchange->group_name(), group.this_rank(), here);
+}
+
+std::string MpiProgress::different_calls_text(const InFlight& item, int64_t round, int sender) const {
+  const std::shared_ptr<FlightRecorder>& flight = item.exchange->flight();
+  const uint64_t group = item.exchange->group();
+  const int here = item.group->this_rank();
+  CollectiveCall mine, theirs;
+  if (flight == nullptr || !flight->find_call(here, group, round, mine) ||
+      !flight->find_call(sender, group, round, theirs)) {
+    return {};
+  }
+  if (same_call(mine, theirs) && same_history(mine, theirs)) return {};
+  return describe_mismatch(item.exchange->group_name(), sender, theirs, here, mine);
 }
 
 void MpiProgress::fail_all(const std::string& message) {

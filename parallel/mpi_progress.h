@@ -104,6 +104,8 @@ class MpiProgress {
   void look_for_strays();
   bool find_stray(const InFlight& item, int source);
   std::string stray_text(const InFlight& item, int64_t round, const MPI_Status& status) const;
+  // That `sender`, of the world, and this rank made different calls of this round, if they did and both can be seen.
+  std::string different_calls_text(const InFlight& item, int64_t round, int sender) const;
   void fail_all(const std::string& message);
   bool must_wait(InFlightRef at);
   void finish_round(InFlightRef at);

@@ -117,6 +117,15 @@ void MpiSession::abort(int code, std::string_view message) {
   }
   fmt::print(stderr, "error on rank {} of {}: {}\n", rank_, size_, message);
   std::fflush(stderr);
+  end_job(code);
+}
+
+void MpiSession::end_job(int code) {
+  // Should MPI itself be what hangs, this rank's end is what the launcher sees.
+  std::thread([code] {
+    std::this_thread::sleep_for(std::chrono::seconds(3));
+    std::_Exit(code);
+  }).detach();
   MPI_Abort(MPI_COMM_WORLD, code);
   std::_Exit(code);
 }

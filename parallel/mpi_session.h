@@ -59,6 +59,8 @@ class MpiSession {
   // Ends the whole job within about a second, with exit code `code` and the message on stderr: once, when every rank
   // says the same at the same time (rank 0 speaks first and takes the others with it).
   [[noreturn]] void abort(int code, std::string_view message);
+  // The same without a message, from any thread, whatever the others are at.
+  [[noreturn]] static void end_job(int code);
 
  private:
   std::shared_ptr<LinkEmulator> emulator(const EmulatedLinks& links, const std::vector<int>& nodes) const;

@@ -22,6 +22,8 @@
 #include "core/train/run_folder.h"
 #include "data/open_data.h"
 #include "optim/lr_schedule.h"
+#include "parallel/device_call_check.h"
+#include "parallel/flight_recorder.h"
 
 namespace shoal {
 
@@ -198,6 +200,7 @@ void Trainer::run() {
 }
 
 StepInput Trainer::next_input(int64_t step) {
+  const PhaseScope phase(mesh_.world(), Phase::kData);
   const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "data");
   std::optional<std::vector<Batch>> batches;
   {
@@ -217,6 +220,7 @@ StepInput Trainer::next_input(int64_t step) {
 
 void Trainer::train_one_step(int64_t step) {
   timeline_.begin_step(step);
+  const StepScope phase(mesh_.world(), step);
   const double begin = now_s();
   sent_ = mesh_.bytes();
   busy_s_ = runtime_.stream().busy_seconds();
@@ -264,6 +268,7 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
 
 void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) {
   Communicator& world = mesh_.world();
+  check_device_calls(world);
   const WireBytes now = mesh_.bytes();
   const bool is_timed = runtime_.allocator().device() == DeviceKind::kCpu;
   const double busy_s = is_timed ? runtime_.stream().busy_seconds() - busy_s_ : std::nan("");
@@ -282,8 +287,10 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   all[world.rank()].copy_from(values);
   wait(world.all_gather(all, all[world.rank()]));
   std::vector<double> quantize_counts = outcome.quantize_counts;
+  std::vector<double> own_s;
   for (int rank = 0; rank < world.size(); ++rank) {
     const std::vector<double> theirs = all[rank].to_vector<double>();
+    own_s.push_back(theirs[2] - theirs[0]);
     if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs.data() + num_totals);
     if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {
       metrics.exposed_comm_ms = theirs[0] * 1e3;
@@ -299,10 +306,13 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   }
   metrics.fp8 = quantize_metrics(quantize_counts);
   metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
+  if (!speaks()) return;
+  if (const std::string slow = stragglers_.add(metrics.step, own_s); !slow.empty()) spdlog::warn("{}", slow);
 }
 
 void Trainer::validate(int64_t step) {
   if (!evaluator_) return;
+  const PhaseScope phase(mesh_.world(), Phase::kEvaluate);
   const TraceSection traced(runtime_.stream().trace(), TraceTrack::kValidation, "validation");
   ValidationMetrics metrics = evaluator_->run(runtime_, mesh_.data());
   metrics.step = step;
@@ -314,6 +324,7 @@ void Trainer::validate(int64_t step) {
 
 void Trainer::sample(int64_t step) {
   if (!tokenizer_) return;
+  const PhaseScope phase(mesh_.world(), Phase::kSample);
   // Every rank writes the same text, so that no rank waits for weights that another never asks for.
   const std::string text =
       generate_text(runtime_, *tokenizer_, config_.generate(), config_.run().seed(), [](std::string_view) {});
@@ -323,6 +334,7 @@ void Trainer::sample(int64_t step) {
 }
 
 void Trainer::write_final() {
+  const PhaseScope phase(mesh_.world(), Phase::kSave);
   const std::vector<NamedTensor> tensors = runtime_.named_tensors();
   if (speaks()) {
     // As the run was trained with, whatever has happened to its path meanwhile.

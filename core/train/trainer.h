@@ -11,6 +11,7 @@
 #include "core/train/evaluator.h"
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
+#include "core/train/stragglers.h"
 #include "core/train/timeline.h"
 #include "core/train/train_step.h"
 #include "data/loader.h"
@@ -75,6 +76,7 @@ class Trainer {
   double busy_s_ = 0;           // in ops, likewise
   double training_s_ = 0;       // in steps, for the time left
   int64_t skipped_updates_ = 0;
+  StragglerWatch stragglers_;  // rank 0
 };
 
 }  // namespace shoal
