@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <mpi.h>
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <cstdio>
@@ -18,6 +19,21 @@
 #include "parallel/shared_memory.h"
 
 namespace shoal {
+
+namespace {
+
+// Collective over the ranks of a machine. Where they can share no memory each keeps its own record.
+std::shared_ptr<FlightRecorder> shared_flight(MPI_Comm machine, int size, int rank) {
+  try {
+    const auto memory = share_memory(machine, FlightRecorder::shared_bytes(size), [](std::byte*) {});
+    return std::make_shared<FlightRecorder>(memory, size, rank);
+  } catch (const Error& error) {
+    if (rank == 0) spdlog::warn("ranks of this machine cannot watch each other: {}", error.what());
+    return std::make_shared<FlightRecorder>(nullptr, 1, 0);
+  }
+}
+
+}  // namespace
 
 bool MpiSession::launched() {
   // mpirun of Open MPI; of MPICH and its kin; srun through PMIx.
@@ -54,8 +70,7 @@ MpiSession::MpiSession() : num_exceptions_at_start_(std::uncaught_exceptions()) 
   check_mpi(MPI_Comm_size(machine, &local_size_), "MPI_Comm_size");
   node_ = rank_;
   check_mpi(MPI_Bcast(&node_, 1, MPI_INT, 0, machine), "MPI_Bcast");
-  flight_ = std::make_shared<FlightRecorder>(
-      share_memory(machine, FlightRecorder::shared_bytes(local_size_), [](std::byte*) {}), local_size_, local_rank_);
+  flight_ = shared_flight(machine, local_size_, local_rank_);
   progress_ = std::make_shared<MpiProgress>();
 }
 

@@ -134,7 +134,10 @@ void Watchdog::look(double now_s) {
   }
   if (!speaks_for_node()) return;
   const Verdict verdict = judge(view(), limits_);
-  if (verdict.finding != Finding::kNone) end_job(verdict);
+  if (verdict.finding == Finding::kNone) return;
+  // Rank 0 sees all of them; only who does not run is told by whoever is beside it.
+  const bool rank_0_judges = spoke_ != nullptr && spoke_->connected() && sightings_.silent_s(0) <= limits_.silent_s;
+  if (!rank_0_judges || is_silence(verdict.finding)) end_job(verdict);
 }
 
 // The lowest rank of the node that is heard of.

@@ -132,7 +132,11 @@ std::string who(const WatchView& view, const RankState& state) {
 }
 
 std::string doing(const RankState& state) {
-  if (state.pending[0].verb == Verb::kNone) return place_of(state) + ", in no collective";
+  if (state.pending[0].verb == Verb::kNone) {
+    const bool on_device =
+        std::ranges::any_of(state.groups, [](const GroupProgress& group) { return group.on_device != 0; });
+    return place_of(state) + (on_device ? ", in no collective on the host" : ", in no collective");
+  }
   return fmt::format("{}, in {}", place_of(state), describe(state, state.pending[0]));
 }
 

@@ -50,6 +50,11 @@ enum class Finding {
   kLostMessages     // all have made the call, and it does not end
 };
 
+// It does not run.
+constexpr bool is_silence(Finding finding) {
+  return finding == Finding::kGone || finding == Finding::kStopped || finding == Finding::kSilent;
+}
+
 struct Verdict {
   Finding finding = Finding::kNone;
   std::vector<int> ranks;  // at fault, ascending
