@@ -1,6 +1,7 @@
 // parallel/communicator.h: the collectives of one group of ranks, posted now and complete later.
 //
-// Every verb is Collective: each rank of the group posts the same verbs in the same order, with zero rows too. It
+// Every verb is Collective: each rank of the group posts the same verbs in the same order, with zero rows too; a rank
+// that posts another one fails the job with an Error that names both calls (collective_call.h), not its data. It
 // returns an Operation that shares ownership of its buffers until complete; `co_await lane.wire(op, kind)` or
 // `op->wait()`.
 //
@@ -14,6 +15,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/lane.h"
@@ -46,6 +48,7 @@ struct WireBytes {
 inline WireBytes operator+(WireBytes a, const WireBytes& b) { return a += b; }
 inline WireBytes operator-(WireBytes a, const WireBytes& b) { return a -= b; }
 
+class FlightRecorder;
 class GroupLinks;
 
 class Communicator {
@@ -93,6 +96,10 @@ class Communicator {
 
   // Equal on all ranks of the group, other than any other group's; 0 where it plays no part.
   virtual uint64_t id() const { return 0; }
+  // What it is called in messages and flight records: "expert". Before its first call.
+  virtual void set_name(std::string_view /*name*/) {}
+  // Where this rank's calls, and what else it does, are recorded (flight_recorder.h); null: nowhere.
+  virtual std::shared_ptr<FlightRecorder> flight() const { return nullptr; }
   // Its links, where they are emulated (link_emulator.h); else null.
   virtual std::shared_ptr<const GroupLinks> emulated_links() const { return nullptr; }
 

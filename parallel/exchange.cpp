@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/base/nvtx.h"
+#include "parallel/flight_recorder.h"
 
 namespace shoal {
 
@@ -16,10 +17,18 @@ void copy_own(const OwnCopy& own, CudaQueue queue) {
   }
 }
 
-Exchange::Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, uint64_t group)
-    : rounds_(std::move(rounds)), buffers_(std::move(buffers)), round_posted_ns_(steady_ns()) {
+Exchange::Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, ExchangeOrigin origin)
+    : rounds_(std::move(rounds)),
+      buffers_(std::move(buffers)),
+      origin_(std::move(origin)),
+      round_posted_ns_(steady_ns()) {
   SHOAL_CHECK(!rounds_.empty());
-  span_ = {.posted_ns = round_posted_ns_, .group = group, .tag = rounds_.front().tag};
+  last_tag_ = rounds_.back().tag;
+  span_ = {.posted_ns = round_posted_ns_, .group = origin_.group, .tag = rounds_.front().tag};
+  if (origin_.flight != nullptr) {
+    flight_sequence_ = origin_.flight->begun(origin_.slot, origin_.group, origin_.call, rounds_.front().tag, last_tag_,
+                                             round_posted_ns_);
+  }
   for (const Round& round : rounds_) {
     for (const Message& message : round.sends) span_.bytes += message.bytes;
   }
@@ -65,6 +74,7 @@ void Exchange::complete(std::exception_ptr error) {
   }
   error_ = std::move(error);
   span_.completed_ns = steady_ns();
+  if (origin_.flight != nullptr && error_ == nullptr) origin_.flight->ended(flight_sequence_, span_.completed_ns);
   state_.store(1, std::memory_order_release);
   state_.notify_all();
 }

@@ -9,11 +9,14 @@
 #include <atomic>
 #include <exception>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/base/lane.h"
 #include "core/base/steady_clock.h"
 #include "core/base/tensor.h"
+#include "parallel/collective_call.h"
 #include "parallel/ordered_sum.h"
 
 namespace shoal {
@@ -53,10 +56,21 @@ struct Round {
   CudaQueue queue = nullptr;  // of the copy and the sum; null: on the host
 };
 
+class FlightRecorder;
+
+// Which call an exchange carries out, and where that is recorded.
+struct ExchangeOrigin {
+  CollectiveCall call = {};
+  uint64_t group = 0;
+  std::shared_ptr<const std::string> group_name = nullptr;
+  std::shared_ptr<FlightRecorder> flight = nullptr;  // null: nowhere
+  int slot = -1;                                     // the group's in `flight`
+};
+
 class Exchange : public Operation {
  public:
-  // `buffers` are held until complete. `group`: for its span.
-  Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, uint64_t group = 0);
+  // `buffers` are held until complete.
+  Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, ExchangeOrigin origin);
 
   bool done() override { return state_.load(std::memory_order_acquire) != 0; }
   void wait() override;
@@ -67,7 +81,13 @@ class Exchange : public Operation {
   // it.
   const Round& round() const { return rounds_[current_]; }
   const std::vector<Tensor>& buffers() const { return buffers_; }
-  int64_t last_tag() const { return rounds_.back().tag; }
+  int64_t last_tag() const { return last_tag_; }
+  const CollectiveCall& call() const { return origin_.call; }
+  uint64_t group() const { return origin_.group; }
+  std::string_view group_name() const {
+    return origin_.group_name == nullptr ? std::string_view() : std::string_view(*origin_.group_name);
+  }
+  const std::shared_ptr<FlightRecorder>& flight() const { return origin_.flight; }
   // When round() became the current one.
   int64_t round_posted_ns() const { return round_posted_ns_; }
   void posted();
@@ -82,6 +102,9 @@ class Exchange : public Operation {
   std::vector<Round> rounds_;
   size_t current_ = 0;
   std::vector<Tensor> buffers_;
+  ExchangeOrigin origin_;
+  uint64_t flight_sequence_ = 0;
+  int64_t last_tag_;
   std::exception_ptr error_;
   int64_t round_posted_ns_;
   WireSpan span_;

@@ -8,10 +8,15 @@
 #include <set>
 
 #include "core/base/nvtx.h"
+#include "parallel/flight_recorder.h"
 
 namespace shoal {
 
 namespace {
+
+CollectiveCall all_reduce_call(const Tensor& x) {
+  return {.verb = Verb::kAllReduce, .dtype = x.dtype(), .count = x.numel()};
+}
 
 Tensor flat(const Tensor& x) {
   SHOAL_CHECK(x.defined() && x.contiguous(), "a dense tensor is needed, got {}", x.shape());
@@ -75,6 +80,22 @@ int ExchangeCommunicator::index_in_group(const std::vector<int>& ranks) const {
   return static_cast<int>(std::ranges::find(ranks, rank()) - ranks.begin());
 }
 
+ExchangeCommunicator::~ExchangeCommunicator() {
+  if (flight_ != nullptr) flight_->remove_group(flight_slot_);
+}
+
+void ExchangeCommunicator::set_name(std::string_view name) {
+  name_ = std::make_shared<const std::string>(name);
+  if (flight_ != nullptr) flight_->rename_group(flight_slot_, name);
+}
+
+void ExchangeCommunicator::record_in(std::shared_ptr<FlightRecorder> flight, Completion completion) {
+  flight_ = std::move(flight);
+  if (flight_ == nullptr) return;
+  flight_slot_ = flight_->add_group(id(), name_ == nullptr ? std::string_view() : std::string_view(*name_), size(),
+                                    completion == Completion::kOnDevice);
+}
+
 OperationPtr ExchangeCommunicator::play(const std::vector<Round>& /*rounds*/, std::vector<Tensor> buffers) {
   return std::make_shared<TimelessOperation>(std::move(buffers));
 }
@@ -117,10 +138,13 @@ Tensor ExchangeCommunicator::scratch_for(int64_t pieces, int64_t count, const Te
   return Tensor::empty({pieces, count}, like.dtype(), *scratch_, MemoryKind::kWorkspace);
 }
 
-OperationPtr ExchangeCommunicator::post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device) {
+OperationPtr ExchangeCommunicator::post(const CollectiveCall& call, std::vector<Round> rounds,
+                                        std::vector<Tensor> buffers, DeviceKind device) {
   if (device == DeviceKind::kSimulated) return play(rounds, std::move(buffers));
-  const auto exchange = std::make_shared<Exchange>(std::move(rounds), std::move(buffers), id());
-  return start(exchange);
+  last_call_ = following(last_call_, call);
+  return start(std::make_shared<Exchange>(
+      std::move(rounds), std::move(buffers),
+      ExchangeOrigin{.call = last_call_, .group = id(), .group_name = name_, .flight = flight_, .slot = flight_slot_}));
 }
 
 OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,
@@ -148,7 +172,8 @@ OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64
   }
   count_own(from, in_counts[me]);
   round.own = {address(to, out_begins[me]), address(from, in_begins[me]), in_counts[me] * size_of(to.dtype())};
-  return post({std::move(round)}, {out, in}, in.device());
+  const CollectiveCall call{.verb = Verb::kAllToAllRows, .dtype = in.dtype(), .count = in.shape().row_numel()};
+  return post(call, {std::move(round)}, {out, in}, in.device());
 }
 
 // Every rank's range of the flat `out` goes from that rank to all others.
@@ -202,7 +227,8 @@ Round ExchangeCommunicator::reduce_round(Tensor out, const Tensor& in, const Ten
 }
 
 // The piece goes to its place in `out`, and from there to all others.
-OperationPtr ExchangeCommunicator::gather(const Tensor& out, const std::vector<int64_t>& counts, const Tensor& piece) {
+OperationPtr ExchangeCommunicator::gather(const CollectiveCall& call, const Tensor& out,
+                                          const std::vector<int64_t>& counts, const Tensor& piece) {
   SHOAL_CHECK(out.dtype() == piece.dtype() && out.device() == piece.device(), "pieces of {} into {}",
               name_of(piece.dtype()), name_of(out.dtype()));
   const Tensor to = flat(out);
@@ -213,25 +239,27 @@ OperationPtr ExchangeCommunicator::gather(const Tensor& out, const std::vector<i
     SHOAL_CHECK(!overlap(to, from), "the piece overlaps out, but is not this rank's place in it");
     copy_own({place, from.raw(), piece.bytes()}, out.queue());
   }
-  return post({gather_round(to, begins, counts)}, {out, piece}, out.device());
+  return post(call, {gather_round(to, begins, counts)}, {out, piece}, out.device());
 }
 
 OperationPtr ExchangeCommunicator::all_gather(Tensor out, Tensor piece) {
   const NvtxRange range("all_gather");
   SHOAL_CHECK(out.numel() == piece.numel() * size(), "{} ranks' pieces of {} do not make {}", size(), piece.shape(),
               out.shape());
-  return gather(out, std::vector<int64_t>(static_cast<size_t>(size()), piece.numel()), piece);
+  return gather({.verb = Verb::kAllGather, .dtype = out.dtype(), .count = piece.numel()}, out,
+                std::vector<int64_t>(static_cast<size_t>(size()), piece.numel()), piece);
 }
 
 OperationPtr ExchangeCommunicator::all_gather_rows(Tensor out, std::vector<int64_t> rows, Tensor piece) {
   const NvtxRange range("all_gather_rows");
   const std::vector<int64_t> counts = element_counts(out, rows, size(), "out");
   check_own_rows(piece, "piece", out, rows[static_cast<size_t>(rank())]);
-  return gather(out, counts, piece);
+  return gather({.verb = Verb::kAllGatherRows, .dtype = out.dtype(), .count = out.numel(), .rows = hash_of_rows(rows)},
+                out, counts, piece);
 }
 
-OperationPtr ExchangeCommunicator::reduce(const Tensor& out, const Tensor& in, const Tensor& onto,
-                                          const std::vector<int64_t>& counts) {
+OperationPtr ExchangeCommunicator::reduce(const CollectiveCall& call, const Tensor& out, const Tensor& in,
+                                          const Tensor& onto, const std::vector<int64_t>& counts) {
   SHOAL_CHECK(out.dtype() == in.dtype() && out.device() == in.device() && is_summed(in.dtype()), "sums of {} into {}",
               name_of(in.dtype()), name_of(out.dtype()));
   const Tensor to = flat(out);
@@ -250,21 +278,24 @@ OperationPtr ExchangeCommunicator::reduce(const Tensor& out, const Tensor& in, c
   }
   std::vector<Tensor> buffers{out, in, onto};
   Round round = reduce_round(to, from, start, begins, counts, buffers);
-  return post({std::move(round)}, std::move(buffers), in.device());
+  return post(call, {std::move(round)}, std::move(buffers), in.device());
 }
 
 OperationPtr ExchangeCommunicator::reduce_scatter(Tensor out, Tensor in, Tensor onto) {
   const NvtxRange range("reduce_scatter");
   SHOAL_CHECK(in.numel() == out.numel() * size(), "{} does not fall into {} pieces of {}", in.shape(), size(),
               out.shape());
-  return reduce(out, in, onto, std::vector<int64_t>(static_cast<size_t>(size()), out.numel()));
+  return reduce({.verb = Verb::kReduceScatter, .dtype = in.dtype(), .count = out.numel()}, out, in, onto,
+                std::vector<int64_t>(static_cast<size_t>(size()), out.numel()));
 }
 
 OperationPtr ExchangeCommunicator::reduce_scatter_rows(Tensor out, Tensor in, std::vector<int64_t> rows) {
   const NvtxRange range("reduce_scatter_rows");
   const std::vector<int64_t> counts = element_counts(in, rows, size(), "in");
   check_own_rows(out, "out", in, rows[static_cast<size_t>(rank())]);
-  return reduce(out, in, {}, counts);
+  return reduce(
+      {.verb = Verb::kReduceScatterRows, .dtype = in.dtype(), .count = in.numel(), .rows = hash_of_rows(rows)}, out, in,
+      {}, counts);
 }
 
 OperationPtr ExchangeCommunicator::all_reduce_in_one_round(Tensor x) {
@@ -287,7 +318,7 @@ OperationPtr ExchangeCommunicator::all_reduce_in_one_round(Tensor x) {
                  .count = count,
                  .dtype = x.dtype()};
   }
-  return post({std::move(round)}, {x, arrived}, x.device());
+  return post(all_reduce_call(x), {std::move(round)}, {x, arrived}, x.device());
 }
 
 OperationPtr ExchangeCommunicator::all_reduce(Tensor tensor) {
@@ -304,7 +335,7 @@ OperationPtr ExchangeCommunicator::all_reduce(Tensor tensor) {
   std::vector<Round> rounds;
   rounds.push_back(reduce_round(x.rows(begins[me], counts[me]), x, {}, begins, counts, buffers));
   rounds.push_back(gather_round(x, begins, counts));
-  return post(std::move(rounds), std::move(buffers), x.device());
+  return post(all_reduce_call(x), std::move(rounds), std::move(buffers), x.device());
 }
 
 OperationPtr ExchangeCommunicator::broadcast(Tensor tensor, int root) {
@@ -321,7 +352,8 @@ OperationPtr ExchangeCommunicator::broadcast(Tensor tensor, int root) {
   } else {
     add_receive(round, root, x, 0, x.numel());
   }
-  return post({std::move(round)}, {x}, x.device());
+  return post({.verb = Verb::kBroadcast, .dtype = x.dtype(), .root = root, .count = x.numel()}, {std::move(round)}, {x},
+              x.device());
 }
 
 OperationPtr ExchangeCommunicator::barrier() {
@@ -332,7 +364,7 @@ OperationPtr ExchangeCommunicator::barrier() {
     round.sends.push_back({peer, nullptr, 0});
     round.receives.push_back({peer, nullptr, 0});
   }
-  return post({std::move(round)}, {}, DeviceKind::kCpu);
+  return post({.verb = Verb::kBarrier}, {std::move(round)}, {}, DeviceKind::kCpu);
 }
 
 }  // namespace shoal

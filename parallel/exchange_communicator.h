@@ -28,6 +28,9 @@ class ExchangeCommunicator : public Communicator {
   OperationPtr broadcast(Tensor x, int root) final;
   OperationPtr barrier() final;
   WireBytes bytes() const final { return bytes_; }
+  void set_name(std::string_view name) final;
+  std::shared_ptr<FlightRecorder> flight() const final { return flight_; }
+  ~ExchangeCommunicator() override;
 
  protected:
   // Received pieces await their sum in memory from `scratch`, which must outlive the operations; a group of one needs
@@ -41,6 +44,10 @@ class ExchangeCommunicator : public Communicator {
   virtual CudaQueue local_queue(const Tensor& x) const { return x.queue(); }
   // What an exchange of simulated tensors is: its messages have sizes and no addresses. Here it takes no time.
   virtual OperationPtr play(const std::vector<Round>& rounds, std::vector<Tensor> buffers);
+
+  enum class Completion { kKnown, kOnDevice };
+  // Records this group's calls, from the first on. id() and size() must be known.
+  void record_in(std::shared_ptr<FlightRecorder> flight, Completion completion = Completion::kKnown);
 
   Allocator* scratch() const { return scratch_; }
   int64_t max_message_bytes() const { return max_message_bytes_; }
@@ -57,13 +64,20 @@ class ExchangeCommunicator : public Communicator {
   Round gather_round(const Tensor& out, const std::vector<int64_t>& begins, const std::vector<int64_t>& counts);
   Round reduce_round(Tensor out, const Tensor& in, const Tensor& onto, const std::vector<int64_t>& begins,
                      const std::vector<int64_t>& counts, std::vector<Tensor>& buffers);
-  OperationPtr gather(const Tensor& out, const std::vector<int64_t>& counts, const Tensor& piece);
-  OperationPtr reduce(const Tensor& out, const Tensor& in, const Tensor& onto, const std::vector<int64_t>& counts);
+  OperationPtr gather(const CollectiveCall& call, const Tensor& out, const std::vector<int64_t>& counts,
+                      const Tensor& piece);
+  OperationPtr reduce(const CollectiveCall& call, const Tensor& out, const Tensor& in, const Tensor& onto,
+                      const std::vector<int64_t>& counts);
   OperationPtr all_reduce_in_one_round(Tensor x);
-  OperationPtr post(std::vector<Round> rounds, std::vector<Tensor> buffers, DeviceKind device);
+  OperationPtr post(const CollectiveCall& call, std::vector<Round> rounds, std::vector<Tensor> buffers,
+                    DeviceKind device);
 
   Allocator* scratch_;
   int64_t max_message_bytes_;
+  std::shared_ptr<const std::string> name_;
+  std::shared_ptr<FlightRecorder> flight_;
+  int flight_slot_ = -1;
+  CollectiveCall last_call_;
   int64_t next_tag_ = 0;
   WireBytes bytes_;
 };

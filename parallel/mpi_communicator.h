@@ -12,8 +12,9 @@ namespace shoal {
 class MpiCommunicator final : public ExchangeCommunicator {
  public:
   // Collective over `group`. `node` is this rank's machine, by any number that is equal for ranks on one machine.
+  // `id`: equal on all of its ranks; `flight`: where calls are recorded, or null.
   MpiCommunicator(std::shared_ptr<const MpiGroup> group, int node, std::shared_ptr<MpiProgress> progress,
-                  Allocator& scratch, int64_t max_message_bytes);
+                  Allocator& scratch, int64_t max_message_bytes, uint64_t id, std::shared_ptr<FlightRecorder> flight);
 
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(nodes_.size()); }
@@ -32,7 +33,7 @@ class MpiCommunicator final : public ExchangeCommunicator {
   std::shared_ptr<MpiProgress> progress_;
   int rank_ = 0;
   std::vector<int> nodes_;  // of each rank
-  uint64_t id_ = 1;
+  uint64_t id_;
   int64_t num_groups_made_ = 0;
   std::shared_ptr<const GroupLinks> links_;  // null: as they are
 };

@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <utility>
+
+#include "parallel/flight_recorder.h"
 
 namespace shoal {
 
@@ -24,6 +27,8 @@ constexpr int64_t kLooksBeforeSleep = 30;
 constexpr std::chrono::microseconds kSleepWhenAwaited{20};
 constexpr std::chrono::microseconds kShortestSleep{50};
 constexpr std::chrono::microseconds kLongestSleep{200};
+// Until strays are looked for when nothing comes, and from then on.
+constexpr int64_t kBetweenStrayLooksNs = 50'000'000;
 
 }  // namespace
 
@@ -31,12 +36,17 @@ void check_mpi(int code, const char* what) {
   if (code != MPI_SUCCESS) fail("{} failed: {}", what, mpi_error_text(code));
 }
 
-MpiGroup::MpiGroup(MPI_Comm owned) : comm_(owned) {
+MpiGroup::MpiGroup(MPI_Comm owned, std::vector<int> members) : comm_(owned), members_(std::move(members)) {
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   int* limit = nullptr;
   int found = 0;
-  check_mpi(MPI_Comm_get_attr(comm_, MPI_TAG_UB, &limit, &found), "MPI_Comm_get_attr");
-  if (found != 0) tag_limit_ = *limit;
+  check_mpi(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &limit, &found), "MPI_Comm_get_attr");  // others have none
+  if (!members_.empty()) {
+    int index = 0;
+    check_mpi(MPI_Comm_rank(comm_, &index), "MPI_Comm_rank");
+    this_rank_ = members_[static_cast<size_t>(index)];
+  }
+  tags_.emplace(found != 0 ? *limit : 32767);  // the standard promises this one
 }
 
 MpiGroup::~MpiGroup() {
@@ -136,15 +146,22 @@ void MpiProgress::start_or_resume(InFlightRef at) {
 }
 
 void MpiProgress::start_round(InFlightRef at) {
+  if (!failure_.empty()) {
+    fail_in_flight(at, std::make_exception_ptr(Error(failure_)));
+    in_flight_.erase(at);
+    return;
+  }
   const Exchange& exchange = *at->exchange;
-  const MPI_Comm comm = at->group->comm();
+  const MpiGroup& group = *at->group;
+  const MPI_Comm comm = group.comm();
   while (true) {
     const Round& round = exchange.round();
-    const int tag = static_cast<int>(round.tag % at->group->tag_limit());
-    const auto add = [&](int code, const char* what, MPI_Request request) {
+    group.newest_round_ = std::max(group.newest_round_, round.tag);
+    const auto tag = [&](const Message& m) { return group.tags().tag(exchange.call(), round.tag, m.bytes); };
+    const auto add = [&](int code, const char* what, MPI_Request request, int peer, int64_t receives) {
       check_mpi(code, what);
       requests_.push_back(request);
-      owners_.push_back(at);
+      pending_.push_back({.owner = at, .peer = peer, .bytes = receives});
       ++at->num_pending;
     };
     try {
@@ -152,13 +169,13 @@ void MpiProgress::start_round(InFlightRef at) {
       if (at->links != nullptr) at->sent_ns = at->links->post(round, exchange.round_posted_ns());
       for (const Message& m : round.receives) {
         MPI_Request request = MPI_REQUEST_NULL;
-        const int code = MPI_Irecv(m.data, static_cast<int>(m.bytes), MPI_BYTE, m.peer, tag, comm, &request);
-        add(code, "MPI_Irecv", request);
+        const int code = MPI_Irecv(m.data, static_cast<int>(m.bytes), MPI_BYTE, m.peer, tag(m), comm, &request);
+        add(code, "MPI_Irecv", request, m.peer, m.bytes);
       }
       for (const Message& m : round.sends) {
         MPI_Request request = MPI_REQUEST_NULL;
-        const int code = MPI_Isend(m.data, static_cast<int>(m.bytes), MPI_BYTE, m.peer, tag, comm, &request);
-        add(code, "MPI_Isend", request);
+        const int code = MPI_Isend(m.data, static_cast<int>(m.bytes), MPI_BYTE, m.peer, tag(m), comm, &request);
+        add(code, "MPI_Isend", request, m.peer, -1);
       }
     } catch (...) {
       fail_in_flight(at, std::current_exception());
@@ -190,32 +207,53 @@ void MpiProgress::test_messages() {
   }
   if (num_completed <= 0) {  // MPI_UNDEFINED is negative
     ++idle_looks_;
+    look_for_strays();
     std::this_thread::yield();
     return;
   }
   idle_looks_ = 0;
-  std::vector<std::pair<InFlightRef, int>> finished;
+  struct Finished {
+    Pending message;
+    int error, bytes;
+  };
+  std::vector<Finished> finished;
   for (int i = 0; i < num_completed; ++i) {
     const size_t request = static_cast<size_t>(completed_[static_cast<size_t>(i)]);
-    const int error = code == MPI_SUCCESS ? MPI_SUCCESS : statuses_[static_cast<size_t>(i)].MPI_ERROR;
-    finished.emplace_back(owners_[request], error);
+    const MPI_Status& status = statuses_[static_cast<size_t>(i)];
+    Finished done{
+        .message = pending_[request], .error = code == MPI_SUCCESS ? MPI_SUCCESS : status.MPI_ERROR, .bytes = 0};
+    if (done.message.bytes >= 0 && done.error == MPI_SUCCESS) MPI_Get_count(&status, MPI_BYTE, &done.bytes);
+    finished.push_back(done);
     requests_[request] = MPI_REQUEST_NULL;
   }
   size_t kept = 0;
   for (size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] == MPI_REQUEST_NULL) continue;
     requests_[kept] = requests_[i];
-    owners_[kept++] = owners_[i];
+    pending_[kept++] = pending_[i];
   }
   requests_.resize(kept);
-  owners_.resize(kept);
-  for (const auto& [at, error] : finished) finish_message(at, error);
+  pending_.resize(kept);
+  for (const Finished& done : finished) finish_message(done.message, done.error, done.bytes);
 }
 
-void MpiProgress::finish_message(InFlightRef at, int code) {
+void MpiProgress::finish_message(const Pending& message, int code, int64_t arrived_bytes) {
+  const InFlightRef at = message.owner;
   --at->num_pending;
   if (code != MPI_SUCCESS && !at->failed) {
-    fail_in_flight(at, std::make_exception_ptr(Error("a message was lost: " + mpi_error_text(code))));
+    const int sender = at->group->members()[static_cast<size_t>(message.peer)];
+    const std::string different = different_calls_text(*at, at->exchange->round().tag, sender);
+    fail_all(different.empty() ? "a message was lost: " + mpi_error_text(code) : different);
+  }
+  if (message.bytes >= 0 && arrived_bytes != message.bytes && !at->failed) {
+    const int sender = at->group->members()[static_cast<size_t>(message.peer)];
+    std::string text = different_calls_text(*at, at->exchange->round().tag, sender);
+    if (text.empty()) {
+      text = fmt::format("rank {} sends {} bytes to rank {}, which expects {}, in {}, call {} of group '{}'", sender,
+                         arrived_bytes, at->group->this_rank(), message.bytes, describe(at->exchange->call()),
+                         at->exchange->call().number, at->exchange->group_name());
+    }
+    fail_all(text);
   }
   if (at->num_pending > 0) return;
   if (at->failed) {
@@ -246,6 +284,83 @@ void MpiProgress::finish_round(InFlightRef at) {
     start_round(at);
   } else {
     in_flight_.erase(at);
+  }
+}
+
+// A message that has come and matches no receive is an early one of a round that this rank has yet to start, or it is
+// of another call than this rank's.
+void MpiProgress::look_for_strays() {
+  if (idle_looks_ <= kLooksBeforeSleep) {
+    next_stray_ns_ = 0;
+    return;
+  }
+  const int64_t now_ns = steady_ns();
+  if (next_stray_ns_ == 0) next_stray_ns_ = now_ns + kBetweenStrayLooksNs;
+  if (now_ns < next_stray_ns_) return;
+  next_stray_ns_ = now_ns + kBetweenStrayLooksNs;
+  // Of every peer that is waited for, as early messages of others may lie in front; and of those that are not.
+  std::set<std::pair<const MpiGroup*, int>> looked_at;
+  for (const Pending& message : pending_) {
+    if (message.owner->failed) continue;
+    for (const int source : {message.peer, static_cast<int>(MPI_ANY_SOURCE)}) {
+      if (!looked_at.emplace(message.owner->group.get(), source).second) continue;
+      if (find_stray(*message.owner, source)) return;
+    }
+  }
+}
+
+bool MpiProgress::find_stray(const InFlight& item, int source) {
+  const MpiGroup& group = *item.group;
+  int found = 0;
+  MPI_Status status;
+  if (MPI_Iprobe(source, MPI_ANY_TAG, group.comm(), &found, &status) != MPI_SUCCESS || found == 0) return false;
+  const int64_t round = group.tags().round_near(status.MPI_TAG, group.newest_round_);
+  if (round > group.newest_round_) return false;
+  const bool is_early = std::ranges::any_of(in_flight_, [&](const InFlight& x) {
+    return x.group == item.group && x.exchange->round().tag < round && round <= x.exchange->last_tag();
+  });
+  if (!is_early) fail_all(stray_text(item, round, status));
+  return !is_early;
+}
+
+std::string MpiProgress::stray_text(const InFlight& item, int64_t round, const MPI_Status& status) const {
+  const MpiGroup& group = *item.group;
+  const int sender = group.members()[static_cast<size_t>(status.MPI_SOURCE)];
+  if (std::string text = different_calls_text(item, round, sender); !text.empty()) return text;
+  // Of another machine, or of ranks that agree on all but the size of a message.
+  int bytes = 0;
+  MPI_Get_count(&status, MPI_BYTE, &bytes);
+  const auto own = std::ranges::find_if(in_flight_, [&](const InFlight& x) {
+    return x.group == item.group && !x.failed && x.exchange->round().tag == round;
+  });
+  const std::string here = own == in_flight_.end()
+                               ? "expects nothing from it"
+                               : fmt::format("entered {} as call {} and expects no such message",
+                                             describe(own->exchange->call()), own->exchange->call().number);
+  return fmt::format(
+      "rank {} sent {} bytes of {} {} in round {} of group '{}', where rank {} {}: all ranks of a group must make the "
+      "same calls in the same order",
+      sender, bytes, name_of(group.tags().verb(status.MPI_TAG)), name_of(group.tags().dtype(status.MPI_TAG)), round,
+      item.exchange->group_name(), group.this_rank(), here);
+}
+
+std::string MpiProgress::different_calls_text(const InFlight& item, int64_t round, int sender) const {
+  const std::shared_ptr<FlightRecorder>& flight = item.exchange->flight();
+  const uint64_t group = item.exchange->group();
+  const int here = item.group->this_rank();
+  CollectiveCall mine, theirs;
+  if (flight == nullptr || !flight->find_call(here, group, round, mine) ||
+      !flight->find_call(sender, group, round, theirs)) {
+    return {};
+  }
+  if (same_call(mine, theirs) && same_history(mine, theirs)) return {};
+  return describe_mismatch(item.exchange->group_name(), sender, theirs, here, mine);
+}
+
+void MpiProgress::fail_all(const std::string& message) {
+  if (failure_.empty()) failure_ = message;
+  for (auto at = in_flight_.begin(); at != in_flight_.end(); ++at) {
+    if (!at->failed) fail_in_flight(at, std::make_exception_ptr(Error(failure_)));
   }
 }
 

@@ -4,6 +4,10 @@
 // Between two looks at MPI it sleeps, from tens to hundreds of µs, so that it does not take the core from the
 // computation (a blocking MPI_Wait would spin); when someone blocks on an exchange, it looks more often. On emulated
 // links it keeps the news of what has come to itself until they are due, and sleeps till then.
+//
+// A message of another call than the one that its receiver is at matches no receive (message_tag.h) and lies there. So
+// a thread that nothing has come to for a while looks for such messages (MPI_Iprobe), and where ranks have made
+// different calls, everything in flight and all that is posted later fails with an Error that says so.
 #pragma once
 
 #include <mpi.h>
@@ -14,11 +18,14 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "parallel/exchange.h"
 #include "parallel/link_emulator.h"
+#include "parallel/message_tag.h"
 
 namespace shoal {
 
@@ -28,17 +35,24 @@ void check_mpi(int code, const char* what);
 // An MPI communicator of our own, freed when its last exchange is complete. Its errors are returned, not fatal.
 class MpiGroup {
  public:
-  explicit MpiGroup(MPI_Comm owned);
+  // `members`: the world's ranks in it; empty: it carries no exchanges.
+  explicit MpiGroup(MPI_Comm owned, std::vector<int> members = {});
   ~MpiGroup();
   MpiGroup(const MpiGroup&) = delete;
   MpiGroup& operator=(const MpiGroup&) = delete;
 
   MPI_Comm comm() const { return comm_; }
-  int tag_limit() const { return tag_limit_; }
+  const std::vector<int>& members() const { return members_; }
+  int this_rank() const { return this_rank_; }  // of the world
+  const MessageTags& tags() const { return *tags_; }
 
  private:
+  friend class MpiProgress;
   MPI_Comm comm_;
-  int tag_limit_ = 32767;  // tags are below; the standard promises this one
+  std::vector<int> members_;
+  int this_rank_ = 0;
+  std::optional<MessageTags> tags_;
+  mutable int64_t newest_round_ = -1;  // that has been started; of the communication thread
 };
 
 class MpiProgress {
@@ -68,6 +82,12 @@ class MpiProgress {
     int64_t due_ns = 0;   // and, once they have come, when they may be said to have
   };
   using InFlightRef = std::list<InFlight>::iterator;
+  // A message that MPI has been asked for or given.
+  struct Pending {
+    InFlightRef owner;
+    int peer = 0;
+    int64_t bytes = -1;  // of a receive
+  };
 
   void stop(bool abandon);
   void run();
@@ -79,7 +99,14 @@ class MpiProgress {
   void start_or_resume(InFlightRef at);
   void start_round(InFlightRef at);
   void test_messages();
-  void finish_message(InFlightRef at, int code);
+  void finish_message(const Pending& message, int code, int64_t arrived_bytes);
+  // Whether messages lie here that belong to none of the calls that this rank makes.
+  void look_for_strays();
+  bool find_stray(const InFlight& item, int source);
+  std::string stray_text(const InFlight& item, int64_t round, const MPI_Status& status) const;
+  // That `sender`, of the world, and this rank made different calls of this round, if they did and both can be seen.
+  std::string different_calls_text(const InFlight& item, int64_t round, int sender) const;
+  void fail_all(const std::string& message);
   bool must_wait(InFlightRef at);
   void finish_round(InFlightRef at);
   void fail_in_flight(InFlightRef at, std::exception_ptr error);
@@ -93,10 +120,12 @@ class MpiProgress {
   // Of the communication thread alone.
   std::list<InFlight> in_flight_;
   std::vector<MPI_Request> requests_;
-  std::vector<InFlightRef> owners_;  // of each request
+  std::vector<Pending> pending_;  // of each request
   std::vector<int> completed_;
   std::vector<MPI_Status> statuses_;
-  int64_t idle_looks_ = 0;  // since a message last completed
+  int64_t idle_looks_ = 0;     // since a message last completed
+  int64_t next_stray_ns_ = 0;  // when strays are looked for
+  std::string failure_;        // of the ranks' calls: nothing that is posted completes any more
 
   std::thread thread_;
 };

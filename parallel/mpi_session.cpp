@@ -3,19 +3,37 @@
 
 #include <fmt/format.h>
 #include <mpi.h>
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <numeric>
 #include <thread>
 
+#include "parallel/flight_recorder.h"
 #include "parallel/link_emulator.h"
 #include "parallel/mpi_communicator.h"
 #include "parallel/self_communicator.h"
 #include "parallel/shared_memory.h"
 
 namespace shoal {
+
+namespace {
+
+// Collective over the ranks of a machine. Where they can share no memory each keeps its own record.
+std::shared_ptr<FlightRecorder> shared_flight(MPI_Comm machine, int size, int rank) {
+  try {
+    const auto memory = share_memory(machine, FlightRecorder::shared_bytes(size), [](std::byte*) {});
+    return std::make_shared<FlightRecorder>(memory, size, rank);
+  } catch (const Error& error) {
+    if (rank == 0) spdlog::warn("ranks of this machine cannot watch each other: {}", error.what());
+    return std::make_shared<FlightRecorder>(nullptr, 1, 0);
+  }
+}
+
+}  // namespace
 
 bool MpiSession::launched() {
   // mpirun of Open MPI; of MPICH and its kin; srun through PMIx.
@@ -52,6 +70,7 @@ MpiSession::MpiSession() : num_exceptions_at_start_(std::uncaught_exceptions()) 
   check_mpi(MPI_Comm_size(machine, &local_size_), "MPI_Comm_size");
   node_ = rank_;
   check_mpi(MPI_Bcast(&node_, 1, MPI_INT, 0, machine), "MPI_Bcast");
+  flight_ = shared_flight(machine, local_size_, local_rank_);
   progress_ = std::make_shared<MpiProgress>();
 }
 
@@ -75,8 +94,12 @@ std::unique_ptr<Communicator> MpiSession::world(Allocator& scratch, const WorldO
   // By node, then by rank; rank 0 is on the lowest node.
   MPI_Comm ordered = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split(MPI_COMM_WORLD, 0, node, &ordered), "MPI_Comm_split");
-  auto world = std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(ordered), node, progress_, scratch,
-                                                 options.max_message_bytes);
+  std::vector<int> members(static_cast<size_t>(size_));
+  std::iota(members.begin(), members.end(), 0);
+  auto world = std::make_unique<MpiCommunicator>(std::make_shared<MpiGroup>(ordered, std::move(members)), node,
+                                                 progress_, scratch, options.max_message_bytes, 1, flight_);
+  world->set_name("world");
+  flight_->set_place(world->rank(), node);
   if (options.emulate) {
     std::vector<int> nodes;
     for (int rank = 0; rank < size_; ++rank) nodes.push_back(world->node(rank));
@@ -109,6 +132,15 @@ void MpiSession::abort(int code, std::string_view message) {
   }
   fmt::print(stderr, "error on rank {} of {}: {}\n", rank_, size_, message);
   std::fflush(stderr);
+  end_job(code);
+}
+
+void MpiSession::end_job(int code) {
+  // Should MPI itself be what hangs, this rank's end is what the launcher sees.
+  std::thread([code] {
+    std::this_thread::sleep_for(std::chrono::seconds(3));
+    std::_Exit(code);
+  }).detach();
   MPI_Abort(MPI_COMM_WORLD, code);
   std::_Exit(code);
 }

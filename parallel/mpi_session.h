@@ -18,6 +18,7 @@
 
 namespace shoal {
 
+class FlightRecorder;
 class LinkEmulator;
 class MpiProgress;
 
@@ -56,14 +57,20 @@ class MpiSession {
   void set_exit_code(int code) { exit_code_ = code; }
   int exit_code() const { return exit_code_; }
 
+  // What the ranks of this machine record; null without a launcher.
+  const std::shared_ptr<FlightRecorder>& flight() const { return flight_; }
+
   // Ends the whole job within about a second, with exit code `code` and the message on stderr: once, when every rank
   // says the same at the same time (rank 0 speaks first and takes the others with it).
   [[noreturn]] void abort(int code, std::string_view message);
+  // The same without a message, from any thread, whatever the others are at.
+  [[noreturn]] static void end_job(int code);
 
  private:
   std::shared_ptr<LinkEmulator> emulator(const EmulatedLinks& links, const std::vector<int>& nodes) const;
 
-  std::shared_ptr<MpiProgress> progress_;  // null without a launcher
+  std::shared_ptr<MpiProgress> progress_;   // null without a launcher
+  std::shared_ptr<FlightRecorder> flight_;  // likewise: of this machine's ranks
   bool ends_mpi_ = false;
   int exit_code_ = 0;
   int num_exceptions_at_start_ = 0;

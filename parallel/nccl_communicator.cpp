@@ -51,6 +51,13 @@ std::string NcclCommunicator::who() const {
   return text;
 }
 
+void NcclCommunicator::set_name(std::string_view name) {
+  name_ = name;
+  if (traffic_ == Traffic::kCritical) host_->set_name(fmt::format("{} on the host", name));
+  gpu_->set_name(traffic_ == Traffic::kBulk ? fmt::format("{}, bulk", name) : std::string(name));
+  if (bulk_ != nullptr) bulk_->set_name(name);
+}
+
 Communicator& NcclCommunicator::mover(const Tensor& x) const {
   if (x.device() == DeviceKind::kCuda) return *gpu_;
   return *host_;
@@ -85,7 +92,10 @@ std::unique_ptr<Communicator> NcclCommunicator::group(const std::vector<int>& ra
 
 Communicator& NcclCommunicator::bulk() {
   if (traffic_ == Traffic::kBulk) return *this;
-  if (bulk_ == nullptr) bulk_.reset(new NcclCommunicator(host_, runtime_, members_, num_ranks_, Traffic::kBulk));
+  if (bulk_ == nullptr) {
+    bulk_.reset(new NcclCommunicator(host_, runtime_, members_, num_ranks_, Traffic::kBulk));
+    bulk_->set_name(name_);
+  }
   return *bulk_;
 }
 

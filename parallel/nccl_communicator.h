@@ -46,6 +46,8 @@ class NcclCommunicator final : public Communicator {
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
   Communicator& bulk() override;
   uint64_t id() const override { return host_->id(); }
+  void set_name(std::string_view name) override;
+  std::shared_ptr<FlightRecorder> flight() const override { return host_->flight(); }
   std::shared_ptr<const GroupLinks> emulated_links() const override { return host_->emulated_links(); }
   WireBytes bytes() const override;
 
@@ -63,6 +65,7 @@ class NcclCommunicator final : public Communicator {
   std::vector<int> members_;
   int num_ranks_;  // of the world
   Traffic traffic_;
+  std::string name_;
   std::unique_ptr<NcclExchange> gpu_;
   std::unique_ptr<NcclCommunicator> bulk_;
 };

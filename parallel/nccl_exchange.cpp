@@ -32,6 +32,7 @@ NcclExchange::NcclExchange(std::shared_ptr<Communicator> host, std::shared_ptr<N
       wire_(wire),
       ready_(create_cuda_event()),
       who_(std::move(who)) {
+  record_in(host_->flight(), Completion::kOnDevice);
   if (const auto links = host_->emulated_links(); links != nullptr && host_->size() > 1) {
     links_ = std::make_shared<GroupLinks>(links->emulator(), id(), links->members(), rank());
   }

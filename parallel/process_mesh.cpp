@@ -154,13 +154,17 @@ std::vector<int> ProcessMesh::ranks_along(Axis axis, int rank) const {
 
 ProcessMesh::ProcessMesh(MeshSizes sizes, Communicator& world) : sizes_(resolve(sizes, world.size())), world_(world) {
   check_nodes();
-  const auto group = [&](Axis axis) { return world_.group(ranks_along(axis, world_.rank())); };
-  data_ = group(data_axis());
-  tensor_ = group(tensor_axis());
-  expert_data_ = group(expert_data_axis());
-  expert_ = group(expert_axis());
-  expert_tensor_ = group(expert_tensor_axis());
-  expert_copy_ = group(expert_copy_axis());
+  const auto group = [&](const char* name, Axis axis) {
+    auto made = world_.group(ranks_along(axis, world_.rank()));
+    made->set_name(name);
+    return made;
+  };
+  data_ = group("data", data_axis());
+  tensor_ = group("tensor", tensor_axis());
+  expert_data_ = group("expert_data", expert_data_axis());
+  expert_ = group("expert", expert_axis());
+  expert_tensor_ = group("expert_tensor", expert_tensor_axis());
+  expert_copy_ = group("expert_copy", expert_copy_axis());
   split_expert_by_nodes();
 }
 
@@ -221,6 +225,8 @@ void ProcessMesh::split_expert_by_nodes() {
   std::ranges::sort(across);
   expert_across_ = world_.group(across);
   expert_within_ = world_.group(within);
+  expert_across_->set_name("expert_across");
+  expert_within_->set_name("expert_within");
 }
 
 ReplicaGroups ProcessMesh::replicas() const {

@@ -31,6 +31,8 @@ class StagedCommunicator final : public Communicator {
 
   std::unique_ptr<Communicator> group(const std::vector<int>& ranks) override;
   uint64_t id() const override { return inner_->id(); }
+  void set_name(std::string_view name) override { inner_->set_name(name); }
+  std::shared_ptr<FlightRecorder> flight() const override { return inner_->flight(); }
   std::shared_ptr<const GroupLinks> emulated_links() const override { return inner_->emulated_links(); }
   WireBytes bytes() const override { return inner_->bytes(); }
 

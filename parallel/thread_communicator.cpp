@@ -76,6 +76,7 @@ void run_thread_ranks(int num_ranks, const ThreadRanksOptions& options,
       const bool staged = options.device == DeviceKind::kCuda;
       auto ranks = std::make_unique<ThreadCommunicator>(hub, hub->world(), rank, options.ranks_per_node,
                                                         staged ? host : allocator, options.max_message_bytes, emulator);
+      ranks->set_name("world");
       if (!staged) {
         body(*ranks, allocator);
       } else {

@@ -82,6 +82,8 @@ std::vector<ThreadHub::Pair> ThreadHub::match(const InFlightPtr& item) {
   const Round& round = item->exchange->round();
   item->tag = round.tag;
   item->num_pending = round.sends.size() + round.receives.size();
+  compare_calls(*item);
+  if (!failure_.empty()) return {};
   std::vector<Pair> pairs;
   const auto other_half = [](Queues& queues, const Key& key) -> Posted {
     const auto found = queues.find(key);
@@ -117,8 +119,44 @@ std::vector<ThreadHub::Pair> ThreadHub::match(const InFlightPtr& item) {
       sends_[key].push_back({item, message});
     }
   }
+  check_for_unmatched(*item);
   check_for_absent();
   return pairs;
+}
+
+// All ranks of a group ask for the same in the same round.
+void ThreadHub::compare_calls(const InFlight& item) {
+  const auto [place, is_first] = meetings_.try_emplace({item.group->id, item.tag});
+  Meeting& meeting = place->second;
+  const CollectiveCall& call = item.exchange->call();
+  ++meeting.num_come;
+  if (is_first) {
+    meeting.call = call;
+    meeting.thread = item.thread();
+  } else if (!same_call(meeting.call, call) || !same_history(meeting.call, call)) {
+    fail_all(describe_mismatch(item.exchange->group_name(), item.thread(), call, meeting.thread, meeting.call));
+  }
+}
+
+// When all have come, every message has its other half.
+void ThreadHub::check_for_unmatched(const InFlight& item) {
+  const auto meeting = meetings_.find({item.group->id, item.tag});
+  if (meeting == meetings_.end() || meeting->second.num_come < item.group->threads.size()) return;
+  meetings_.erase(meeting);
+  for (const Queues* queues : {&sends_, &receives_}) {
+    const auto left = queues->lower_bound(Key{item.group->id, item.tag, 0, 0});
+    if (left == queues->end() || std::get<0>(left->first) != item.group->id || std::get<1>(left->first) != item.tag) {
+      continue;
+    }
+    const auto& [group, tag, sender, receiver] = left->first;
+    const int64_t bytes = left->second.front().message.bytes;
+    const bool sent = queues == &sends_;
+    fail_all(fmt::format("rank {} sends {} bytes to rank {}, which expects {}, in {}",
+                         item.group->threads[static_cast<size_t>(sender)], sent ? bytes : 0,
+                         item.group->threads[static_cast<size_t>(receiver)], sent ? 0 : bytes,
+                         describe(item.exchange->call())));
+    return;
+  }
 }
 
 // A piece of work on an item is over, and with it so many of its messages. True: the round is through, and the caller
@@ -242,6 +280,7 @@ void ThreadHub::fail_all(const std::string& message) {
   failure_ = message;
   sends_.clear();
   receives_.clear();
+  meetings_.clear();
   const std::vector<InFlightPtr> items(in_flight_.begin(), in_flight_.end());
   for (const InFlightPtr& item : items) {
     if (item->num_busy == 0) complete_with_failure(item);  // else whoever is at work on it does

@@ -81,6 +81,13 @@ class ThreadHub {
     std::map<std::vector<int>, std::shared_ptr<const ThreadGroup>> groups;  // when all have
   };
 
+  // What the first rank that came to a round of a group asked for, and how many have come.
+  struct Meeting {
+    CollectiveCall call;
+    int thread = 0;
+    size_t num_come = 0;
+  };
+
   void run_round(const InFlightPtr& item, std::vector<InFlightPtr>& to_run);
   std::vector<Pair> match(const InFlightPtr& item);
   bool work_is_over(const InFlightPtr& item, size_t num_messages);
@@ -91,6 +98,8 @@ class ThreadHub {
   void advance(const InFlightPtr& item, std::vector<InFlightPtr>& to_run);
   void resume(const InFlightPtr& item);
   // With the lock held.
+  void compare_calls(const InFlight& item);
+  void check_for_unmatched(const InFlight& item);
   void fail_all(const std::string& message);
   void complete_with_failure(const InFlightPtr& item);
   void check_for_absent();
@@ -104,6 +113,7 @@ class ThreadHub {
   std::set<InFlightPtr> in_flight_;
   Queues sends_;
   Queues receives_;
+  std::map<std::pair<int64_t, int64_t>, Meeting> meetings_;                  // by group and tag: not all have come
   std::map<std::pair<int64_t, int64_t>, std::shared_ptr<Forming>> forming_;  // by parent and call
   int64_t next_group_ = 1;
   std::set<int> left_;   // threads

@@ -14,6 +14,7 @@
 #include "core/train/rehearsal.h"
 #include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
+#include "core/train/watchdog.h"
 #include "parallel/link_emulator.h"
 #include "parallel/simulated_communicator.h"
 
@@ -87,6 +88,7 @@ void run(const Options& options, MpiSession& session) {
   if (!options.speeds_path.empty()) fail("--speeds belongs to --dry-run: a run takes the time that it takes");
   if (options.ranks > 0 || options.rank > 0) fail("--ranks and --rank belong to --dry-run; mpirun -np N starts ranks");
   const Job job(session, loaded.config.parallel(), loaded.config.run());
+  const Watchdog watchdog(session, job.world(), loaded.config.run());
   Trainer trainer(loaded.config, job.mesh(), job.allocator(), job.threads(),
                   {.config_text = effective_config_text(loaded, Origins::kOmit),
                    .command_line = command_line(options),

@@ -164,6 +164,13 @@ void check_optim(const Checker& checker, const Config& config) {
 void check_run(const Checker& checker, const Config& config) {
   checker.in_range("run.threads", int64_t{config.run().threads()}, int64_t{0}, int64_t{4096}, "0: by the CPUs at hand");
   if (config.run().dir().empty()) checker.refuse("run.dir", "run.dir is empty; name the folder of the run");
+  const WatchdogConfig& watchdog = config.run().watchdog();
+  for (const auto& [path, seconds] : {std::pair{"run.watchdog.step_seconds", watchdog.step_seconds()},
+                                      std::pair{"run.watchdog.start_seconds", watchdog.start_seconds()},
+                                      std::pair{"run.watchdog.save_seconds", watchdog.save_seconds()},
+                                      std::pair{"run.watchdog.evaluate_seconds", watchdog.evaluate_seconds()}}) {
+    checker.positive(path, seconds, "a rank without progress for so long is stuck");
+  }
   const GenerateConfig& generate = config.generate();
   checker.in_range("generate.max_new_tokens", generate.max_new_tokens(), int64_t{0}, kMaxCount, "tokens to write");
   checker.at_least("generate.temperature", generate.temperature(), 0.0, "0: always the likeliest token");

@@ -23,6 +23,8 @@
 #include "core/train/run_folder.h"
 #include "data/open_data.h"
 #include "optim/lr_schedule.h"
+#include "parallel/device_call_check.h"
+#include "parallel/flight_recorder.h"
 #include "parallel/gather_values.h"
 
 namespace shoal {
@@ -141,6 +143,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
 
 void Trainer::begin_or_go_on() {
   if (!resume_from_.empty()) {
+    const PhaseScope phase(mesh_.world(), Phase::kLoad);
     progress_ = checkpoints_.resume(resume_from_);
     faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
     can_roll_back_ = true;
@@ -243,7 +246,10 @@ Trainer::End Trainer::run() {
     }
     const TrainConfig& train = config_.train();
     const bool last = is_finished(), stop = stop_asked_ && !last;
-    if (checkpoints_.in_flight() && all_written_) checkpoints_.finish_save();
+    if (checkpoints_.in_flight() && all_written_) {
+      const PhaseScope phase(mesh_.world(), Phase::kSave);
+      checkpoints_.finish_save();
+    }
     checkpoints_.report(false);
     if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
     if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
@@ -251,8 +257,7 @@ Trainer::End Trainer::run() {
     if (checkpoints_.saves() && (last || stop || step % every == 0)) save(step);
     if (stop) break;
   }
-  if (checkpoints_.in_flight()) checkpoints_.finish_save();
-  checkpoints_.report(true);
+  finish_last_save();
   if (!is_finished()) {
     const bool saved = checkpoints_.saves();
     if (speaks()) {
@@ -270,6 +275,7 @@ Trainer::End Trainer::run() {
 }
 
 void Trainer::save(int64_t step) {
+  const PhaseScope phase(mesh_.world(), Phase::kSave);
   const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "save");
   progress_.set_updates(step_.optimizer().num_updates());
   progress_.set_tokens(batches_.first_sequence(step + 1) * config_.data().seq_len());
@@ -280,11 +286,21 @@ void Trainer::save(int64_t step) {
   faults_.note_checkpoint();
 }
 
+void Trainer::finish_last_save() {
+  const PhaseScope phase(mesh_.world(), Phase::kSave);
+  if (checkpoints_.in_flight()) checkpoints_.finish_save();
+  checkpoints_.report(true);
+  wait(mesh_.world().barrier());
+}
+
 // Back to the newest checkpoint, with the data behind `step`: what led here is not seen again.
 void Trainer::roll_back(int64_t step) {
   const int64_t skipped_steps = progress_.skipped_steps();
   const int64_t seen = sequences_of(step).first + batches_.sequences(step);
-  progress_ = checkpoints_.roll_back();
+  {
+    const PhaseScope phase(mesh_.world(), Phase::kLoad);
+    progress_ = checkpoints_.roll_back();
+  }
   progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
   progress_.set_skipped_steps(skipped_steps);
   faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
@@ -298,13 +314,13 @@ void Trainer::roll_back(int64_t step) {
 void Trainer::give_up(int64_t step, const std::string& reason) {
   if (checkpoints_.saves()) {
     save(step - 1);
-    if (checkpoints_.in_flight()) checkpoints_.finish_save();
-    checkpoints_.report(true);
+    finish_last_save();
   }
   fail("step {}: {}; train.faults says to stop", step, reason);
 }
 
 StepInput Trainer::next_input(int64_t step) {
+  const PhaseScope phase(mesh_.world(), Phase::kData);
   const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "data");
   std::optional<std::vector<Batch>> batches;
   {
@@ -324,6 +340,7 @@ StepInput Trainer::next_input(int64_t step) {
 
 StepVerdict Trainer::train_one_step(int64_t step) {
   timeline_.begin_step(step);
+  const StepScope phase(mesh_.world(), step);
   const int64_t begin_ns = steady_ns();
   sent_ = mesh_.bytes();
   StepInput input = next_input(step);
@@ -384,6 +401,7 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
 
 void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) {
   Communicator& world = mesh_.world();
+  check_device_calls(world);
   const WireBytes now = mesh_.bytes();
   std::vector<double> values{outcome.exposed_comm_s,
                              outcome.compute_s,
@@ -408,11 +426,13 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   std::vector<double> quantize_counts = outcome.quantize_counts;
   const bool was_asked = stop_asked_;
   all_written_ = true;
+  std::vector<double> own_s;
   for (int rank = 0; rank < world.size(); ++rank) {
     const std::vector<double> theirs = all[rank].to_vector<double>();
     stop_asked_ = stop_asked_ || theirs[flags] > 0;
     all_written_ = all_written_ && theirs[flags + 1] > 0;
     if (rank == 0) can_roll_back_ = theirs[flags + 2] > 0;
+    own_s.push_back(theirs[2] - theirs[0]);
     if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs.data() + num_totals);
     if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {
       metrics.exposed_comm_ms = theirs[0] * 1e3;
@@ -431,10 +451,13 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   }
   metrics.fp8 = quantize_metrics(quantize_counts);
   metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
+  if (!speaks()) return;
+  if (const std::string slow = stragglers_.add(metrics.step, own_s); !slow.empty()) spdlog::warn("{}", slow);
 }
 
 void Trainer::validate(int64_t step) {
   if (!evaluator_) return;
+  const PhaseScope phase(mesh_.world(), Phase::kEvaluate);
   const TraceSection traced(runtime_.stream().trace(), TraceTrack::kValidation, "validation");
   ValidationMetrics metrics = evaluator_->run(runtime_, mesh_.data());
   metrics.step = step;
@@ -446,6 +469,7 @@ void Trainer::validate(int64_t step) {
 
 void Trainer::sample(int64_t step) {
   if (!tokenizer_) return;
+  const PhaseScope phase(mesh_.world(), Phase::kSample);
   // Every rank writes the same text, so that no rank waits for weights that another never asks for.
   const std::string text =
       generate_text(runtime_, *tokenizer_, config_.generate(), config_.run().seed(), [](std::string_view) {});
@@ -455,6 +479,7 @@ void Trainer::sample(int64_t step) {
 }
 
 void Trainer::write_final() {
+  const PhaseScope phase(mesh_.world(), Phase::kSave);
   const std::vector<NamedTensor> tensors = runtime_.named_tensors();
   if (speaks()) {
     // As the run was trained with, whatever has happened to its path meanwhile.

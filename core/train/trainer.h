@@ -12,6 +12,7 @@
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
 #include "core/train/stop_request.h"
+#include "core/train/stragglers.h"
 #include "core/train/timeline.h"
 #include "core/train/train_step.h"
 #include "core/train/training_checkpoints.h"
@@ -51,6 +52,7 @@ class Trainer {
   void start_prefetch();
   StepVerdict train_one_step(int64_t step);
   void save(int64_t step);
+  void finish_last_save();
   void roll_back(int64_t step);
   void give_up(int64_t step, const std::string& reason);
   SampleRange sequences_of(int64_t step) const;
@@ -96,6 +98,7 @@ class Trainer {
   bool stop_asked_ = false;
   bool all_written_ = false;
   bool can_roll_back_ = false;
+  StragglerWatch stragglers_;  // rank 0
 };
 
 }  // namespace shoal

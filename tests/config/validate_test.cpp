@@ -326,6 +326,8 @@ TEST_CASE("meshes and runs with impossible numbers are refused", "[config]") {
   }
   CHECK(gqa({"parallel.ranks_per_node=-1"}) ==
         "b: parallel.ranks_per_node is -1; expected 0 to 1000000 (0: as MPI finds them)");
+  CHECK(gqa({"run.watchdog.step_seconds=0"}) ==
+        "b: run.watchdog.step_seconds is 0; expected more than 0 (a rank without progress for so long is stuck)");
   CHECK(gqa({"run.threads=-1"}) == "b: run.threads is -1; expected 0 to 4096 (0: by the CPUs at hand)");
   CHECK(gqa({"run.dir="}) == "b: run.dir is empty; name the folder of the run");
   CHECK(gqa({"generate.temperature=-0.5"}) ==

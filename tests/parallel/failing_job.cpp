@@ -6,6 +6,7 @@
 
 #include "parallel/link_model.h"
 #include "parallel/mpi_session.h"
+#include "tests/parallel/different_calls.h"
 
 namespace {
 
@@ -40,6 +41,7 @@ void work(const std::string& how, MpiSession& session) {
     if (session.rank() == 1) fail("token 9 of document 4 is beyond the vocabulary");
     wait(sum);
   }
+  if (find_different_calls(how) != nullptr) return run_different_calls(how, *session.world(allocator), allocator);
   const auto world = session.world(allocator);
   if (how == "a lane fails beside one that waits") run_two_lanes(*world, x, allocator);
   wait(world->all_reduce(x));

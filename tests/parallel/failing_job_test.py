@@ -44,6 +44,22 @@ check(code != 0, "peers of a rank that died inside a collective must not wait fo
 code, stderr = run("an exception leaves the session", 2)
 check(code != 0, "peers of a rank that left must not wait for it", stderr)
 
+# Ranks that make different calls: both are named, and nothing hangs (tests/parallel/different_calls.h).
+for how, words in (
+    ("a rank skips a call", ("all_reduce of 32 f32", "all_reduce of 64 f32", "call 2 of group 'expert'")),
+    ("a rank calls another verb", ("all_gather of 64 f32", "all_reduce of 64 f32", "call 2 of group 'expert'")),
+    ("a rank calls a barrier", ("barrier", "all_reduce of 64 f32")),
+    ("a rank has another count", ("all_reduce of 65 f32", "all_reduce of 64 f32")),
+    ("a rank has another large count", ("all_reduce of 3000001 f32", "all_reduce of 3000000 f32")),
+    ("a rank has another type of the same size", ("all_reduce of 64 i32", "all_reduce of 64 f32")),
+    ("a rank has another root", ("group 'expert'",)),
+    ("a rank sends more rows than are expected", ("rank 1 sen", "80 bytes")),
+):
+    code, stderr = run(how, 3)
+    check(code == 3, "ranks that make different calls must end the job", stderr)
+    for word in ("rank 1 ", *words):
+        check(word in stderr, f"the message must say {word!r}", stderr)
+
 alone = subprocess.run([JOB, "all ranks"], capture_output=True, text=True, timeout=SECONDS)
 check(alone.returncode == 3 and alone.stderr == "error: configs/none.textproto: no such file\n",
       "without mpirun the message stands alone", alone.stderr)

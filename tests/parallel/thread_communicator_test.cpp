@@ -9,6 +9,7 @@
 
 #include "parallel/simulated_communicator.h"
 #include "tests/parallel/communicator_checks.h"
+#include "tests/parallel/different_calls.h"
 
 using Catch::Matchers::Contains;
 
@@ -132,13 +133,47 @@ TEST_CASE("threads that disagree on a size or on a group get an error where they
                        [](Communicator& world, Allocator&) {
                          wait(world.broadcast(tensor_of(std::vector<float>(world.rank() == 0 ? 100 : 50)), 0));
                        }),
-      Contains("rank 0 sends 400 bytes to rank") && Contains("which expects 200"));
+      Contains("broadcast of 100 f32 from rank 0") && Contains("broadcast of 50 f32 from rank 0") &&
+          Contains("of group 'world'"));
   REQUIRE_THROWS_WITH(run_thread_ranks(3, {},
                                        [](Communicator& world, Allocator&) {
                                          world.group(world.rank() == 0 ? std::vector{0, 1} : std::vector{1, 2});
                                        }),
                       Contains("ranks of one group must name the same ranks: rank 0 names 0, 1, rank 1 names 1, 2"));
   REQUIRE_THROWS_WITH(run_thread_ranks(0, {}, [](Communicator&, Allocator&) {}), Contains("0 ranks"));
+}
+
+TEST_CASE("threads that make different calls get an error that names both", "[threads]") {
+  for (const DifferentCalls& calls : all_different_calls()) {
+    INFO(calls.how);
+    std::string message;
+    try {
+      run_thread_ranks(3, {},
+                       [&](Communicator& world, Allocator& memory) { run_different_calls(calls.how, world, memory); });
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    for (const std::string& words : calls.words) CHECK_THAT(message, Contains(words));
+  }
+}
+
+TEST_CASE("threads that send and are not expected to, or the other way round, get an error", "[threads]") {
+  for (const int64_t sent : {0, 3}) {
+    REQUIRE_THROWS_WITH(
+        run_thread_ranks(2, {},
+                         [&](Communicator& world, Allocator&) {
+                           const bool sends = world.rank() == 0;
+                           const int64_t in = sends ? sent : 0, out = sends ? 0 : 3 - sent;
+                           std::vector<int64_t> in_rows(2), out_rows(2);
+                           in_rows[static_cast<size_t>(1 - world.rank())] = in;
+                           out_rows[static_cast<size_t>(1 - world.rank())] = out;
+                           wait(world.all_to_all_rows(
+                               tensor_of<float>({out, 1}, std::vector<float>(static_cast<size_t>(out))), out_rows,
+                               tensor_of<float>({in, 1}, std::vector<float>(static_cast<size_t>(in))), in_rows));
+                         }),
+        Contains("rank 0 sends " + std::to_string(4 * sent) + " bytes to rank 1, which expects " +
+                 std::to_string(4 * (3 - sent))));
+  }
 }
 
 TEST_CASE("threads of simulated tensors count as real ones, and as a rank on paper", "[threads]") {

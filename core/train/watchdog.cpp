@@ -1,0 +1,232 @@
+// core/train/watchdog.cpp: wake, look, tell, judge.
+#include "core/train/watchdog.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <fstream>
+
+#include "core/base/cpu_threads.h"
+#include "parallel/exchange.h"
+
+namespace shoal {
+
+namespace {
+
+constexpr double kPeriodS = 0.25;
+// What is left to others to write their flight records; and to other nodes, which hear of it a little later.
+constexpr double kDumpS = 0.6;
+constexpr double kDumpOfNodesS = 1.2;
+// Between nodes that find the same: the one that rank 0 is on speaks first.
+constexpr double kBetweenNodesS = 0.3;
+constexpr double kConnectS = 60;
+// Whoever had the records written ends the job sooner than that, unless it is stopped itself.
+constexpr double kEndS = 5;
+
+double now_s() { return static_cast<double>(steady_ns()) * 1e-9; }
+
+void sleep_s(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+
+// Collective: rank 0's, on all.
+SideAddress share_address(const SideHub* hub, Communicator& world) {
+  Allocator allocator(DeviceKind::kCpu);
+  const Tensor bytes = Tensor::zeros({sizeof(SideAddress)}, DType::kU8, allocator, MemoryKind::kWorkspace);
+  if (hub != nullptr) std::memcpy(bytes.raw(), &hub->address(), sizeof(SideAddress));
+  wait(world.broadcast(bytes, 0));
+  SideAddress address;
+  std::memcpy(&address, bytes.raw(), sizeof(SideAddress));
+  return address;
+}
+
+}  // namespace
+
+Watchdog::Watchdog(MpiSession& session, Communicator& world, const RunConfig& run)
+    : session_(session),
+      world_(world),
+      flight_(session.flight()),
+      num_exceptions_at_start_(std::uncaught_exceptions()),
+      limits_(watch_limits(run.watchdog())),
+      folder_(std::filesystem::absolute(run.dir()) / "flight"),
+      num_ranks_(world.size()),
+      rank_(world.rank()),
+      node_(world.node(world.rank())) {
+  if (num_ranks_ == 1 || flight_ == nullptr || !run.watchdog().enabled()) {
+    flight_ = nullptr;
+    return;
+  }
+  int first_rank = rank_, num_on_node = 0;
+  for (int rank = num_ranks_ - 1; rank >= 0; --rank) {
+    if (rank > 0 && rank <= rank_ && world.node(rank) != world.node(rank - 1)) ++node_index_;
+    if (world.node(rank) != node_) continue;
+    first_rank = rank;
+    ++num_on_node;
+  }
+  if (num_on_node < num_ranks_) {
+    const bool one_machine = session.local_size() == num_ranks_;
+    if (rank_ == 0) {
+      hub_ = std::make_unique<SideHub>(one_machine ? SideHub::Reach::kThisMachine : SideHub::Reach::kNetwork);
+    }
+    const SideAddress address = share_address(hub_.get(), world);
+    if (rank_ == first_rank && rank_ > 0) spoke_ = std::make_unique<SideSpoke>(address);
+  }
+  wait(world.barrier());  // every rank has its place in the records
+  for (int record = 0; record < flight_->num_records(); ++record) {
+    if (flight_->state(record).node == node_) records_.push_back(record);
+  }
+  std::ranges::sort(records_, {}, [&](int record) { return flight_->state(record).rank; });
+  started_s_ = now_s();
+  thread_ = std::thread([this] { this->run(); });
+}
+
+Watchdog::~Watchdog() {
+  if (flight_ == nullptr) return;
+  if (std::uncaught_exceptions() == num_exceptions_at_start_) {
+    flight_->enter(Phase::kEnding);
+    try {
+      wait(world_.barrier());
+    } catch (const std::exception& error) {
+      session_.abort(1, error.what());
+    }
+  }
+  flight_->enter(Phase::kEnded);
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  news_.notify_one();
+  thread_.join();
+}
+
+void Watchdog::run() {
+  pthread_setname_np(pthread_self(), "shoal-watch");
+  unpin_this_thread();
+  std::unique_lock lock(mutex_);
+  while (!news_.wait_for(lock, std::chrono::duration<double>(kPeriodS), [this] { return stop_; })) {
+    lock.unlock();
+    look(now_s());
+    lock.lock();
+  }
+  send_states();  // that it has ended
+}
+
+void Watchdog::look(double now_s) {
+  flight_->beat();
+  if (flight_->dump_asked()) dump_own();
+  sightings_.wake(now_s, kPeriodS);
+  for (const int record : records_) {
+    const RankState state = flight_->state(record);
+    const bool asks = sightings_.silent_s(state.rank) > 2 * kPeriodS;
+    sightings_.see(state, asks ? process_state(state.pid, state.process_start) : ProcessState::kUnknown);
+  }
+  receive();
+  send_states();
+  if (ordered_to_dump_) flight_->ask_for_dump();
+  if (flight_->dump_asked()) {
+    if (dump_at_s_ == 0) dump_at_s_ = now_s;
+    if (ordered_to_dump_ && now_s > dump_at_s_ + kDumpS) dump_silent();
+    if (now_s < dump_at_s_ + kEndS) return;
+  }
+  if (!speaks_for_node()) return;
+  const Verdict verdict = judge(view(), limits_);
+  if (verdict.finding == Finding::kNone) return;
+  // Rank 0 sees all of them; only who does not run is told by whoever is beside it.
+  const bool rank_0_judges = spoke_ != nullptr && spoke_->connected() && sightings_.silent_s(0) <= limits_.silent_s;
+  if (!rank_0_judges || is_silence(verdict.finding)) end_job(verdict);
+}
+
+// The lowest rank of the node that is heard of.
+bool Watchdog::speaks_for_node() const {
+  for (const int record : records_) {
+    if (record == flight_->own()) return true;
+    const RankState state = flight_->state(record);
+    if (state.phase != Phase::kEnded && sightings_.silent_s(state.rank) <= limits_.silent_s) return false;
+  }
+  return true;
+}
+
+WatchView Watchdog::view() const { return {.num_ranks = num_ranks_, .node = node_, .ranks = sightings_.all()}; }
+
+void Watchdog::send_states() {
+  if (hub_ != nullptr) hub_->send(SideKind::kStates, {flight_->state(flight_->own())});
+  if (spoke_ == nullptr) return;
+  std::vector<RankState> states;
+  for (const int record : records_) states.push_back(flight_->state(record));
+  spoke_->send(SideKind::kStates, states);
+}
+
+void Watchdog::receive() {
+  std::vector<SideFrame> frames;
+  if (hub_ != nullptr) frames = hub_->pump();
+  if (spoke_ != nullptr) frames = spoke_->pump();
+  for (const SideFrame& frame : frames) {
+    if (frame.kind == SideKind::kDump) ordered_to_dump_ = true;
+    if (frame.kind != SideKind::kStates) continue;
+    for (const RankState& state : frame.states) {
+      if (state.node != node_) sightings_.see(state);
+    }
+  }
+  if (spoke_ != nullptr && !spoke_->connected() && !warned_ && now_s() - started_s_ > kConnectS) {
+    warned_ = true;
+    spdlog::warn("the watchdog of rank {} cannot reach rank 0: it sees the ranks of its own node only", rank_);
+  }
+}
+
+void Watchdog::dump_own() {
+  if (dumped_) return;
+  dumped_ = true;
+  write_record(flight_->own());
+  flight_->set_dumped(flight_->own());
+}
+
+// Of those who have not done it themselves.
+void Watchdog::dump_silent() {
+  for (const int record : records_) {
+    if (flight_->dumped(record)) continue;
+    write_record(record);
+    flight_->set_dumped(record);
+  }
+}
+
+void Watchdog::write_record(int record) const {
+  const RankState state = flight_->state(record);
+  std::error_code ignored;
+  std::filesystem::create_directories(folder_, ignored);
+  std::ofstream file(folder_ / fmt::format("rank-{:05}.jsonl", state.rank));
+  file << to_json(state) << '\n';
+  const int64_t now_ns = steady_ns();
+  for (const FlightCall& call : flight_->calls(record)) file << to_json(call, now_ns) << '\n';
+}
+
+void Watchdog::end_job(const Verdict& verdict) {
+  if (hub_ != nullptr) hub_->send(SideKind::kDump);
+  if (spoke_ != nullptr) spoke_->send(SideKind::kDump);
+  flight_->ask_for_dump();
+  dump_own();
+  const bool several_nodes = static_cast<int>(records_.size()) < num_ranks_;
+  const double until_s = now_s() + (several_nodes ? kDumpOfNodesS : kDumpS);
+  const auto all_dumped = [&] { return std::ranges::all_of(records_, [&](int r) { return flight_->dumped(r); }); };
+  while (now_s() < until_s && (several_nodes || !all_dumped())) {
+    sleep_s(0.02);
+    flight_->beat();
+    if (hub_ != nullptr) hub_->pump();  // sends what is left
+    if (spoke_ != nullptr) spoke_->pump();
+  }
+  dump_silent();
+  std::map<int, std::vector<FlightCall>> calls;
+  for (const int record : records_) calls[flight_->state(record).rank] = flight_->calls(record);
+  const std::string different = verdict.finding == Finding::kDifferentCalls ? "" : find_different_calls(calls);
+  if (several_nodes) sleep_s(kBetweenNodesS * std::min(node_index_, 5));
+  std::fflush(stdout);
+  fmt::print(stderr, "watchdog on rank {}: {}{}; the last collectives of every rank: {}\n", rank_, verdict.text,
+             different.empty() ? "" : ". Before that, " + different, folder_.string());
+  std::fflush(stderr);
+  MpiSession::end_job(kWatchdogExit);
+}
+
+}  // namespace shoal

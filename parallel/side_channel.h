@@ -1,0 +1,111 @@
+// parallel/side_channel.h: what monitor threads of different nodes tell each other, beside MPI: one TCP connection from
+// a rank of each node to rank 0's.
+//
+// MPI's own threads and locks may be what hangs, so the channel shares nothing with them but the address, which
+// travels over MPI at the start with two random keys: whoever connects must show one, and is then shown the other, so
+// that both ends know each other. Nothing here blocks or throws later on: a channel that does not come about leaves
+// each node with what its own memory tells.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "parallel/flight_record.h"
+
+namespace shoal {
+
+// Plain bytes, for MPI.
+struct SideAddress {
+  std::array<uint64_t, 2> key{}, reply{};
+  int32_t port = 0;  // 0: nobody listens
+  int32_t num_hosts = 0;
+  std::array<FixedText<48>, 8> hosts{};  // numeric; of one machine, tried in turn
+};
+
+enum class SideKind : uint32_t {
+  kHello = 1,  // the key: the first words of whoever connects
+  kStates,     // RankState of some ranks
+  kDump        // write the flight records: the job ends
+};
+
+struct SideFrame {
+  SideKind kind = SideKind::kStates;
+  std::vector<RankState> states;
+};
+
+// One connection, non-blocking, of frames.
+class SideConnection {
+ public:
+  explicit SideConnection(int descriptor) : descriptor_(descriptor) {}
+  ~SideConnection();
+  SideConnection(const SideConnection&) = delete;
+  SideConnection& operator=(const SideConnection&) = delete;
+
+  bool open() const { return descriptor_ >= 0; }
+  void send_hello(const std::array<uint64_t, 2>& key);
+  void send(SideKind kind, const std::vector<RankState>& states = {});
+  // What has come; writes what is left to write. Closes on an error, the peer's end, and anything that is no frame.
+  std::vector<SideFrame> pump();
+  bool hello_sent() const { return hello_sent_; }
+  // Whether the hello that came first had this key.
+  bool greeted(const std::array<uint64_t, 2>& key) const { return said_hello_ && key_ == key; }
+  bool said_hello() const { return said_hello_; }
+
+ private:
+  void append(SideKind kind, const void* bytes, size_t size);
+  void flush();
+  void fill();
+  void close_now();
+
+  int descriptor_;
+  std::vector<std::byte> out_, in_;
+  bool hello_sent_ = false, said_hello_ = false;
+  std::array<uint64_t, 2> key_{};
+};
+
+// Rank 0's end.
+class SideHub {
+ public:
+  enum class Reach { kThisMachine, kNetwork };
+  // Listens: on the loopback interface, or on all. address().port is 0 where that cannot be.
+  explicit SideHub(Reach reach);
+  ~SideHub();
+  SideHub(const SideHub&) = delete;
+  SideHub& operator=(const SideHub&) = delete;
+
+  const SideAddress& address() const { return address_; }
+  // Accepts; what has come from all.
+  std::vector<SideFrame> pump();
+  void send(SideKind kind, const std::vector<RankState>& states = {});
+  int num_connections() const { return static_cast<int>(connections_.size()); }
+
+ private:
+  int listener_ = -1;
+  SideAddress address_;
+  std::vector<std::unique_ptr<SideConnection>> connections_;
+};
+
+// Another node's end: connects, sooner or later.
+class SideSpoke {
+ public:
+  explicit SideSpoke(const SideAddress& address) : address_(address) {}
+
+  bool connected() const { return connection_ != nullptr && connection_->open(); }
+  std::vector<SideFrame> pump();
+  void send(SideKind kind, const std::vector<RankState>& states = {});
+
+ private:
+  void try_to_connect();
+
+  SideAddress address_;
+  int next_host_ = 0;
+  bool was_connected_ = false;  // then it is not tried again: silence says it all
+  std::unique_ptr<SideConnection> connection_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,95 @@
+# tests/cli/watchdog_test.py: a rank of a real training job that is stopped or killed ends the job, soon, and is named.
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+from bad_input_test import CONFIG
+from shoal_program import NO_LEAK_CHECK, ROOT_ALLOWED, SHOAL, ShoalTest
+
+RANKS = 4
+WATCHDOG_EXIT = 92
+SECONDS = 120  # a job that does not end at all; the time it takes is printed
+
+
+class WatchdogTest(ShoalTest):
+    def setUp(self):
+        super().setUp()
+        self.write("tiny.textproto", CONFIG.replace("steps: 2", "steps: 1000000 validate_every: 0"))
+        (self.folder / "tokens").mkdir()
+        for side in ("train", "validation"):
+            lines = [json.dumps({"text": f"document {i} of {side}: the quick brown fox"}) for i in range(40)]
+            self.write(f"{side}.jsonl", "\n".join(lines))
+            self.shoal("tokenize", "--tokenizer", "bytes", "--input", f"{side}.jsonl", "--output", f"tokens/{side}")
+
+    def start(self, *overrides):
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(RANKS), SHOAL, "train", "tiny.textproto",
+                   "parallel.expert=2", "parallel.tensor=2", "train.global_batch=8", *overrides]
+        job = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, **ROOT_ALLOWED, **NO_LEAK_CHECK})
+        self.addCleanup(job.stderr.close)
+        self.addCleanup(job.kill)
+        metrics = self.folder / "run/metrics.jsonl"
+        deadline = time.monotonic() + SECONDS
+        while not metrics.exists() or metrics.read_text().count("\n") < 8:
+            self.assertIsNone(job.poll(), "the job ended before it was disturbed")
+            self.assertLess(time.monotonic(), deadline, "the job does not come to its steps")
+            time.sleep(0.05)
+        return job
+
+    def rank_process(self, job, rank):
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                words = dict(word.split("=", 1) for word in (folder / "environ").read_text().split("\0") if "=" in word)
+                if words.get("OMPI_COMM_WORLD_RANK") != str(rank) or words.get("PWD") is None:
+                    continue
+                if os.path.samefile(folder / "cwd", self.folder) and os.path.samefile(folder / "exe", SHOAL):
+                    return int(folder.name)
+            except (OSError, ValueError):
+                pass
+        self.fail(f"rank {rank} is not there")
+
+    def disturb(self, what, *overrides):
+        """Exit code, stderr and seconds from the signal to the job's end; no rank outlives it."""
+        job = self.start(*overrides)
+        rank = random.randrange(RANKS)
+        pids = [self.rank_process(job, r) for r in range(RANKS)]
+        os.kill(pids[rank], what)
+        begin = time.monotonic()
+        _, stderr = job.communicate(timeout=SECONDS)
+        seconds = time.monotonic() - begin
+        print(f"{what.name} to rank {rank} {' '.join(overrides)}: exit code {job.returncode} after {seconds:.1f} s", flush=True)
+        time.sleep(0.5)
+        for pid in pids:
+            try:
+                state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            except OSError:
+                continue
+            self.assertIn(state, "ZX", f"process {pid} outlives its job")
+        return rank, job.returncode, stderr
+
+    def test_a_stopped_rank_is_named_and_the_job_is_over(self):
+        for overrides in ((), ("parallel.ranks_per_node=2",)):
+            rank, code, stderr = self.disturb(signal.SIGSTOP, *overrides)
+            self.assertEqual(code, WATCHDOG_EXIT, stderr)
+            self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
+            self.assertIn(f": rank {rank} of {RANKS} ", stderr)
+            self.assertIn("is stopped, by a signal or a debugger", stderr)
+            flights = sorted((self.folder / "run/flight").glob("rank-*.jsonl"))
+            self.assertEqual([path.name for path in flights], [f"rank-{r:05}.jsonl" for r in range(RANKS)])
+            for path in flights:
+                self.assertEqual(len([json.loads(line) for line in path.read_text().splitlines()]), 65, path)
+
+    def test_a_killed_rank_ends_the_job(self):
+        _, code, stderr = self.disturb(signal.SIGKILL)
+        self.assertNotIn(code, (0, WATCHDOG_EXIT), stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
