@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdio>
 #include <string_view>
 
 #include "core/base/check.h"
@@ -31,6 +32,11 @@ std::string time_text(const StepMetrics& m) {
 }
 
 }  // namespace
+
+void say(const std::string& line) {
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
 
 std::string describe(const MfuConvention& convention) {
   return fmt::format("MFU: model FLOPs ({} attention, {} MTP) / {:.4g} TFLOP/s ({})",

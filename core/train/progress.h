@@ -8,6 +8,9 @@
 
 namespace shoal {
 
+// A line to the console, at once.
+void say(const std::string& line);
+
 // What MFU is a share of, and which FLOPs it counts: never printed apart.
 struct MfuConvention {
   bool causal = true;       // attention counted over the causal half

@@ -5,7 +5,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <iterator>
 #include <sstream>
 
@@ -13,7 +12,6 @@
 #include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
 #include "core/train/environment.h"
-#include "core/train/gemm_peak.h"
 #include "core/train/generator.h"
 #include "core/train/memory_report.h"
 #include "core/train/microbatches.h"
@@ -23,18 +21,12 @@
 #include "core/train/run_folder.h"
 #include "data/open_data.h"
 #include "optim/lr_schedule.h"
-#include "parallel/device_call_check.h"
 #include "parallel/flight_recorder.h"
 #include "parallel/gather_values.h"
 
 namespace shoal {
 
 namespace {
-
-void say(const std::string& line) {
-  fmt::print("{}\n", line);
-  std::fflush(stdout);
-}
 
 std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
   if (!config.data().has_tokenizer()) return nullptr;
@@ -44,17 +36,6 @@ std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
          config.model().vocab(), tokenizer->vocab_size(), config.data().tokenizer(), tokenizer->vocab_size());
   }
   return tokenizer;
-}
-
-// ", linears in FP8: attention, experts", or nothing.
-std::string fp8_text(const Config& config) {
-  std::string parts;
-  for (int i = 0; i < kNumLayerParts; ++i) {
-    const auto part = static_cast<LayerPart>(i);
-    if (!has_part(config.model(), part)) continue;
-    if (is_fp8(config.precision(), part)) parts += fmt::format("{} {}", parts.empty() ? "" : ",", name_of(part));
-  }
-  return parts.empty() ? "" : ", linears in FP8:" + parts;
 }
 
 // Weights once more for final/, room for metrics, events and samples, and for the checkpoints that are kept and the one
@@ -190,38 +171,6 @@ void Trainer::start_prefetch() {
   };
   prefetcher_ =
       std::make_unique<Prefetcher>(training_, std::move(ranges), std::max(1, config_.data().prefetch_steps()));
-}
-
-void Trainer::announce() {
-  const double peak = measure_gemm_peak(compute_, runtime_.allocator().device(), mesh_.world(), 0.5);
-  const bool with_mtp = config_.model().mtp().depth() > 0;
-  convention_ = {.causal = true,
-                 .with_mtp = with_mtp,
-                 .peak_tflops = peak * 1e-12,
-                 .peak_source = fmt::format("packed {} GEMM measured at start", name_of(compute_))};
-  flops_per_token_ = flops_per_token(config_.model(), config_.data().seq_len(), {.with_mtp = with_mtp});
-  if (!speaks()) return;
-  predicted_memory_ = predict_memory(config_, mesh_, compute_);
-  const ParameterCounts counts = count_parameters(config_.model());
-  say(fmt::format("model '{}': {} parameters, {} active per token, {:.3f} GFLOP per token", config_.model().name(),
-                  format_count(counts.total), format_count(counts.active), flops_per_token_ * 1e-9));
-  say(fmt::format("{} rank(s), rank 0 with {}; computing in {}{}", mesh_.world().size(), shoal::describe(threads_),
-                  name_of(compute_), fp8_text(config_)));
-  say(shoal::describe(convention_));
-  say("mesh:\n" + mesh_.describe() + fmt::format("tokens to experts: {}", dispatch_text()));
-  say(fmt::format("microbatches together: {}", describe(config_.parallel().overlap())));
-  say(describe_memory(predicted_memory_, nullptr));
-  say(fmt::format("run folder: {}", run_dir_.string()));
-  if (!evaluator_)
-    spdlog::warn("data.validation is empty: nothing tells learning from memorising; add held-out tokens");
-}
-
-// How tokens reach their experts, for the console.
-std::string Trainer::dispatch_text() const {
-  if (!config_.model().has_moe()) return "none (a dense model)";
-  if (mesh_.expert().size() == 1 && mesh_.expert_tensor().size() == 1) return "all on their own rank";
-  return is_hierarchical(mesh_, config_.parallel().dispatch()) ? "hierarchical: once to a node, forwarded inside"
-                                                               : "direct: once to every rank";
 }
 
 Trainer::End Trainer::run() {
@@ -373,86 +322,6 @@ StepVerdict Trainer::train_one_step(int64_t step) {
   }
   if (wrote_timeline) say(fmt::format("wrote {}", timeline_.file().string()));
   return outcome.verdict;
-}
-
-StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double step_s) {
-  StepMetrics metrics;
-  metrics.step = step;
-  metrics.sequences = batches_.sequences(step);
-  metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();
-  metrics.loss = outcome.loss;
-  metrics.mtp_loss = outcome.mtp_loss;
-  metrics.aux_loss = outcome.aux_loss;
-  metrics.lr = learning_rate(config_.optim(), step, batches_.steps());
-  metrics.grad_norm = outcome.grad_norm;
-  metrics.clip_factor = outcome.clip_factor;
-  metrics.update_skipped = outcome.update_skipped();
-  metrics.skipped_steps = progress_.skipped_steps();
-  metrics.skipped_sequences = progress_.skipped_sequences();
-  metrics.failed_saves = checkpoints_.failed_saves();
-  metrics.step_ms = step_s * 1e3;
-  metrics.tokens_per_s = static_cast<double>(metrics.sequences * config_.data().seq_len()) / step_s;
-  metrics.tflops = metrics.tokens_per_s * flops_per_token_ * 1e-12;
-  metrics.mfu = metrics.tflops / convention_.peak_tflops;
-  metrics.expert_load_max_violation = outcome.max_violation;
-  add_rank_totals(metrics, outcome);
-  return metrics;
-}
-
-void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) {
-  Communicator& world = mesh_.world();
-  check_device_calls(world);
-  const WireBytes now = mesh_.bytes();
-  std::vector<double> values{outcome.exposed_comm_s,
-                             outcome.compute_s,
-                             metrics.step_ms * 1e-3,
-                             static_cast<double>(runtime_.allocator().use().total_peak_bytes),
-                             static_cast<double>(now.payload[1] - sent_.payload[1]),
-                             static_cast<double>(now.payload[2] - sent_.payload[2]),
-                             static_cast<double>(now.metadata_total() - sent_.metadata_total())};
-  // One step ahead, while a step may take longer than the longest so far.
-  const std::string stop = stop_.reason(std::chrono::duration<double>(
-      2 * longest_step_s_ + checkpoints_.save_seconds() + (checkpoints_.saves() ? 30 : 0)));
-  const size_t flags = values.size();
-  values.insert(values.end(), {stop.empty() ? 0.0 : 1.0, checkpoints_.written() ? 1.0 : 0.0,
-                               checkpoints_.has_checkpoint() ? 1.0 : 0.0});
-  values.insert(values.end(), outcome.exposed_by_kind.begin(), outcome.exposed_by_kind.end());
-  const size_t num_totals = values.size();
-  values.insert(values.end(), outcome.quantize_counts.begin(), outcome.quantize_counts.end());
-  const auto columns = static_cast<int64_t>(values.size());
-  const Tensor all = runtime_.stream().workspace({world.size(), columns}, DType::kF64);
-  all[world.rank()].copy_from(values);
-  wait(world.all_gather(all, all[world.rank()]));
-  std::vector<double> quantize_counts = outcome.quantize_counts;
-  const bool was_asked = stop_asked_;
-  all_written_ = true;
-  std::vector<double> own_s;
-  for (int rank = 0; rank < world.size(); ++rank) {
-    const std::vector<double> theirs = all[rank].to_vector<double>();
-    stop_asked_ = stop_asked_ || theirs[flags] > 0;
-    all_written_ = all_written_ && theirs[flags + 1] > 0;
-    if (rank == 0) can_roll_back_ = theirs[flags + 2] > 0;
-    own_s.push_back(theirs[2] - theirs[0]);
-    if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs.data() + num_totals);
-    if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {
-      metrics.exposed_comm_ms = theirs[0] * 1e3;
-      metrics.compute_ms = theirs[1] * 1e3;
-      metrics.waiting_step_ms = theirs[2] * 1e3;
-      metrics.idle_ms = (theirs[2] - theirs[1] - theirs[0]) * 1e3;
-      for (size_t k = 0; k < kNumWireKinds; ++k) metrics.exposed_ms[k] = theirs[num_totals - kNumWireKinds + k] * 1e3;
-    }
-    metrics.peak_memory_bytes = std::max(metrics.peak_memory_bytes, static_cast<int64_t>(theirs[3]));
-    metrics.intra_node_bytes += static_cast<int64_t>(theirs[4]);
-    metrics.inter_node_bytes += static_cast<int64_t>(theirs[5]);
-    metrics.metadata_bytes += static_cast<int64_t>(theirs[6]);
-  }
-  if (speaks() && stop_asked_ && !was_asked) {
-    spdlog::warn("{}: stopping after step {}", stop.empty() ? "another rank was told to stop" : stop, metrics.step);
-  }
-  metrics.fp8 = quantize_metrics(quantize_counts);
-  metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
-  if (!speaks()) return;
-  if (const std::string slow = stragglers_.add(metrics.step, own_s); !slow.empty()) spdlog::warn("{}", slow);
 }
 
 void Trainer::validate(int64_t step) {

@@ -161,10 +161,9 @@ void TrainingCheckpoints::report(bool wait_for_commit) {
     }
     has_checkpoint_ = true;
     save_seconds_ = report.seconds;
-    fmt::print("saved {} ({} in {:.1f} s)\n", report.path, format_bytes(report.bytes), report.seconds);
+    say(fmt::format("saved {} ({} in {:.1f} s)", report.path, format_bytes(report.bytes), report.seconds));
     if (!report.mishap.empty()) spdlog::warn("older checkpoints could not be removed: {}", report.mishap);
   }
-  std::fflush(stdout);
 }
 
 Progress TrainingCheckpoints::roll_back() {
