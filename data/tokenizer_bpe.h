@@ -4,8 +4,7 @@
 // like "<|endoftext|>" in them is encoded as its characters. Bytes that are not UTF-8, which that library does not
 // take, are encoded one by one between the valid stretches. Letters and marks that Unicode got after version 14 may be
 // cut otherwise: the two libraries' tables are of different years.
-//
-// Measured, one core of a 2-core virtual machine: figures are in README.md ("Tokenizers").
+// How fast: README.md, "Tokenizers and token files".
 #pragma once
 
 #include <memory>

@@ -362,6 +362,10 @@ void MpiProgress::fail_all(const std::string& message) {
   for (auto at = in_flight_.begin(); at != in_flight_.end(); ++at) {
     if (!at->failed) fail_in_flight(at, std::make_exception_ptr(Error(failure_)));
   }
+  // What nobody will send need not be waited for.
+  for (size_t i = 0; i < pending_.size(); ++i) {
+    if (pending_[i].bytes >= 0 && requests_[i] != MPI_REQUEST_NULL) MPI_Cancel(&requests_[i]);
+  }
 }
 
 // The entry stays until its messages are through, as MPI may still write into its buffers.
