@@ -30,24 +30,18 @@ std::optional<DatasetNote> read_dataset_note(const std::string& prefix) {
   if (!std::filesystem::exists(path)) return std::nullopt;
   const std::string text = read_small_file(path, "the note about the tokens", kMaxBytes);
   DatasetNote note;
+  constexpr int64_t kMaxVocab = int64_t{1} << 31;
   try {
     const json fields = parse_json(text, path);
     fields.at("tokenizer").get_to(note.tokenizer);
     fields.at("fingerprint").get_to(note.fingerprint);
-    fields.at("vocab_size").get_to(note.vocab_size);
-    fields.at("eod_id").get_to(note.eod_id);
-    fields.at("documents").get_to(note.num_documents);
-    fields.at("tokens").get_to(note.num_tokens);
-    fields.at("text_bytes").get_to(note.num_text_bytes);
+    note.vocab_size = json_integer(fields.at("vocab_size"), 1, kMaxVocab);
+    note.eod_id = json_integer(fields.at("eod_id"), -1, kMaxVocab);
+    note.num_documents = json_integer(fields.at("documents"), 0, INT64_MAX);
+    note.num_tokens = json_integer(fields.at("tokens"), 0, INT64_MAX);
+    note.num_text_bytes = json_integer(fields.at("text_bytes"), 0, INT64_MAX);
   } catch (const std::exception& error) {
     fail("{} is damaged ({}); run `shoal tokenize` again, or remove it to go without", path, error.what());
-  }
-  constexpr int64_t kMaxVocab = int64_t{1} << 31;
-  if (note.vocab_size < 1 || note.vocab_size > kMaxVocab || note.num_documents < 0 || note.num_tokens < 0) {
-    fail(
-        "{} is damaged: it tells of {} documents of {} tokens and a vocabulary of {}; run `shoal tokenize` again, or "
-        "remove it to go without",
-        path, note.num_documents, note.num_tokens, note.vocab_size);
   }
   return note;
 }

@@ -49,4 +49,15 @@ json parse_json(std::string_view text, const std::string& path) {
   }
 }
 
+int64_t json_integer(const json& value, int64_t low, int64_t high) {
+  const bool too_large = value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
+  const int64_t number = value.is_number_integer() && !too_large ? value.get<int64_t>() : 0;
+  if (!value.is_number_integer() || too_large || number < low || number > high) {
+    fail("expected a whole number from {} to {}, found {}", low, high,
+         value.is_primitive() ? value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 80)
+                              : std::string(value.type_name()));
+  }
+  return number;
+}
+
 }  // namespace shoal

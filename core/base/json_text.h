@@ -3,6 +3,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -14,5 +15,9 @@ constexpr int kMaxJsonDepth = 64;
 // Throws Error, naming `path`, for what is not JSON in UTF-8, holds a NUL, nests deeper than kMaxJsonDepth, or names a
 // member of an object twice (of which readers would keep one or the other).
 nlohmann::json parse_json(std::string_view text, const std::string& path);
+
+// A whole number from `low` to `high`. The library's own conversion takes 1e300, true and 2^70 too, for whatever comes
+// of them. Throws Error, without a place.
+int64_t json_integer(const nlohmann::json& value, int64_t low, int64_t high);
 
 }  // namespace shoal

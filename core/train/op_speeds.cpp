@@ -71,12 +71,13 @@ OpSpeeds read_op_speeds(const std::string& path) {
     json.at("model").get_to(speeds.model);
     json.at("compute").get_to(speeds.compute);
     json.at("device").get_to(speeds.device);
-    json.at("num_ranks").get_to(speeds.num_ranks);
-    json.at("threads_per_rank").get_to(speeds.threads_per_rank);
+    constexpr int64_t kMost = int64_t{1} << 53;
+    speeds.num_ranks = static_cast<int>(json_integer(json.at("num_ranks"), 1, INT32_MAX));
+    speeds.threads_per_rank = static_cast<int>(json_integer(json.at("threads_per_rank"), 1, INT32_MAX));
     speeds.step_s = seconds_at(json, "step_s");
     speeds.ops_s = seconds_at(json, "ops_s");
     speeds.waited_s = seconds_at(json, "waited_s");
-    json.at("calls").get_to(speeds.calls);
+    speeds.calls = json_integer(json.at("calls"), 0, kMost);
     speeds.between_ops_s = seconds_at(json, "between_ops_s");
     for (const auto& row : json.at("ops")) {
       OpSpeed& op = speeds.ops.emplace_back();
@@ -86,7 +87,7 @@ OpSpeeds read_op_speeds(const std::string& path) {
       op.s_per_call = seconds_at(row, "s_per_call");
       op.s_per_flop = seconds_at(row, "s_per_flop");
       op.s_per_byte = seconds_at(row, "s_per_byte");
-      row.at("calls").get_to(op.calls);
+      op.calls = json_integer(row.at("calls"), 0, kMost);
       op.flops = row.at("flops").get<double>();
       op.bytes = row.at("bytes").get<double>();
       op.seconds = seconds_at(row, "seconds");

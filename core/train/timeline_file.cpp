@@ -38,19 +38,26 @@ const std::map<std::string, TrackKind, std::less<>>& categories() {
   return all;
 }
 
+// Of a member that may be absent: then 0.
+int64_t integer_at(const json& object, const char* key, int64_t most) {
+  const auto found = object.find(key);
+  return found == object.end() ? 0 : json_integer(*found, 0, most);
+}
+
 void add_event(const json& event, std::map<int, TimelineRank>& ranks) {
   const std::string phase = event.value("ph", "");
-  const int pid = event.value("pid", 0);
+  const int pid = static_cast<int>(integer_at(event, "pid", INT32_MAX));
   if (phase == "M" && event.value("name", "") == "process_name") ranks[pid].name = event.at("args").value("name", "");
   if (phase != "X") return;
   const auto found = categories().find(event.value("cat", ""));
   if (found == categories().end()) return;
   const json arguments = event.value("args", json::object());
+  constexpr int64_t kMost = int64_t{1} << 53;
   TimelineSlice slice{.begin_ms = event.at("ts").get<double>() * 1e-3,
                       .end_ms = 0,
                       .kind = found->second.kind,
-                      .step = arguments.value("step", int64_t{0}),
-                      .bytes = arguments.value("bytes", int64_t{0})};
+                      .step = integer_at(arguments, "step", kMost),
+                      .bytes = integer_at(arguments, "bytes", kMost)};
   slice.end_ms = slice.begin_ms + event.at("dur").get<double>() * 1e-3;
   ranks[pid].track[static_cast<size_t>(found->second.track)].push_back(slice);
 }

@@ -41,3 +41,15 @@ TEST_CASE("hostile documents are refused, by name and in few words", "[json]") {
   CHECK_NOTHROW(parse_json(std::string(64, '[') + std::string(64, ']'), "x.json"));
   refused(std::string(65, '[') + std::string(65, ']'), "nested more than 64 deep");
 }
+
+TEST_CASE("a whole number is one, and in its range", "[json]") {
+  const auto number = [](const std::string& text) { return json_integer(parse_json(text, "x.json"), -5, INT64_MAX); };
+  CHECK(number("7") == 7);
+  CHECK(number("-5") == -5);
+  CHECK(number("9223372036854775807") == INT64_MAX);
+  for (const char* wrong :
+       {"-6", "9223372036854775808", "18446744073709551615", "1e300", "2.0", "true", "null", "\"7\"", "[7]", "{}"}) {
+    INFO(wrong);
+    CHECK_THROWS_WITH(number(wrong), Contains("expected a whole number from -5 to 9223372036854775807, found "));
+  }
+}
