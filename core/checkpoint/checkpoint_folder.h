@@ -52,7 +52,7 @@ class CheckpointWriter {
   // Removes old checkpoints, but for the newest `keep` (two at least) that open without complaint, those newer than
   // them, and those whose step is a multiple of keep_every_steps (0: none).
   void retain(int64_t keep, int64_t keep_every_steps);
-  // Moves step-<step> out of the way of a new one.
+  // Moves step-<step> out of the way, to aside-step-<step>-<n>.
   void set_aside(int64_t step);
   // Throws Fenced.
   void check_epoch() const;
@@ -60,6 +60,8 @@ class CheckpointWriter {
  private:
   void claim_epoch();
   void collect_garbage();
+  void write_hint(int64_t step);
+  std::filesystem::path free_name_aside(int64_t step) const;
 
   CheckpointFolder folder_;
   FileSystem& files_;

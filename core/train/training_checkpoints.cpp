@@ -131,6 +131,8 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
 void TrainingCheckpoints::open_for_saving() {
   saver_ = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
                                              runtime_.allocator(), files_);
+  const TrainConfig& train = config_.train();
+  if (train.resume() == TrainConfig::STEP) saver_->set_aside_after(train.resume_step());
 }
 
 void TrainingCheckpoints::begin_save(const Progress& progress) {
