@@ -67,7 +67,7 @@ std::string cannot_go_on(const fs::path& run, const std::vector<StateTensorSpec>
 }
 
 struct CrashRun {
-  TemporaryFolder live, left;
+  TemporaryFolder live{memory_folder()}, left{memory_folder()};
   std::vector<StateTensorSpec> specs = {{"a", {3, 4}}, {"a/m", {3, 4}, DType::kBF16}, {"b", {5}}};
   CrashFileSystem files{live.path() / "run"};
   Promise promise;
