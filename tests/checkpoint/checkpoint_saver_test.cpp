@@ -103,7 +103,7 @@ TEST_CASE("rank 0 alone keeps what the config says", "[threads]") {
   CHECK(saved.folder.steps() == Steps{60, 50, 40, 20});
 }
 
-TEST_CASE("a disk that breaks at any call costs one save: the others stay, the next succeeds", "[threads]") {
+TEST_CASE("a disk that breaks at any call costs one save: the others stay, the next succeeds", "[threads][disk]") {
   for (const Fault fault : {Fault::kBroken, Fault::kBrokenFromNow, Fault::kFull, Fault::kFullFromNow}) {
     for (const bool asynchronous : {true, false}) {
       int64_t failures = 0, call = 1;
@@ -152,7 +152,7 @@ TEST_CASE("a disk that breaks at any call costs one save: the others stay, the n
   }
 }
 
-TEST_CASE("a disk that is full after any 64 KiB costs one save, and its own files only", "[threads]") {
+TEST_CASE("a disk that is full after any 64 KiB costs one save, and its own files only", "[threads][disk]") {
   int64_t failures = 0;
   for (int64_t bytes = 0;; bytes += 64 << 10) {
     Saved saved;
