@@ -45,7 +45,8 @@ bool is_plain_name(const std::string& name) {
 // The beginning of a hostile name, fit for a message.
 std::string shown(const std::string& name) {
   std::string text = name.substr(0, 80);
-  std::ranges::replace_if(text, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
   return text;
 }
 

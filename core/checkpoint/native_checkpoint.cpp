@@ -187,12 +187,13 @@ void NativeCheckpoint::read(const StatePiece& piece) const {
     });
   }
   std::sort(placed.begin(), placed.end(), [](const IndexRange& a, const IndexRange& b) { return a.begin < b.begin; });
+  placed.push_back({piece.values.numel(), 0});
   int64_t end = 0;
   for (const IndexRange& range : placed) {
-    if (range.begin != end) break;
-    end += range.count;
-  }
-  if (end != piece.values.numel()) {
+    if (range.begin == end) {
+      end += range.count;
+      continue;
+    }
     fail("{}: tensor \"{}\": its pieces overlap or leave a gap at element {} of {} that are needed", path, piece.name,
          end, piece.values.numel());
   }

@@ -2,7 +2,6 @@
 #include "core/checkpoint/checkpoint_folder.h"
 
 #include <catch2/catch.hpp>
-
 #include <sys/stat.h>
 
 #include <set>
@@ -173,7 +172,8 @@ TEST_CASE("retention keeps the newest that open, those newer, and milestones; ne
     CHECK(run.good(30));
   }
   SECTION("all broken") {
-    for (const int64_t step : run.folder.steps()) fs::resize_file(run.folder.of_step(step) / "rank-00000.safetensors", 9);
+    for (const int64_t step : run.folder.steps())
+      fs::resize_file(run.folder.of_step(step) / "rank-00000.safetensors", 9);
     writer.retain(2, 0);
     CHECK(run.folder.steps().size() == 6);
   }

@@ -111,13 +111,12 @@ inline std::vector<StatePiece> pieces_of(const std::vector<StateTensorSpec>& spe
     const std::vector<std::byte> whole = bytes_at(spec, step);
     const Tensor values = Tensor::empty({part.elements.count}, spec.dtype, test_host(), MemoryKind::kWorkspace);
     const int64_t size = size_of(spec.dtype);
-    part.sharding.for_each_run(
-        part.elements.begin, part.elements.count, [&](int64_t local, int64_t global, int64_t run) {
-          std::memcpy(values.raw() + (local - part.elements.begin) * size, whole.data() + global * size,
-                      static_cast<size_t>(run * size));
-        });
-    pieces.push_back(
-        {.name = spec.name, .sharding = part.sharding, .begin = part.elements.begin, .values = values});
+    part.sharding.for_each_run(part.elements.begin, part.elements.count,
+                               [&](int64_t local, int64_t global, int64_t run) {
+                                 std::memcpy(values.raw() + (local - part.elements.begin) * size,
+                                             whole.data() + global * size, static_cast<size_t>(run * size));
+                               });
+    pieces.push_back({.name = spec.name, .sharding = part.sharding, .begin = part.elements.begin, .values = values});
   }
   return pieces;
 }
@@ -171,8 +170,8 @@ inline std::string fault_of(const std::filesystem::path& checkpoint, const std::
     for (int rank = 0; rank < ranks; ++rank) {
       for (const StatePiece& expected : pieces_of(specs, step, split, rank, ranks)) {
         StatePiece read = expected;
-        read.values = Tensor::empty(expected.values.shape(), expected.values.dtype(), test_host(),
-                                    MemoryKind::kWorkspace);
+        read.values =
+            Tensor::empty(expected.values.shape(), expected.values.dtype(), test_host(), MemoryKind::kWorkspace);
         std::memset(read.values.raw(), 0xA5, static_cast<size_t>(read.values.bytes()));
         opened.read(read);
         if (std::memcmp(read.values.raw(), expected.values.raw(), static_cast<size_t>(read.values.bytes())) != 0) {

@@ -24,9 +24,9 @@ int64_t number_from(const char* variable, int64_t otherwise) {
 
 // What must and what may be there at a moment.
 struct Promise {
-  int64_t committed = 0;                // 0: none yet
-  std::optional<int64_t> being_saved;   // may be there, and is whole then
-  std::set<int64_t> damaged;            // is known not to load
+  int64_t committed = 0;               // 0: none yet
+  std::optional<int64_t> being_saved;  // may be there, and is whole then
+  std::set<int64_t> damaged;           // is known not to load
 };
 
 // What breaks the promise; empty: nothing.
@@ -90,8 +90,8 @@ struct CrashRun {
     files.materialise(run, state, seed * 1'000'003 + static_cast<uint64_t>(files.calls()));
     const std::string broken = broken_promise(run, promise, specs), stuck = cannot_go_on(run, specs);
     if (!broken.empty() || !stuck.empty()) {
-      FAIL("after call " << files.calls() << ", state " << static_cast<int>(state) << ", seed " << seed << ": " << broken
-                         << " " << stuck);
+      FAIL("after call " << files.calls() << ", state " << static_cast<int>(state) << ", seed " << seed << ": "
+                         << broken << " " << stuck);
     }
     fs::remove_all(run);
     ++states;

@@ -96,14 +96,16 @@ int kill_many(int64_t kills, uint64_t seed, const fs::path& run) {
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(folder.path(), ignored)) {
       const std::string name = entry.path().filename().string();
-      const bool half = name.starts_with(".tmp-") || (name.starts_with("step-") && !fs::exists(entry.path() / "COMMIT"));
+      const bool half =
+          name.starts_with(".tmp-") || (name.starts_with("step-") && !fs::exists(entry.path() / "COMMIT"));
       leftovers += half ? 1 : 0;
     }
   }
   if (told.failed > 0) return fail_with(fmt::format("{} saves failed", told.failed.load()));
-  fmt::print("kill_writer: {} kills, seed {}: {} saves committed, {} kills in the middle of one, {} just after one; "
-             "0 lost, 0 damaged\n",
-             kills, seed, last, leftovers, unseen);
+  fmt::print(
+      "kill_writer: {} kills, seed {}: {} saves committed, {} kills in the middle of one, {} just after one; "
+      "0 lost, 0 damaged\n",
+      kills, seed, last, leftovers, unseen);
   return last > 0 ? 0 : fail_with("nothing was ever saved");
 }
 

@@ -55,13 +55,13 @@ std::string refusal(Change change) {
   return error_in(manifest_text(manifest));
 }
 
-#define CHECK_REFUSED(words, change)                                                                     \
-  do {                                                                                                   \
-    const std::string said = refusal([]([[maybe_unused]] Manifest& m, [[maybe_unused]] StateTensor& t,   \
-                                        [[maybe_unused]] Piece& p) { change; });                         \
-    INFO(said);                                                                                          \
-    CHECK(said.find(words) != std::string::npos);                                                        \
-    CHECK(said.size() < 500);                                                                            \
+#define CHECK_REFUSED(words, change)                                                                               \
+  do {                                                                                                             \
+    const std::string said = refusal(                                                                              \
+        []([[maybe_unused]] Manifest& m, [[maybe_unused]] StateTensor& t, [[maybe_unused]] Piece& p) { change; }); \
+    INFO(said);                                                                                                    \
+    CHECK(said.find(words) != std::string::npos);                                                                  \
+    CHECK(said.size() < 500);                                                                                      \
   } while (false)
 
 }  // namespace
@@ -157,7 +157,8 @@ TEST_CASE("pieces lie inside their shards, their tensors and their files") {
   CHECK_REFUSED("[9223372036854775807, +4)", p.mutable_dim(0)->set_range(0, kHuge));
   CHECK_REFUSED("+9223372036854775807)", p.mutable_dim(0)->set_range(1, kHuge));
   // Ranges of one dim in order, none twice.
-  CHECK_REFUSED("a piece with the range [2, +2) in dim 0", (p.mutable_dim(0)->add_range(2), p.mutable_dim(0)->add_range(2)));
+  CHECK_REFUSED("a piece with the range [2, +2) in dim 0",
+                (p.mutable_dim(0)->add_range(2), p.mutable_dim(0)->add_range(2)));
   CHECK_REFUSED("its 1 pieces hold 12 elements, expected 24", t.mutable_piece()->RemoveLast());
   CHECK_REFUSED("its 0 pieces hold 0 elements", t.clear_piece());
   CHECK_REFUSED("its 3 pieces hold 36 elements, expected 24", *t.add_piece() = p);

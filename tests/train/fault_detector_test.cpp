@@ -81,7 +81,7 @@ TEST_CASE("a spike is told by the losses before it, once there are enough") {
 
   FaultDetector detector(spikes(6));
   feed(detector);
-  CHECK(detector.judge(2.5, 1, true).action == Action::kUpdate);   // 5 deviations
+  CHECK(detector.judge(2.5, 1, true).action == Action::kUpdate);    // 5 deviations
   CHECK(detector.judge(0.001, 1, true).action == Action::kUpdate);  // below is no spike
   FaultDetector strict(spikes(6));
   feed(strict);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/safetensors_header.h"
 #include "core/config/print.h"
 #include "core/train/microbatches.h"
 #include "core/train/rehearsal.h"

@@ -2,9 +2,9 @@
 // same state.
 #include <catch2/catch.hpp>
 
-#include <fstream>
+#include <algorithm>
+#include <cmath>
 
-#include "core/checkpoint/safetensors_header.h"
 #include "parallel/thread_communicator.h"
 #include "tests/model/tiny_models.h"
 #include "tests/rank_check.h"
@@ -109,7 +109,10 @@ TEST_CASE("a run that stopped and went on is the run that did not, bit for bit",
       {"overlap", DType::kF32,
        [](Config& c) { c.mutable_parallel()->set_overlap(ParallelConfig::Overlap::PAIR_FORWARD_BACKWARD); }},
   };
-  const Ranks layouts[] = {{}, {.ranks = 2}, {.ranks = 2, .expert = 2}, {.ranks = 4, .tensor = 2, .expert = 4},
+  const Ranks layouts[] = {{},
+                           {.ranks = 2},
+                           {.ranks = 2, .expert = 2},
+                           {.ranks = 4, .tensor = 2, .expert = 4},
                            {.ranks = 4, .tensor = 2, .expert = 2, .expert_tensor = 2}};
   for (const Case& one : cases) {
     for (const Ranks& layout : layouts) {
@@ -132,9 +135,8 @@ TEST_CASE("a run that stopped and went on is the run that did not, bit for bit",
                              tensors_of(step_folder(folder / "beside", 4), true))
                 .empty());
       const bool encoded = config.precision().gradient_wire() != GradientWire::F32;
-      const bool has_residuals = std::ranges::any_of(at_end, [](const auto& entry) {
-        return entry.first.starts_with("residual/");
-      });
+      const bool has_residuals =
+          std::ranges::any_of(at_end, [](const auto& entry) { return entry.first.starts_with("residual/"); });
       CHECK(has_residuals == (encoded && layout.ranks > 1));
       CHECK(at_end.size() > 30);
     }
@@ -206,7 +208,8 @@ TEST_CASE("another config is refused with what changed, unless it is allowed by 
   const auto resume = [&](const std::function<void(Config&)>& change) {
     Config changed = config;
     change(changed);
-    return error_of([&] { on_ranks(changed, {.ranks = 2}, DType::kF32, [](ResumableRun& run, int) { run.resume({1}); }); });
+    return error_of(
+        [&] { on_ranks(changed, {.ranks = 2}, DType::kF32, [](ResumableRun& run, int) { run.resume({1}); }); });
   };
   const std::string refused = resume([](Config& c) {
     c.mutable_optim()->set_lr(1e-3);
@@ -246,7 +249,7 @@ TEST_CASE("another config is refused with what changed, unless it is allowed by 
 TEST_CASE("what one rank cannot load, no rank loads: all take the next older", "[threads][resume]") {
   const TemporaryFolder folder(memory_folder());
   const Config config = resume_config(tiny::llama(), folder.path());
-  const Ranks layout{.ranks = 3};
+  const Ranks layout{.ranks = 2};
   on_ranks(config, layout, DType::kF32, [](ResumableRun& run, int) {
     run.open_for_saving();
     for (int step = 1; step <= 3; ++step) {
@@ -262,7 +265,7 @@ TEST_CASE("what one rank cannot load, no rank loads: all take the next older", "
     make_file(file, bytes);
   };
   const auto resumed = [&] {
-    std::vector<int64_t> at(3);
+    std::vector<int64_t> at(2);
     on_ranks(config, layout, DType::kF32, [&](ResumableRun& run, int rank) {
       run.resume({3, 2, 1});
       at[static_cast<size_t>(rank)] = run.progress().step();
@@ -272,18 +275,18 @@ TEST_CASE("what one rank cannot load, no rank loads: all take the next older", "
     });
     return at;
   };
-  CHECK(resumed() == std::vector<int64_t>(3, 3));
+  CHECK(resumed() == std::vector<int64_t>(2, 3));
   const auto of_two = tensors_of(step_folder(folder.path(), 2), false);
-  damage(3, 2);
-  CHECK(resumed() == std::vector<int64_t>(3, 2));
+  damage(3, 1);
+  CHECK(resumed() == std::vector<int64_t>(2, 2));
   CHECK(first_difference(of_two, tensors_of(step_folder(folder.path(), 2), false)).empty());
   damage(2, 1);
-  CHECK(resumed() == std::vector<int64_t>(3, 1));
+  CHECK(resumed() == std::vector<int64_t>(2, 1));
   damage(1, 0);
   const std::string error = error_of(resumed);
   INFO(error);
   CHECK(contains(error, "(tried: 3, 2, 1)"));
-  CHECK(contains(error, "rank 2: " + step_folder(folder.path(), 3).string()));
+  CHECK(contains(error, "rank 1: " + step_folder(folder.path(), 3).string()));
   CHECK(contains(error, "the file is damaged"));
   CHECK(CheckpointFolder(folder.path()).steps() == std::vector<int64_t>{3, 2, 1});
 }
@@ -333,9 +336,10 @@ TEST_CASE("weights that are no numbers: skipped, then rolled back, alike on ever
     RANK_CHECK(run.last().verdict.action == Action::kUpdate);
     const double good_loss = run.last().loss;
     const auto poison = [&] {
-      // One weight of one rank: what its tokens say reaches everybody through loss and norm.
+      // One rank's: what its tokens say reaches everybody through loss and norm.
       run.runtime().buckets().wait_for_weights();
-      if (rank == 1) run.runtime().buckets().buckets().front().weights.data<float>()[0] = std::nanf("");
+      const Tensor& weights = run.runtime().buckets().buckets().front().weights;
+      if (rank == 1) std::fill_n(weights.data<float>(), weights.numel(), std::nanf(""));
     };
     const std::vector<float> bias = run.runtime().model().routers()[0]->bias().to_vector<float>();
     poison();
