@@ -114,12 +114,15 @@ class Jobs:
         return job.poll() is None
 
     def end_of(self, job, seconds=60):
-        began = time.monotonic()
         try:
-            code = job.wait(seconds)
+            return job.wait(seconds)
         except subprocess.TimeoutExpired:
             job.kill()
             raise Broken(f"the job did not end in {seconds} s")
+
+    def reaction_to(self, job):
+        began = time.monotonic()
+        code = self.end_of(job)
         self.reaction_s.append(time.monotonic() - began)
         return code
 
@@ -154,7 +157,7 @@ class Jobs:
             if not ids:
                 return False
             os.kill(self.random.choice(ids), signal.SIGKILL)
-            if self.end_of(job) == 0 and max((r[0] for r in self.records(run)), default=0) < STEPS:
+            if self.reaction_to(job) == 0 and max((r[0] for r in self.records(run)), default=0) < STEPS:
                 raise Broken(f"{run}: ended as if nothing had happened")
             return True
         return self.lives("killed", count, happen)
@@ -171,7 +174,7 @@ class Jobs:
             to = self.random.choice(ids) if which == signal.SIGTERM or self.random.random() < 0.3 else job.pid
             trains = "mesh:" in (self.folder / f"{run}.out").read_text()
             os.kill(to, which)
-            code = self.end_of(job)
+            code = self.reaction_to(job)
             last = max((record[0] for record in self.records(run)), default=0)
             if code == 85:
                 stopped[0] += 1
@@ -190,7 +193,7 @@ class Jobs:
                 return False
             victim = self.random.randrange(RANKS)
             os.kill(ids[victim], signal.SIGSTOP)
-            code = self.end_of(job)
+            code = self.reaction_to(job)
             # The stopped process itself is nobody's any more.
             for process in ids:
                 try:

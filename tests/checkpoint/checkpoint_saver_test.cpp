@@ -1,4 +1,4 @@
-// tests/checkpoint/checkpoint_saver_test.cpp: ranks save together; whatever fails, on whichever rank, costs that save only.
+// tests/checkpoint/checkpoint_saver_test.cpp: ranks save together; whatever fails, on any rank, costs that save only.
 #include "core/checkpoint/checkpoint_saver.h"
 
 #include <catch2/catch.hpp>
