@@ -96,8 +96,8 @@ void CheckpointWriter::claim_epoch() {
 }
 
 void CheckpointWriter::check_epoch() const {
-  std::error_code ignored;
-  if (fs::exists(epoch_, ignored)) return;
+  std::error_code error;
+  if (fs::exists(epoch_, error) || error) return;  // a disk that does not answer is not another run
   throw Fenced(
       fmt::format("{}: another run has taken this folder over since this one began ({} is gone): this run stops, so "
                   "that the two do not mix; give each run a run.dir of its own",
@@ -134,31 +134,48 @@ void CheckpointWriter::commit(const fs::path& staging, const Manifest& manifest)
   put(kCommitName, commit_text(text));
   files_.sync_directory(staging);
   check_epoch();
-  set_aside(step);
-  files_.rename(staging, folder_.of_step(step));
+  const fs::path place = folder_.of_step(step);
+  std::error_code ignored;
+  const bool taken = fs::exists(fs::symlink_status(place, ignored));
+  const bool swapped = taken && files_.exchange(staging, place);
+  if (taken && !swapped) set_aside(step);
+  if (!swapped) files_.rename(staging, place);
   files_.sync_directory(folder_.path());
+  if (swapped) {
+    try {
+      files_.rename(staging, free_name_aside(step));
+    } catch (const Error&) {  // the new one is there; what it replaced is collected at the next start
+    }
+  }
+  write_hint(step);
+}
 
+// For people: the checkpoint is there, whether this succeeds or not.
+void CheckpointWriter::write_hint(int64_t step) {
   const fs::path temporary = folder_.path() / "LATEST.tmp";
   std::error_code ignored;
-  if (fs::exists(temporary, ignored)) files_.remove_file(temporary);
-  write_synced(files_, temporary, fmt::format("{}{}\n", kStep, step));
-  files_.rename(temporary, folder_.path() / "LATEST");
-  files_.sync_directory(folder_.path());
+  try {
+    if (fs::exists(temporary, ignored)) files_.remove_file(temporary);
+    write_synced(files_, temporary, fmt::format("{}{}\n", kStep, step));
+    files_.rename(temporary, folder_.path() / "LATEST");
+    files_.sync_directory(folder_.path());
+  } catch (const Error&) {  // written anew by the next save
+  }
 }
 
 void CheckpointWriter::abandon(const fs::path& staging) { remove_tree(files_, staging); }
 
-void CheckpointWriter::set_aside(int64_t step) {
-  const fs::path taken = folder_.of_step(step);
-  std::error_code ignored;
-  if (!fs::exists(fs::symlink_status(taken, ignored))) return;
+fs::path CheckpointWriter::free_name_aside(int64_t step) const {
   for (int number = 1;; ++number) {
-    const fs::path aside = folder_.path() / fmt::format("{}{}{}-{}", kAside, kStep, step, number);
-    if (fs::exists(fs::symlink_status(aside, ignored))) continue;
-    files_.rename(taken, aside);
-    files_.sync_directory(folder_.path());
-    return;
+    fs::path aside = folder_.path() / fmt::format("{}{}{}-{}", kAside, kStep, step, number);
+    std::error_code ignored;
+    if (!fs::exists(fs::symlink_status(aside, ignored))) return aside;
   }
+}
+
+void CheckpointWriter::set_aside(int64_t step) {
+  files_.rename(folder_.of_step(step), free_name_aside(step));
+  files_.sync_directory(folder_.path());
 }
 
 std::vector<int64_t> prune_checkpoints(const CheckpointFolder& folder, FileSystem& files, int64_t keep,

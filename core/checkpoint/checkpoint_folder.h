@@ -59,7 +59,7 @@ class CheckpointWriter {
   // Removes what begin() made.
   void abandon(const std::filesystem::path& staging);
   void retain(int64_t keep, int64_t keep_every_steps) { prune_checkpoints(folder_, files_, keep, keep_every_steps); }
-  // Moves step-<step> out of the way of a new one.
+  // Moves step-<step> out of the way, to aside-step-<step>-<n>.
   void set_aside(int64_t step);
   // Throws Fenced.
   void check_epoch() const;
@@ -67,6 +67,8 @@ class CheckpointWriter {
  private:
   void claim_epoch();
   void collect_garbage();
+  void write_hint(int64_t step);
+  std::filesystem::path free_name_aside(int64_t step) const;
 
   CheckpointFolder folder_;
   FileSystem& files_;

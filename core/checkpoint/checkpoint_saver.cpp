@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/checkpoint/manifest_text.h"
+#include "core/checkpoint/native_checkpoint.h"
 #include "core/checkpoint/state_file.h"
 #include "parallel/gather_values.h"
 
@@ -73,16 +74,9 @@ CheckpointSaver::CheckpointSaver(const std::filesystem::path& run_dir, const Che
 }
 
 CheckpointSaver::~CheckpointSaver() {
-  if (part_) part_->thread.join();
+  if (part_ && part_->thread.joinable()) part_->thread.join();
   if (commit_) commit_->thread.join();
   if (writer_ && in_flight_ && !staging_.empty()) writer_->abandon(staging_);
-}
-
-void CheckpointSaver::set_aside_after(int64_t step) {
-  if (!writer_) return;
-  for (const int64_t later : folder_.steps()) {
-    if (later > step) writer_->set_aside(later);
-  }
 }
 
 // Rank 0 makes the folder when there is room for everybody's files.
@@ -97,7 +91,7 @@ bool CheckpointSaver::agree_to_begin(int64_t step, int64_t bytes) {
         throw DiskFull(fmt::format("{}: no space left for a checkpoint: it needs {} bytes, {} are available",
                                    folder_.path().string(), needed, free));
       }
-      name = writer_->begin(step).filename().string();
+      if (!is_saved_already()) name = writer_->begin(step).filename().string();
     } catch (const Fenced&) {
       throw;
     } catch (const Error& error) {
@@ -108,6 +102,35 @@ bool CheckpointSaver::agree_to_begin(int64_t step, int64_t bytes) {
   name = broadcast_text(world_, allocator_, name, 0);
   staging_ = name.empty() ? std::filesystem::path() : folder_.path() / name;
   return !name.empty();
+}
+
+// A run that stops right after a save, or right after it went on from one, has nothing new.
+bool CheckpointSaver::is_saved_already() const {
+  const std::filesystem::path place = folder_.of_step(head_.progress().step());
+  std::error_code ignored;
+  if (!std::filesystem::exists(place, ignored)) return false;
+  const auto identity = [](Manifest manifest) {
+    manifest.mutable_progress()->clear_training_seconds();
+    manifest.clear_format();
+    manifest.clear_file();
+    manifest.clear_tensor();
+    return manifest.SerializeAsString();
+  };
+  try {
+    const NativeCheckpoint there(place);
+    if (identity(there.manifest()) != identity(head_)) return false;
+    there.verify();
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+void CheckpointSaver::set_aside_after(int64_t step) {
+  if (!writer_) return;
+  for (const int64_t later : folder_.steps()) {
+    if (later > step) writer_->set_aside(later);
+  }
 }
 
 // Of pieces in host memory that nobody changes while they are written, none is needed.
@@ -163,6 +186,7 @@ void CheckpointSaver::finish() {
   std::map<std::string, int> by_name;
   for (size_t rank = 0; rank < outcomes.size(); ++rank) {
     if (outcomes[rank].front() == kFailed) {
+      writer_->check_epoch();  // a newer run removes what this one is writing
       writer_->abandon(staging_);
       return drop(fmt::format("rank {}: {}", rank, outcomes[rank].substr(1)));
     }
@@ -179,12 +203,15 @@ void CheckpointSaver::finish() {
       commit->report.path = folder_.of_step(commit->report.step).string();
       commit->report.seconds = now_s() - began_s_;
       writer_->retain(config_.keep(), config_.keep_every_steps());
-    } catch (const Fenced& error) {
-      commit->fenced = true;
-      commit->report.mishap = error.what();
     } catch (const std::exception& error) {
       commit->report.mishap = error.what();
       if (commit->report.path.empty()) writer_->abandon(staging_);
+      try {
+        writer_->check_epoch();  // a newer run removes what this one is writing
+      } catch (const Fenced& fenced) {
+        commit->fenced = true;
+        commit->report.mishap = fenced.what();
+      }
     }
     commit->done.store(true, std::memory_order_release);
   });

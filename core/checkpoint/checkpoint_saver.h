@@ -47,7 +47,8 @@ class CheckpointSaver {
   void set_aside_after(int64_t step);
 
   // Collective, at a step boundary. `head` (rank 0's counts): progress, layout and config. The values of `pieces` may
-  // change as soon as this returns. A save still in flight is finished first.
+  // change as soon as this returns. A save still in flight is finished first. Nothing is saved where the very same
+  // checkpoint is there and sound.
   void begin(const Manifest& head, const std::vector<StatePiece>& pieces);
   bool in_flight() const { return in_flight_; }
   bool written() const;
@@ -60,6 +61,7 @@ class CheckpointSaver {
   struct Part;    // this rank's file, being written
   struct Commit;  // rank 0: manifest and retention, being written
   bool agree_to_begin(int64_t step, int64_t bytes);
+  bool is_saved_already() const;
   void take_snapshot(const std::vector<StatePiece>& pieces);
   void drop(std::string mishap);
   void end_commit();

@@ -72,6 +72,11 @@ class Disk final : public FileSystem {
       refuse(from, fmt::format("cannot be renamed to {}", to.string()).c_str(), errno);
     }
   }
+  bool exchange(const Path& a, const Path& b) override {
+    if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0) return true;
+    if (errno == ENOSYS || errno == EINVAL || errno == ENOTSUP) return false;
+    refuse(a, fmt::format("cannot change places with {}", b.string()).c_str(), errno);
+  }
   void remove_file(const Path& path) override {
     if (::unlink(path.c_str()) != 0) refuse(path, "cannot be removed", errno);
   }
@@ -102,6 +107,7 @@ void write_synced(FileSystem& files, const fs::path& path, std::string_view text
 
 void remove_tree(FileSystem& files, const fs::path& directory) {
   std::error_code ignored;
+  if (!fs::is_directory(fs::symlink_status(directory, ignored))) return;  // a link: not ours to empty
   std::vector<fs::path> names;
   for (fs::directory_iterator entry(directory, ignored), end; !ignored && entry != end; entry.increment(ignored)) {
     names.push_back(entry->path());

@@ -41,6 +41,8 @@ class FileSystem {
   virtual void make_directory(const Path& path) = 0;
   // A file replaces a file that is there; a directory wants the name to be free.
   virtual void rename(const Path& from, const Path& to) = 0;
+  // Swaps two names at once, so that there is always something under both. false: this file system cannot.
+  virtual bool exchange(const Path& a, const Path& b) = 0;
   virtual void remove_file(const Path& path) = 0;
   // Of files only.
   virtual void remove_directory(const Path& path) = 0;
@@ -55,7 +57,7 @@ FileSystem& disk();
 // A whole small file: created, written, synced, closed.
 void write_synced(FileSystem& files, const FileSystem::Path& path, std::string_view text);
 
-// A directory of files with what is in it. What cannot be removed stays.
+// A directory of files with what is in it. What cannot be removed stays, and so does all that a link leads to.
 void remove_tree(FileSystem& files, const FileSystem::Path& directory);
 
 }  // namespace shoal

@@ -5,7 +5,9 @@
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/base/shape.h"
@@ -17,6 +19,8 @@ namespace shoal {
 namespace {
 
 constexpr int kFormat = 1;
+// What no run reaches, far from where sums of such numbers overflow.
+constexpr int64_t kMostCounted = 1'000'000'000'000'000'000;
 
 // The first complaint of the parser.
 class FirstError : public google::protobuf::io::ErrorCollector {
@@ -38,6 +42,14 @@ bool is_plain_name(const std::string& name) {
   return !name.empty() && name.front() != '.' && name.size() <= 255 && std::ranges::all_of(name, allowed);
 }
 
+// The beginning of a hostile name, fit for a message.
+std::string shown(const std::string& name) {
+  std::string text = name.substr(0, 80);
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+  return text;
+}
+
 class Checker {
  public:
   Checker(const Manifest& manifest, const std::string& path) : manifest_(manifest), path_(path) {}
@@ -47,40 +59,45 @@ class Checker {
       fail("{}: format {}, and this program reads format {}: use the version of Shoal that wrote it", path_,
            manifest_.format(), kFormat);
     }
-    const Progress& progress = manifest_.progress();
-    if (progress.step() < 0 || progress.sequences() < 0 || progress.updates() < 0 || progress.tokens() < 0 ||
-        progress.skipped_sequences() < 0) {
-      fail("{}: progress: expected numbers from 0, found step {}, {} sequences, {} updates", path_, progress.step(),
-           progress.sequences(), progress.updates());
-    }
+    check_progress();
     check_files();
     std::set<std::string> names;
+    std::vector<int64_t> unused;  // bytes of each file that no piece has taken yet
+    for (const StoredFile& file : manifest_.file()) unused.push_back(file.bytes());
     for (const StateTensor& tensor : manifest_.tensor()) {
       if (!names.insert(tensor.name()).second) refuse(tensor, "is listed twice");
-      check_tensor(tensor);
+      check_tensor(tensor, unused);
     }
   }
 
  private:
-  // So much is read for it, before anybody looks into the file.
-  void check_room(const StateTensor& tensor, const Piece& piece) const {
-    const StoredFile& file = manifest_.file(piece.file());
-    const int64_t bits = safetensors_bits(tensor.dtype());
-    int64_t piece_bits = 0;
-    if (__builtin_mul_overflow(piece.count(), bits, &piece_bits) || piece_bits / 8 > file.bytes()) {
-      refuse(tensor, "a piece of {} elements {} in a file of {} bytes", piece.count(), tensor.dtype(), file.bytes());
-    }
-  }
-
   template <class... Args>
   [[noreturn]] void refuse(const StateTensor& tensor, fmt::format_string<Args...> format, Args&&... args) const {
-    fail("{}: tensor \"{}\": {}", path_, tensor.name().substr(0, 80), fmt::format(format, std::forward<Args>(args)...));
+    fail("{}: tensor \"{}\": {}", path_, shown(tensor.name()), fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  void check_progress() const {
+    const Progress& progress = manifest_.progress();
+    const auto check = [&](const char* name, int64_t count) {
+      if (count < 0 || count > kMostCounted) {
+        fail("{}: progress: {} is {}, expected 0 to {}", path_, name, count, kMostCounted);
+      }
+    };
+    check("step", progress.step());
+    check("sequences", progress.sequences());
+    check("tokens", progress.tokens());
+    check("updates", progress.updates());
+    check("skipped_sequences", progress.skipped_sequences());
+    check("skipped_steps", progress.skipped_steps());
+    for (const double loss : progress.recent_loss()) {
+      if (!std::isfinite(loss)) fail("{}: progress: recent_loss {}: expected a finite number", path_, loss);
+    }
   }
 
   void check_files() const {
     std::set<std::string> names;
     for (const StoredFile& file : manifest_.file()) {
-      const std::string name = file.name().substr(0, 80);
+      const std::string name = shown(file.name());
       if (!is_plain_name(file.name())) {
         fail("{}: the file name \"{}\": expected letters, digits, '.', '_' and '-'", path_, name);
       }
@@ -89,15 +106,16 @@ class Checker {
     }
   }
 
-  void check_tensor(const StateTensor& tensor) const {
+  void check_tensor(const StateTensor& tensor, std::vector<int64_t>& unused) const {
     if (tensor.name().empty() || tensor.name().size() > 1000) refuse(tensor, "expected a name of 1 to 1000 bytes");
-    if (safetensors_bits(tensor.dtype()) == 0) refuse(tensor, "unknown dtype \"{}\"", tensor.dtype().substr(0, 40));
+    const int64_t bits = safetensors_bits(tensor.dtype());
+    if (bits == 0) refuse(tensor, "unknown dtype \"{}\"", shown(tensor.dtype()));
     if (tensor.shape_size() > Shape::kMaxDims) {
       refuse(tensor, "{} dims, at most {} are known", tensor.shape_size(), Shape::kMaxDims);
     }
     int64_t numel = 1;
     for (const int64_t extent : tensor.shape()) {
-      if (extent < 0 || __builtin_mul_overflow(numel, extent, &numel) || numel > INT64_MAX / 8) {
+      if (extent < 0 || __builtin_mul_overflow(numel, extent, &numel) || numel > INT64_MAX / 64) {
         refuse(tensor, "its shape has an extent below 0 or too many elements");
       }
     }
@@ -110,7 +128,10 @@ class Checker {
       if (piece.begin() < 0 || piece.count() < 0 || piece.count() > local || piece.begin() > local - piece.count()) {
         refuse(tensor, "a piece of {} elements from {} in a shard of {}", piece.count(), piece.begin(), local);
       }
-      check_room(tensor, piece);
+      // So nothing is ever allocated for data that the files cannot hold.
+      int64_t& left = unused[static_cast<size_t>(piece.file())];
+      left -= (piece.count() * bits + 7) / 8;
+      if (left < 0) refuse(tensor, "its pieces do not fit into the file \"{}\"", manifest_.file(piece.file()).name());
       if (__builtin_add_overflow(held, piece.count(), &held)) refuse(tensor, "its pieces overflow 64 bits");
     }
     if (held != numel) refuse(tensor, "its {} pieces hold {} elements, expected {}", tensor.piece_size(), held, numel);

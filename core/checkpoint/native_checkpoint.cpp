@@ -25,8 +25,13 @@ Manifest open_manifest(const fs::path& directory) {
   if (!fs::is_directory(fs::symlink_status(directory, ignored))) {
     fail("{}: is no folder; expected a checkpoint, such as RUN/checkpoints/step-1000", directory.string());
   }
-  if (!fs::exists(directory / kCommitName, ignored)) {
+  if (!fs::exists(fs::symlink_status(directory / kCommitName, ignored))) {
     fail("{}: has no {}: it was never finished", directory.string(), kCommitName);
+  }
+  for (const char* name : {kCommitName, kManifestName}) {
+    const fs::file_status status = fs::symlink_status(directory / name, ignored);
+    if (!fs::exists(status)) fail("{}: is missing; its checkpoint cannot be used", (directory / name).string());
+    if (!fs::is_regular_file(status)) fail("{}: is no regular file", (directory / name).string());
   }
   const std::string commit = read_small_file(directory / kCommitName, "the checkpoint's commit record", 4096);
   const std::string path = directory / kManifestName;
@@ -170,7 +175,7 @@ void NativeCheckpoint::read(const StatePiece& piece) const {
   }
   const std::vector<Run> wanted = runs_of(piece.sharding, piece.begin, piece.values.numel());
   Allocator host(DeviceKind::kCpu);
-  int64_t placed = 0;
+  std::vector<IndexRange> placed;  // as many as were wanted may still be one part twice and another not at all
   for (const Piece& held : tensor->piece()) {
     const std::vector<Run> runs = runs_of(sharding_of(*tensor, held), held.begin(), held.count());
     if (!touch(runs, wanted)) continue;
@@ -178,12 +183,19 @@ void NativeCheckpoint::read(const StatePiece& piece) const {
     read_stored(*tensor, held, values);
     intersect(runs, wanted, [&](int64_t from, int64_t to, int64_t count) {
       copy_converted(piece.values, to, values, from, count);
-      placed += count;
+      placed.push_back({to, count});
     });
   }
-  if (placed != piece.values.numel()) {
-    fail("{}: tensor \"{}\": its pieces hold {} of {} elements that are needed: they overlap or leave gaps", path,
-         piece.name, placed, piece.values.numel());
+  std::sort(placed.begin(), placed.end(), [](const IndexRange& a, const IndexRange& b) { return a.begin < b.begin; });
+  placed.push_back({piece.values.numel(), 0});
+  int64_t end = 0;
+  for (const IndexRange& range : placed) {
+    if (range.begin == end) {
+      end += range.count;
+      continue;
+    }
+    fail("{}: tensor \"{}\": its pieces overlap or leave a gap at element {} of {} that are needed", path, piece.name,
+         end, piece.values.numel());
   }
 }
 

@@ -79,7 +79,7 @@ void read_piece(const NativeCheckpoint& checkpoint, const StatePiece& piece, All
   copy_elements(piece.values, read.values);
 }
 
-bool same_layout(const Layout& a, const Layout& b) { return a.SerializeAsString() == b.SerializeAsString(); }
+bool same_layout(const SavedLayout& a, const SavedLayout& b) { return a.SerializeAsString() == b.SerializeAsString(); }
 
 }  // namespace
 
@@ -87,9 +87,9 @@ std::vector<StatePiece> state_pieces(ModelRuntime& runtime, const AdamwOptimizer
   return all_pieces(runtime, optimizer, runtime.mesh().world().rank() == 0);
 }
 
-Layout layout_of(ModelRuntime& runtime) {
+SavedLayout layout_of(ModelRuntime& runtime) {
   const ProcessMesh& mesh = runtime.mesh();
-  Layout layout;
+  SavedLayout layout;
   layout.set_ranks(mesh.world().size());
   layout.set_data(mesh.data().size());
   layout.set_tensor(mesh.tensor().size());

@@ -22,7 +22,7 @@ namespace shoal {
 // This rank's. Views of live tensors, on their device; complete between two steps.
 std::vector<StatePiece> state_pieces(ModelRuntime& runtime, const AdamwOptimizer& optimizer);
 
-Layout layout_of(ModelRuntime& runtime);
+SavedLayout layout_of(ModelRuntime& runtime);
 
 // What a checkpoint could not give.
 struct RestoreNotes {

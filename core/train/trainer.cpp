@@ -208,12 +208,17 @@ Trainer::End Trainer::run() {
   }
   finish_last_save();
   if (!is_finished()) {
-    const bool saved = checkpoints_.saves();
-    if (speaks()) {
-      say(saved ? fmt::format("stopped after step {} of {}; the same command goes on from there", progress_.step(),
-                              batches_.steps())
-                : fmt::format("stopped after step {} of {}; nothing was saved: checkpoint.every_steps is 0",
-                              progress_.step(), batches_.steps()));
+    if (speaks() && checkpoints_.saves() && checkpoints_.newest_step() != progress_.step()) {
+      say(fmt::format(
+          "stopped after step {} of {}, which could not be saved; the same command goes on {}", progress_.step(),
+          batches_.steps(),
+          checkpoints_.newest_step() < 0 ? "from the start" : fmt::format("from step {}", checkpoints_.newest_step())));
+    } else if (speaks()) {
+      say(checkpoints_.saves()
+              ? fmt::format("stopped after step {} of {}; the same command goes on from there", progress_.step(),
+                            batches_.steps())
+              : fmt::format("stopped after step {} of {}; nothing was saved: checkpoint.every_steps is 0",
+                            progress_.step(), batches_.steps()));
     }
     return End::kRequeue;
   }

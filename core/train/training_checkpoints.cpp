@@ -116,6 +116,7 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     if (failed == ok.end()) {
       publish_restored_state(runtime_, optimizer_);
       has_checkpoint_ = true;
+      newest_step_ = step;
       if (world.rank() == 0 && !notes.moments) spdlog::info("it has no optimizer state: moments start at zero");
       if (world.rank() == 0 && !notes.residuals) {
         spdlog::info("another layout, or another encoding of gradients: what encoding had lost is dropped");
@@ -160,6 +161,7 @@ void TrainingCheckpoints::report(bool wait_for_commit) {
       continue;
     }
     has_checkpoint_ = true;
+    newest_step_ = report.step;
     save_seconds_ = report.seconds;
     say(fmt::format("saved {} ({} in {:.1f} s)", report.path, format_bytes(report.bytes), report.seconds));
     if (!report.mishap.empty()) spdlog::warn("older checkpoints could not be removed: {}", report.mishap);

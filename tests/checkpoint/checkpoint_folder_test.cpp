@@ -1,0 +1,226 @@
+// tests/checkpoint/checkpoint_folder_test.cpp: what the folder holds, who may write to it, and what is thrown away.
+#include "core/checkpoint/checkpoint_folder.h"
+
+#include <catch2/catch.hpp>
+#include <sys/stat.h>
+
+#include <set>
+
+#include "core/checkpoint/manifest_text.h"
+#include "tests/checkpoint/checkpoint_states.h"
+#include "tests/rank_check.h"
+#include "tests/temporary_folder.h"
+
+using namespace shoal;
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Run {
+  TemporaryFolder run;
+  QuickDisk files;
+  CheckpointFolder folder{run.path()};
+
+  void save(CheckpointWriter& writer, int64_t step) { save_state(writer, files, small_state(), step); }
+  std::set<std::string> names() const {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder.path())) names.insert(entry.path().filename().string());
+    return names;
+  }
+  bool good(int64_t step) const { return fault_of(folder.of_step(step), small_state(), step).empty(); }
+};
+
+using Steps = std::vector<int64_t>;
+
+}  // namespace
+
+TEST_CASE("a folder that is not there holds no checkpoints") {
+  const CheckpointFolder folder("/nonexistent/run");
+  CHECK(folder.steps().empty());
+  CHECK_FALSE(folder.has_remains());
+}
+
+TEST_CASE("steps are listed newest first, by number; other names are not steps") {
+  Run run;
+  CheckpointWriter writer(run.folder, run.files);
+  for (const int64_t step : {9, 10, 100, 0}) run.save(writer, step);
+  for (const char* name : {"step-", "step-x", "step--1", "step-01", "step-7x", "step-99999999999999999999", "STEP-3",
+                           "step-12 ", "step-1.5"}) {
+    fs::create_directory(run.folder.path() / name);
+    make_file(run.folder.path() / name / kCommitName, "x");
+  }
+  fs::create_directory(run.folder.path() / "step-55");  // without COMMIT
+  make_file(run.folder.path() / "step-66", "a file");
+  CHECK(run.folder.steps() == Steps{100, 10, 9, 0});
+  CHECK(bytes_of_file(run.folder.path() / "LATEST") == "step-0\n");
+}
+
+TEST_CASE("a save that never ended is no remains, anything that once was a checkpoint is") {
+  Run run;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    writer.begin(7);
+    CHECK_FALSE(run.folder.has_remains());
+    CHECK(run.folder.steps().empty());
+    run.save(writer, 8);
+    writer.set_aside(8);
+  }
+  CHECK(run.folder.has_remains());
+  CHECK(run.folder.steps().empty());
+}
+
+TEST_CASE("the next run removes what was left half-done, and nothing else") {
+  Run run;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20}) run.save(writer, step);
+    write_ranks(run.files, writer.begin(30), small_state(), 30, Split::kFlat, 2);
+    writer.begin(40);
+  }
+  const fs::path at = run.folder.path();
+  fs::create_directory(at / "step-5");  // half removed
+  make_file(at / "step-5/rank-00000.safetensors", "x");
+  make_file(at / "LATEST.tmp", "half");
+  fs::create_directory(at / "aside-step-3-1");
+  fs::create_directory(at / "notes");
+  make_file(at / "notes/mine", "x");
+  make_file(at / "step-6", "a file of somebody's");
+  // Links lead elsewhere: what is there is nobody's to remove.
+  fs::create_directory(run.run / "elsewhere");
+  make_file(run.run / "elsewhere/precious", "x");
+  fs::create_directory_symlink(run.run / "elsewhere", at / "step-7");
+  fs::create_directory_symlink(run.run / "elsewhere", at / ".tmp-8-1234");
+  fs::create_symlink(run.run / "nowhere", at / "step-9");
+  CheckpointWriter next(run.folder, run.files);
+  CHECK(fs::exists(run.run / "elsewhere/precious"));
+  CHECK(run.names() == std::set<std::string>{".epoch-2", ".tmp-8-1234", "LATEST", "LATEST.tmp", "aside-step-3-1",
+                                             "notes", "step-10", "step-20", "step-6", "step-7", "step-9"});
+  run.save(next, 30);
+  CHECK(run.folder.steps() == Steps{30, 20, 10});
+  CHECK(fs::exists(at / "notes/mine"));
+}
+
+TEST_CASE("a newer run fences the older, which says so and leaves nothing behind") {
+  Run run;
+  CheckpointWriter older(run.folder, run.files);
+  run.save(older, 10);
+  const fs::path staging = older.begin(20);
+  const Manifest manifest = write_ranks(run.files, staging, small_state(), 20, Split::kFlat, 1);
+  CheckpointWriter newer(run.folder, run.files);
+  CHECK_THROWS_AS(older.check_epoch(), Fenced);
+  CHECK_THROWS_AS(older.begin(30), Fenced);
+  CHECK_THROWS_AS(older.commit(staging, manifest), Error);
+  const std::string said = error_of([&] { older.check_epoch(); });
+  CHECK(said.find("another run has taken this folder over") != std::string::npos);
+  CHECK(said.find("run.dir of its own") != std::string::npos);
+  newer.check_epoch();
+  run.save(newer, 20);
+  CHECK(run.folder.steps() == Steps{20, 10});
+  CHECK(run.names() == std::set<std::string>{".epoch-2", "LATEST", "step-10", "step-20"});
+}
+
+TEST_CASE("a newer run that comes between a commit's writing and its last look fences it") {
+  // The older one's staging is made anew after the newer collected it: only the fence is left to stop it.
+  Run run;
+  CheckpointWriter older(run.folder, run.files);
+  CheckpointWriter newer(run.folder, run.files);
+  const fs::path staging = run.folder.path() / ".tmp-20-late";
+  fs::create_directory(staging);
+  const Manifest manifest = write_ranks(run.files, staging, small_state(), 20, Split::kFlat, 1);
+  CHECK_THROWS_AS(older.commit(staging, manifest), Fenced);
+  CHECK(run.folder.steps().empty());
+}
+
+TEST_CASE("epochs count up, whatever else is named like one") {
+  Run run;
+  fs::create_directories(run.folder.path());
+  make_file(run.folder.path() / ".epoch-41", "");
+  make_file(run.folder.path() / ".epoch-x", "");
+  make_file(run.folder.path() / ".epoch-99999999999999999999", "");
+  CheckpointWriter writer(run.folder, run.files);
+  writer.check_epoch();
+  CHECK(run.names() == std::set<std::string>{".epoch-42", ".epoch-99999999999999999999", ".epoch-x"});
+}
+
+TEST_CASE("retention keeps the newest that open, those newer, and milestones; never fewer than two") {
+  Run run;
+  CheckpointWriter writer(run.folder, run.files);
+  for (const int64_t step : {10, 20, 30, 40, 50, 60}) run.save(writer, step);
+  SECTION("so many") {
+    writer.retain(3, 0);
+    CHECK(run.folder.steps() == Steps{60, 50, 40});
+  }
+  SECTION("at least two") {
+    for (const int64_t keep : {0, 1, -5}) writer.retain(keep, 0);
+    CHECK(run.folder.steps() == Steps{60, 50});
+  }
+  SECTION("more than there are") {
+    writer.retain(100, 0);
+    CHECK(run.folder.steps().size() == 6);
+  }
+  SECTION("milestones") {
+    writer.retain(2, 20);
+    CHECK(run.folder.steps() == Steps{60, 50, 40, 20});
+  }
+  SECTION("broken ones do not count, and the newest stay to be looked at") {
+    fs::remove(run.folder.of_step(60) / "rank-00000.safetensors");
+    make_file(run.folder.of_step(40) / kManifestName, "format: 1");
+    writer.retain(2, 0);
+    CHECK(run.folder.steps() == Steps{60, 50, 40, 30});
+    CHECK(run.good(50));
+    CHECK(run.good(30));
+  }
+  SECTION("all broken") {
+    for (const int64_t step : run.folder.steps())
+      fs::resize_file(run.folder.of_step(step) / "rank-00000.safetensors", 9);
+    writer.retain(2, 0);
+    CHECK(run.folder.steps().size() == 6);
+  }
+  SECTION("links are not followed") {
+    fs::rename(run.folder.of_step(10), run.run / "elsewhere");
+    fs::create_directory_symlink(run.run / "elsewhere", run.folder.of_step(10));
+    writer.retain(2, 0);
+    CHECK(fault_of(run.run / "elsewhere", small_state(), 10).empty());
+  }
+}
+
+TEST_CASE("a checkpoint of the same step changes places with the old, which is kept aside") {
+  Run run;
+  CheckpointWriter writer(run.folder, run.files);
+  run.save(writer, 10);
+  make_file(run.folder.of_step(10) / "rank-00000.safetensors", "damaged");
+  for (int again = 0; again < 3; ++again) run.save(writer, 10);
+  CHECK(run.good(10));
+  CHECK(bytes_of_file(run.folder.path() / "aside-step-10-1/rank-00000.safetensors") == "damaged");
+  CHECK(fault_of(run.folder.path() / "aside-step-10-3", small_state(), 10).empty());
+  CHECK(run.folder.steps() == Steps{10});
+}
+
+TEST_CASE("a file system that cannot swap names moves the old one aside first") {
+  class NoSwap : public QuickDisk {
+    bool exchange(const Path&, const Path&) override { return false; }
+  };
+  Run run;
+  NoSwap files;
+  CheckpointWriter writer(run.folder, files);
+  for (int again = 0; again < 2; ++again) save_state(writer, files, small_state(), 10);
+  CHECK(run.good(10));
+  CHECK(fault_of(run.folder.path() / "aside-step-10-1", small_state(), 10).empty());
+}
+
+TEST_CASE("a hint that cannot be written is no reason to call a checkpoint failed") {
+  Run run;
+  CheckpointWriter writer(run.folder, run.files);
+  fs::create_directory(run.folder.path() / "LATEST.tmp");
+  run.save(writer, 10);
+  CHECK(run.good(10));
+  CHECK_FALSE(fs::exists(run.folder.path() / "LATEST"));
+}
+
+TEST_CASE("a folder that cannot be written says which and why") {
+  Run run;
+  make_file(run.run / "checkpoints", "a file in the way");
+  const std::string said = error_of([&] { CheckpointWriter(run.folder, run.files); });
+  CHECK(said.find((run.run / "checkpoints").string()) != std::string::npos);
+}

@@ -1,0 +1,213 @@
+# tests/cli/resume_test.py: runs that are stopped, and the same command again: signals, limits, damage, and who may write.
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+from shoal_program import NO_LEAK_CHECK, ROOT_ALLOWED, SHOAL, ShoalTest
+
+CONFIG = """model {
+  name: "tiny" vocab: 320 hidden: 32 layers: 2 ffn: 64
+  attention { heads: 4 }
+  moe { num_experts: 8 topk: 2 ffn: 32 router { score: SIGMOID selection_bias: true } }
+}
+data { train { prefix: "tokens" } validation { prefix: "tokens" } seq_len: 32 tokenizer: "bytes" }
+train { steps: 30 global_batch: 4 microbatch: 1 validate_every: 0 validation_sequences: 4 }
+precision { compute: F32 }
+checkpoint { every_steps: 7 }
+run { dir: "run" }
+"""
+REQUEUE = 85
+
+
+class Resume(ShoalTest):
+    def setUp(self):
+        super().setUp()
+        self.write("tiny.textproto", CONFIG)
+        self.write("a.jsonl", "\n".join(json.dumps({"text": f"document {i}: the quick brown fox"}) for i in range(600)))
+        self.shoal("tokenize", "--tokenizer", "bytes", "--input", "a.jsonl", "--output", "tokens")
+
+    def train(self, *changes, ranks=1, code=0):
+        command = [SHOAL, "train", "tiny.textproto", *changes]
+        if ranks > 1:
+            command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", ranks, *command]
+        done = self.run_program(command, timeout=120, environment={**ROOT_ALLOWED, **NO_LEAK_CHECK})
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout + done.stderr
+
+    def start(self, *changes, ranks=1, environment=None):
+        command = [SHOAL, "train", "tiny.textproto", *changes]
+        if ranks > 1:
+            command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks), *command]
+        out = open(self.folder / "out", "w")
+        self.addCleanup(out.close)
+        return subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT,
+                                env={**os.environ, **ROOT_ALLOWED, **NO_LEAK_CHECK, **(environment or {})})
+
+    def end(self, job, code):
+        try:
+            found = job.wait(120)
+        finally:
+            job.kill()
+        self.assertEqual(found, code, self.said())
+
+    def said(self):
+        return (self.folder / "out").read_text()
+
+    def records(self, run="run"):
+        """The whole lines of metrics.jsonl that are steps."""
+        path = self.folder / run / "metrics.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [record for record in (json.loads(line) for line in lines if line.endswith("\n")) if "loss" in record]
+
+    def losses(self, run="run"):
+        return {record["step"]: (record["loss"], record["grad_norm"]) for record in self.records(run)}
+
+    def steps(self, run="run"):
+        return sorted(int(path.parent.name[5:]) for path in (self.folder / run).glob("checkpoints/step-*/COMMIT"))
+
+    def wait_for_records(self, count, job, run="run"):
+        end = time.monotonic() + 60
+        while len(self.records(run)) < count:
+            self.assertIsNone(job.poll(), self.said())
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.005)
+
+    def assert_same_end(self, run="run", whole="whole"):
+        self.assertEqual(self.losses(run), self.losses(whole))
+        one, other = (self.folder / name / "final/model.safetensors" for name in (run, whole))
+        self.assertEqual(one.read_bytes(), other.read_bytes())
+
+    def test_signals_save_stop_and_lose_no_step(self):
+        self.train("run.dir=whole", "train.steps=400", ranks=2)
+        for number, (which, to_mpirun) in enumerate([(signal.SIGUSR2, True), (signal.SIGUSR1, True), (signal.SIGTERM, False)]):
+            job = self.start("train.steps=400", ranks=2)
+            self.wait_for_records(len(self.records()) + 20, job)
+            if to_mpirun:
+                job.send_signal(which)
+            else:
+                rank = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True).stdout.split()[0]
+                os.kill(int(rank), which)
+            self.end(job, REQUEUE)
+            last = self.records()[-1]["step"]
+            self.assertLess(last, 400)
+            self.assertIn(f"stopped after step {last} of 400; the same command goes on from there", self.said())
+            self.assertEqual(self.steps()[-1], last)
+            if number == 1:  # as a machine that went down leaves it
+                with open(self.folder / "run/metrics.jsonl", "a") as metrics:
+                    metrics.write('{"step": 999, "lo')
+        text = self.train("train.steps=400", ranks=2)
+        self.assertIn(f"going on from the checkpoint of step {last}", text)
+        self.assertEqual([record["step"] for record in self.records()], list(range(1, 401)))
+        self.assert_same_end()
+        events = b"".join(path.read_bytes() for path in sorted((self.folder / "run/tensorboard").iterdir()))
+        self.assertGreaterEqual(len(list((self.folder / "run/tensorboard").iterdir())), 1)
+        self.assertGreater(len(events), 1000)
+
+    def test_limits_of_time(self):
+        self.train("train.stop_after_minutes=0.00001", code=REQUEUE)
+        self.assertEqual((self.steps(), len(self.records())), ([1], 1))
+        job = self.start(environment={"SLURM_JOB_END_TIME": str(int(time.time()) + 20)})
+        self.end(job, REQUEUE)
+        self.assertIn("Slurm ends the job soon", self.said())
+        self.assertEqual(self.steps(), [1, 2])
+        job = self.start(environment={"SLURM_JOB_END_TIME": str(int(time.time()) + 3600)})
+        self.end(job, 0)
+        self.assertEqual([record["step"] for record in self.records()], list(range(1, 31)))
+
+    def test_nothing_is_saved_where_nobody_asked(self):
+        text = self.train("checkpoint.every_steps=0", "train.stop_after_minutes=0.00001", code=REQUEUE)
+        self.assertIn("nothing was saved: checkpoint.every_steps is 0", text)
+        self.assertFalse((self.folder / "run/checkpoints").exists())
+
+    def test_a_run_that_is_done(self):
+        self.train("train.steps=8")
+        before = (self.folder / "run/final/model.safetensors").read_bytes()
+        self.assertIn("has all its 8 steps", self.train("train.steps=8"))
+        self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), before)
+        shutil.rmtree(self.folder / "run/final")  # killed between the last save and the end
+        self.train("train.steps=8")
+        self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), before)
+        said = self.refused("train", "tiny.textproto", "train.steps=10", says="train.steps: 8 → 10")
+        self.assertIn("train.allow_changed", said)
+        self.train("train.steps=10", "train.allow_changed=[\"train.steps\"]")
+        self.assertEqual(self.steps()[-1], 10)
+
+    def damage(self, step):
+        path = self.folder / f"run/checkpoints/step-{step}/rank-00000.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 16
+        path.write_bytes(data)
+
+    def listing(self):
+        return {str(path): path.stat().st_mtime_ns for path in (self.folder / "run").rglob("*")}
+
+    def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(self):
+        self.train("train.steps=14", "run.dir=whole")
+        self.train("train.steps=14")
+        self.damage(14)
+        shutil.rmtree(self.folder / "run/final")
+        text = self.train("train.steps=14")
+        self.assertIn("checkpoints/step-14/rank-00000.safetensors", text)
+        self.assertIn("the file is damaged", text)
+        self.assertIn("going on from the checkpoint of step 7", text)
+        self.assert_same_end()
+        self.assertTrue((self.folder / "run/checkpoints/aside-step-14-1").exists())
+        self.damage(7)
+        self.damage(14)
+        before = self.listing()
+        self.refused("train", "tiny.textproto", "train.steps=14",
+                     says=["no checkpoint of", "(tried: 14, 7)", "the file is damaged"])
+        for step in (7, 14):
+            (self.folder / f"run/checkpoints/step-{step}/COMMIT").unlink()
+        self.refused("train", "tiny.textproto", "train.steps=14", says=["none that is whole", "nothing was changed"])
+        after = self.listing()
+        for path, changed in before.items():
+            if "checkpoints/" in path and "COMMIT" not in path and os.path.isfile(path):
+                self.assertEqual(after.get(path), changed, path)
+
+    def test_resume_step_and_none(self):
+        self.train("train.steps=21", "run.dir=whole")
+        self.train("train.steps=21")
+        self.refused("train", "tiny.textproto", "train.steps=21", "train.resume=NONE", says="already holds a run")
+        self.refused("train", "tiny.textproto", "train.steps=21", "train.resume=STEP", "train.resume_step=8",
+                     says="there are: 21, 14, 7")
+        text = self.train("train.steps=21", "train.resume=STEP", "train.resume_step=7")
+        self.assertIn("going on from the checkpoint of step 7", text)
+        names = {path.name for path in (self.folder / "run/checkpoints").iterdir()}
+        self.assertLessEqual({"aside-step-14-1", "aside-step-21-1", "step-7", "step-14", "step-21"}, names)
+        self.assert_same_end()
+        self.train("train.steps=3", "train.resume=NONE", "run.overwrite=true")
+        self.assertEqual(self.steps(), [3])
+        self.assertEqual(self.steps("run.1"), [7, 14, 21])
+
+    def test_another_run_in_the_same_folder(self):
+        job = self.start("train.steps=3000")
+        self.wait_for_records(8, job)
+        for change in ("run.threads=1", "run.overwrite=true", "train.resume=NONE"):
+            self.refused("train", "tiny.textproto", "train.steps=3000", change, says="another job is writing there")
+        # What does not see the lock (another machine, a network file system) is fenced by the folder itself.
+        epoch, = (self.folder / "run/checkpoints").glob(".epoch-*")
+        epoch.rename(epoch.with_name(".epoch-99"))
+        self.end(job, 2)
+        self.assertIn("another run has taken this folder over", self.said())
+        self.assertEqual(len(re.findall(r"^error", self.said(), flags=re.MULTILINE)), 1, self.said())
+
+    def test_weights_that_run_away_stop_the_run(self):
+        self.train("train.steps=7")
+        changes = ["train.steps=20", "optim.lr=1e30", "optim.clip_norm=0", 'train.allow_changed=["train.steps", "optim"]',
+                   "train.faults.max_skips=2", "train.faults.max_roll_backs=1"]
+        text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])
+        self.assertIn("rolled back from step", text)
+        self.assertIn("the update was skipped", text)
+        skipped = [record for record in self.records() if record["update_skipped"]]
+        self.assertGreaterEqual(len(skipped), 4)
+        self.assertGreater(self.records()[-1]["skipped_sequences"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
