@@ -88,7 +88,7 @@ HfArchitecture mla_architecture(const ModelConfig& model, bool mtp) {
   }
   check_no_bias(moe.router());
   check_groups(moe, RouterConfig::MAX, "DeepSeek-V2");
-  if (moe.router().normalize_topk() && moe.topk() > 1) {
+  if (moe.router().normalize_topk()) {
     refuse("moe.router.normalize_topk", "DeepSeek-V2, which routes by SOFTMAX, leaves the weights as they are");
   }
   check_no_mtp(model, mtp, "DeepSeek-V2");
@@ -129,7 +129,8 @@ HfArchitecture softmax_architecture(const ModelConfig& model, bool mtp) {
   }
   if (norm == AttentionConfig::FULL_WIDTH) return HfArchitecture::kOlmoe;
   if (!router.normalize_topk()) {
-    refuse("moe.router.normalize_topk", "Mixtral always normalises the weights (with qk_norm, OLMoE and Qwen3-MoE need "
+    refuse("moe.router.normalize_topk",
+           "Mixtral always normalises the weights (with qk_norm, OLMoE and Qwen3-MoE need "
            "not)");
   }
   return HfArchitecture::kMixtral;

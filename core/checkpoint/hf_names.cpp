@@ -165,8 +165,8 @@ int64_t HfTensor::source_row(int64_t row) const {
   if (order == RowOrder::kSame) return first_row + row;
   const int64_t head = row / head_rows * head_rows, in_rope = row - head - rope_begin, half = rope_rows / 2;
   if (in_rope < 0 || in_rope >= rope_rows) return first_row + row;
-  const int64_t from = order == RowOrder::kPairsToHalves ? 2 * (in_rope % half) + in_rope / half
-                                                         : in_rope / 2 + in_rope % 2 * half;
+  const int64_t from =
+      order == RowOrder::kPairsToHalves ? 2 * (in_rope % half) + in_rope / half : in_rope / 2 + in_rope % 2 * half;
   return first_row + head + rope_begin + from;
 }
 

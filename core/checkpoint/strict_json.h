@@ -10,8 +10,8 @@ namespace shoal {
 
 using OrderedJson = nlohmann::ordered_json;
 
-// One JSON value: UTF-8, at most 64 deep, no object with the same key twice. Throws Error naming `file`, and the byte or
-// the key.
+// One JSON value: UTF-8, at most 64 deep, no object with the same key twice. Throws Error naming `file`, and the byte
+// or the key.
 OrderedJson parse_strict_json(std::string_view text, const std::string& file);
 
 // A text as JSON would show it, cut where it is long: for messages.
