@@ -21,7 +21,7 @@ struct HfConfigOptions {
   DType dtype = DType::kBF16;  // of the weights
   int64_t max_positions = 0;   // the longest sequence it promises; with YaRN it is factor * original_max_position
   bool mtp = true;
-  HfSpecialIds ids;
+  HfSpecialIds ids = {};
 };
 
 // The keys that DeepSeek's release has (transformers reads them in every version, other engines too).
@@ -32,7 +32,7 @@ struct HfConfig {
   HfArchitecture architecture = HfArchitecture::kLlama;
   ModelConfig model;
   int64_t max_positions = 0;
-  HfSpecialIds ids;
+  HfSpecialIds ids = {};
   bool is_fp8 = false;                    // weights have block scales beside them
   std::vector<std::string> unknown_keys;  // which nobody here understands, in the file's order
 };

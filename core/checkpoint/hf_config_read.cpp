@@ -14,8 +14,10 @@ class RopeReader {
  public:
   RopeReader(HfConfigKeys& keys, const std::string& file, HfArchitecture architecture)
       : architecture_(architecture),
-        json_(keys.object(keys.has("rope_parameters") ? "rope_parameters" : "rope_scaling")),
-        rope_(json_, file, keys.has("rope_parameters") ? "rope_parameters." : "rope_scaling.") {
+        // Where both are there transformers believes rope_scaling.
+        json_(keys.object(keys.has("rope_scaling") ? "rope_scaling" : "rope_parameters")),
+        rope_(json_, file, keys.has("rope_scaling") ? "rope_scaling." : "rope_parameters.") {
+    keys.ignore({"rope_parameters"});
     const double usual = architecture == HfArchitecture::kMixtral ? 1e6 : 1e4;
     theta_ = rope_.real_or("rope_theta", keys.real_or("rope_theta", usual));
     // What GLM-4-MoE's class takes where nothing is said.

@@ -14,13 +14,13 @@
 namespace shoal {
 
 struct HfExportOptions {
-  DType dtype = DType::kBF16;                   // or kF32; router biases are f32 always
-  int64_t shard_bytes = 5'000'000'000;          // of tensors in one file; a larger tensor has a file of its own
-  int64_t max_positions = 0;                    // 0: the config's data.seq_len
-  bool mtp = true;                              // false: without the blocks of multi-token prediction
-  HfSpecialIds ids;                             // for config.json and generation_config.json
-  std::map<std::string, std::string> more;      // further files: the tokenizer's
-  std::map<std::string, std::string> metadata;  // of the tensor files, beside {"format": "pt"}: "producer"
+  DType dtype = DType::kBF16;                        // or kF32; router biases are f32 always
+  int64_t shard_bytes = 5'000'000'000;               // of tensors in one file; a larger tensor has a file of its own
+  int64_t max_positions = 0;                         // 0: the config's data.seq_len
+  bool mtp = true;                                   // false: without the blocks of multi-token prediction
+  HfSpecialIds ids = {};                             // for config.json and generation_config.json
+  std::map<std::string, std::string> more = {};      // further files: the tokenizer's
+  std::map<std::string, std::string> metadata = {};  // of the tensor files, beside {"format": "pt"}: "producer"
 };
 
 struct HfExportReport {

@@ -1,6 +1,8 @@
 // core/checkpoint/hf_folder.cpp: the index is a claim; the files' headers are held against it.
 #include "core/checkpoint/hf_folder.h"
 
+#include <set>
+
 #include "core/checkpoint/strict_json.h"
 
 namespace shoal {
@@ -56,11 +58,11 @@ void HfFolder::open_shards(const std::string& index_name) {
   const std::string index = (folder_.path() / index_name).string();
   const std::map<std::string, std::string> shard_of =
       read_weight_map(folder_.read_text(index_name, kMaxIndexBytes), index);
-  std::map<std::string, size_t> shards;
-  for (const auto& [tensor, shard] : shard_of) shards.emplace(shard, shards.size());
+  std::set<std::string> shards;
+  for (const auto& [tensor, shard] : shard_of) shards.insert(shard);
+  for (const std::string& shard : shards) folder_.check_name(shard);
   files_.reserve(shards.size());  // places point into it
-  for (auto& [shard, at] : shards) {
-    at = files_.size();
+  for (const std::string& shard : shards) {
     files_.emplace_back(folder_.open(shard), folder_.path() / shard);
     for (const StoredTensor& tensor : files_.back().tensors()) {
       const auto listed = shard_of.find(tensor.name);

@@ -33,12 +33,11 @@ void write_tensors(const TensorSource& source, const fs::path& file,
 
 }  // namespace
 
-HfTokenizerFile read_hf_tokenizer(const HfTensorSource& source) {
-  const UntrustedFolder& folder = source.files().folder();
-  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    if (folder.contains(name)) return {.name = name, .contents = folder.read_text(name, kMaxTokenizerBytes)};
+std::string hf_tokenizer_name(const HfTensorSource& source) {
+  for (const char* name : {"tokenizer.model", "tokenizer.json"}) {
+    if (source.files().folder().contains(name)) return name;
   }
-  return {};
+  return "";
 }
 
 LoadedConfig imported_config(const HfTensorSource& source, const fs::path& run_dir) {
@@ -46,10 +45,8 @@ LoadedConfig imported_config(const HfTensorSource& source, const fs::path& run_d
   Config& config = loaded.config;
   *config.mutable_model() = source.config().model;
   config.mutable_data()->set_seq_len(std::min(source.config().max_positions, kMaxSequence));
-  const UntrustedFolder& folder = source.files().folder();
-  for (const char* name : {"tokenizer.model", "tokenizer.json"}) {
-    if (folder.contains(name)) config.mutable_data()->set_tokenizer((run_dir / "final" / name).string());
-  }
+  const std::string tokenizer = hf_tokenizer_name(source);
+  if (!tokenizer.empty()) config.mutable_data()->set_tokenizer((run_dir / "final" / tokenizer).string());
   config.mutable_run()->set_dir(run_dir.string());
   return loaded;
 }
@@ -61,11 +58,12 @@ void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std:
   }
   fs::create_directories(run_dir, error);
   if (error) fail("{}: cannot be created: {}", run_dir.string(), error.message());
-  const HfTokenizerFile tokenizer = read_hf_tokenizer(source);
   FinalModelParts parts;
   parts.config_text = effective_config_text(imported_config(source, run_dir), Origins::kOmit);
-  parts.tokenizer_name = tokenizer.name;
-  parts.tokenizer_bytes = tokenizer.contents;
+  parts.tokenizer_name = hf_tokenizer_name(source);
+  if (!parts.tokenizer_name.empty()) {
+    parts.tokenizer_bytes = source.files().folder().read_text(parts.tokenizer_name, kMaxTokenizerBytes);
+  }
   parts.metadata = {{"producer", producer},
                     {"imported_from", std::string(hf_model_type(source.config().architecture))}};
   write_final_model(run_dir, parts, [&](const fs::path& file, const std::map<std::string, std::string>& metadata) {

@@ -14,11 +14,9 @@ namespace shoal {
 // data.tokenizer where it brings one; everything else is the default.
 LoadedConfig imported_config(const HfTensorSource& source, const std::filesystem::path& run_dir);
 
-// The tokenizer's file in the folder: tokenizer.json, or else tokenizer.model; empty name: neither.
-struct HfTokenizerFile {
-  std::string name, contents;
-};
-HfTokenizerFile read_hf_tokenizer(const HfTensorSource& source);
+// The tokenizer's file in the folder: tokenizer.model, which says more than the tokenizer.json that stands beside it
+// where it is SentencePiece's; else tokenizer.json; empty: neither.
+std::string hf_tokenizer_name(const HfTensorSource& source);
 
 // Writes RUN/final/, tensors in the dtype that they are stored in (FP8: bf16), piece by piece. `run_dir` is created; a
 // final/ that is there already is refused.

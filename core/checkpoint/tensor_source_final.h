@@ -22,8 +22,8 @@ class FinalTensorSource final : public TensorSource {
   std::map<std::string, SourceTensor> tensors_;
 };
 
-// A tensor's shape and dtype in our words: F16 counts as f32, and FP8 as bf16, which holds its values (times their scales:
-// rounded). Throws Error for any other dtype, and for more dimensions than a Shape has.
+// A tensor's shape and dtype in our words: F16 counts as f32, and FP8 as bf16, which holds its values (times their
+// scales: rounded). Throws Error for any other dtype, and for more dimensions than a Shape has.
 SourceTensor source_tensor(const StoredTensor& tensor, const std::string& file);
 
 }  // namespace shoal

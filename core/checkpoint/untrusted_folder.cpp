@@ -40,11 +40,18 @@ bool UntrustedFolder::contains(const std::string& name) const {
   return ::fstatat(fd_, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-int UntrustedFolder::open(const std::string& name) const {
-  if (!is_plain(name)) {
-    fail("{}: the file name \"{}\" is refused: expected letters A-Z, a-z, 0-9, '.', '_' and '-' only", path_.string(),
-         name.substr(0, 120));
+void UntrustedFolder::check_name(const std::string& name) const {
+  if (is_plain(name)) return;
+  std::string shown = name.substr(0, 120);
+  for (char& c : shown) {
+    if (c < ' ' || c > '~') c = '?';
   }
+  fail("{}: the file name \"{}\" is refused: expected letters A-Z, a-z, 0-9, '.', '_' and '-' only", path_.string(),
+       shown);
+}
+
+int UntrustedFolder::open(const std::string& name) const {
+  check_name(name);
   const int fd = ::openat(fd_, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0 && errno == ELOOP) {
     fail("{}: is a link; links are not followed: copy the folder with its links resolved (cp -rL)",

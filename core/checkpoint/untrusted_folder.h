@@ -20,6 +20,8 @@ class UntrustedFolder {
   const std::filesystem::path& path() const { return path_; }
   // Whether there is anything of this name.
   bool contains(const std::string& name) const;
+  // Refuses what is no name of a file of a folder.
+  void check_name(const std::string& name) const;
   // A regular file, for reading: the caller's to close.
   int open(const std::string& name) const;
   // A whole file of at most max_bytes.

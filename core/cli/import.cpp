@@ -20,8 +20,8 @@ constexpr const char* kDescription = R"(Read the folder of a Hugging Face model 
   shoal import exported/deepseek runs/a          then: shoal generate runs/a, shoal evaluate runs/a --data tokens/x
 
 Reads deepseek_v3, deepseek_v2, glm4_moe, qwen3_moe, olmoe, mixtral, qwen3 and llama: bf16, f32, f16, and FP8 with a
-scale per 128 x 128 block, from model.safetensors or shards with an index. Writes TO/final/ with weights, config.textproto and
-the tokenizer's file. What the model needs and Shoal does not have is refused, and named.)";
+scale per 128 x 128 block, from model.safetensors or shards with an index. Writes TO/final/ with weights,
+config.textproto and the tokenizer's file. What the model needs and Shoal does not have is refused, and named.)";
 
 void run(const Options& options) {
   const HfTensorSource source(options.from);

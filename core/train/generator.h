@@ -30,8 +30,8 @@ std::vector<int32_t> generate_ids(ModelRuntime& runtime, std::vector<int32_t> id
 std::vector<float> sequence_logits(ModelRuntime& runtime, std::span<const int32_t> ids);
 
 // Continues config.prompt (empty: a document's start) by up to max_new_tokens, until the document ends, as
-// generate_ids does; Collective. `on_text` receives the prompt's text, then each token's, as they come. Returns the whole
-// text.
+// generate_ids does; Collective. `on_text` receives the prompt's text, then each token's, as they come. Returns the
+// whole text.
 std::string generate_text(ModelRuntime& runtime, const Tokenizer& tokenizer, const GenerateConfig& config,
                           uint64_t seed, const std::function<void(std::string_view)>& on_text);
 
