@@ -11,6 +11,10 @@
 
 namespace shoal {
 
+// The weight_map of a model.safetensors.index.json: tensor → file, as named: not looked at yet. Throws Error naming
+// `file`.
+std::map<std::string, std::string> parse_hf_index(const std::string& text, const std::string& file);
+
 // model.safetensors, or the shards that model.safetensors.index.json names. Opened and checked as a whole: every tensor
 // of the index is in the file it names, and in no other; no file holds a tensor that the index does not have. Throws
 // Error that names the file, and the tensor.

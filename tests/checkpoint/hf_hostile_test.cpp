@@ -1,6 +1,9 @@
 // tests/checkpoint/hf_hostile_test.cpp: folders that name what they should not, or hold what they do not name.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <random>
+
 #include "core/checkpoint/hf_export.h"
 #include "core/checkpoint/hf_source.h"
 #include "core/checkpoint/strict_json.h"
@@ -134,6 +137,43 @@ TEST_CASE("a config that does not fit the tensors is refused") {
   refused_with("llama", "tie_word_embeddings", false, "1 of 21 tensors are missing: \"lm_head.weight\"");
   refused_with("mixtral", "num_local_experts", 5, "block_sparse_moe.gate.weight\": expected shape [5, 8]");
   refused_with("deepseek_v3", "num_nextn_predict_layers", 0, "does not have");
+}
+
+// A text with a few bytes of it changed, dropped or repeated.
+std::string mutated(std::string text, std::mt19937& random) {
+  for (uint32_t edits = 1 + random() % 3; edits > 0 && !text.empty(); --edits) {
+    const size_t at = random() % text.size();
+    const size_t length = std::min<size_t>(1 + random() % 8, text.size() - at);
+    switch (random() % 4) {
+      case 0: text[at] = static_cast<char>(random()); break;
+      case 1: text.erase(at, length); break;
+      case 2: text.insert(at, text.substr(random() % text.size(), length)); break;
+      default: text[at] = "0123456789-\"{}[],:.e"[random() % 20]; break;
+    }
+  }
+  return text;
+}
+
+TEST_CASE("mutated configs and indices are read or refused") {
+  std::mt19937 random(7);  // the same every time
+  int read = 0, refused = 0;
+  for (const auto& [type, model] : kTinyModels) {
+    const ExportedFolder exported(type);
+    const std::string config = bytes_of_file(exported.folder / "there/config.json");
+    const std::string index = bytes_of_file(exported.folder / kIndex);
+    for (int i = 0; i < 400; ++i) {
+      make_file(exported.folder / "there/config.json", i % 2 == 0 ? mutated(config, random) : config);
+      make_file(exported.folder / kIndex, i % 2 == 1 ? mutated(index, random) : index);
+      try {
+        HfTensorSource(exported.folder / "there");
+        ++read;
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+  }
+  CHECK(read > 100);
+  CHECK(refused > 100);
 }
 
 TEST_CASE("claims beyond the files' size are refused before anything is made for them") {

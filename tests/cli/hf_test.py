@@ -1,9 +1,12 @@
 # tests/cli/hf_test.py: `shoal export` and `shoal import`, and ids and logits of single sequences, as a user types them.
 import json
+import shutil
 import struct
+import subprocess
+import time
 import unittest
 
-from shoal_program import ShoalTest
+from shoal_program import SHOAL, ShoalTest
 
 CONFIG = """
 model {
@@ -64,6 +67,21 @@ class HuggingFace(ShoalTest):
         tensors = read_safetensors(self.folder / "there/model.safetensors")
         self.assertEqual(tensors["model.norm.weight"][0], "BF16")
         self.assertEqual(tensors["model.layers.0.mlp.gate.e_score_correction_bias"][0], "F32")
+
+    def test_killed(self):
+        self.shoal("export", "run", "whole", "--shard-gib", "0.00001")
+        whole = {path.name: path.read_bytes() for path in (self.folder / "whole").iterdir()}
+        for attempt in range(24):
+            process = subprocess.Popen([SHOAL, "export", "run", "there", "--shard-gib", "0.00001"], cwd=self.folder,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(0.01 * attempt)
+            process.kill()
+            process.wait()
+            there = self.folder / "there"
+            if there.exists():
+                self.assertEqual({path.name: path.read_bytes() for path in there.iterdir()}, whole)
+                shutil.rmtree(there)
+        self.shoal("export", "run", "there")  # what the killed ones left is not in the way
 
     def test_mistakes(self):
         self.refused("export", "absent", "there", says="absent: does not exist")
