@@ -118,6 +118,10 @@ std::vector<std::string> notes_on(const ModelConfig& model, HfArchitecture archi
     notes.push_back(fmt::format("{} always has a shared expert, and the model has none: one of zeros was written",
                                 hf_class(architecture)));
   }
+  const RopeConfig& rope = model.attention().rope();
+  if (architecture == HfArchitecture::kDeepseekV2 && rope.has_yarn() && rope.yarn().mscale_all_dim() != 0) {
+    notes.push_back("transformers 4 leaves YaRN's factor of the softmax out of DeepSeek-V2; transformers 5 has it");
+  }
   if (!mtp && model.mtp().depth() > 0) notes.push_back("the blocks of multi-token prediction were left out");
   return notes;
 }
