@@ -203,6 +203,24 @@ class Oracle(ShoalTest):
                 self.assert_close(self.our_logits(f"back{index}"), self.logits(wide), 1e-4)
                 self.assertEqual(self.our_continuation(f"back{index}"), self.continuation(wide))
 
+    def test_multi_token_prediction(self):
+        self.case = "with mtp"
+        run = self.train("run", OURS["deepseek_v3"] + " mtp { depth: 1 }")
+        self.shoal("export", run, "there", "--dtype", "f32")
+        theirs = transformers.DeepseekV3ForCausalLM
+        known = theirs._keys_to_ignore_on_load_unexpected
+        self.addCleanup(setattr, theirs, "_keys_to_ignore_on_load_unexpected", known)
+        theirs._keys_to_ignore_on_load_unexpected = [r"model\.layers\.3.*"]  # it knows the release's depth alone
+        model = self.load(self.folder / "there", torch.float32)
+        self.assert_close(self.our_logits(run), self.logits(model), 1e-4)
+        if hasattr(transformers.modeling_layers, "MtpModel"):  # drafts by the extra block: all its weights must be there
+            with torch.no_grad():
+                ids = model.generate(torch.tensor([IDS]), do_sample=False, max_new_tokens=NEW_TOKENS, use_mtp=True)
+            self.assertEqual(ids[0, len(IDS):].tolist()[:NEW_TOKENS], self.our_continuation(run))
+        self.shoal("export", run, "without", "--dtype", "f32", "--without-mtp")
+        theirs._keys_to_ignore_on_load_unexpected = known
+        self.load(self.folder / "without", torch.float32)
+
     def test_tokenizers(self):
         corpus = "\n".join(file.read_text() for file in sorted(ROOT.glob("*/README.md"))) + "caf\u00e9 \u6f22\u5b57 " * 9
         self.write("corpus.txt", corpus)
