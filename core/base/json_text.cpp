@@ -12,34 +12,39 @@
 namespace shoal {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
-json parse_json(std::string_view text, const std::string& path) {
+namespace {
+
+template <class Json>
+Json parse(std::string_view text, const std::string& path) {
   // The library would take it for the end.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
     fail("{}: byte {} is NUL: expected JSON in UTF-8", path, nul);
   }
   std::vector<std::set<std::string>> open;  // names of the members so far, of every object and list around
-  const auto watch = [&](int, json::parse_event_t event, json& value) {
+  const auto watch = [&](int, typename Json::parse_event_t event, Json& value) {
+    using Event = typename Json::parse_event_t;
     switch (event) {
-      case json::parse_event_t::object_start:
-      case json::parse_event_t::array_start:
+      case Event::object_start:
+      case Event::array_start:
         open.emplace_back();
         if (open.size() > kMaxJsonDepth) fail("{}: values are nested more than {} deep", path, kMaxJsonDepth);
         break;
-      case json::parse_event_t::object_end:
-      case json::parse_event_t::array_end: open.pop_back(); break;
-      case json::parse_event_t::key: {
-        const std::string& name = value.get_ref<const std::string&>();
+      case Event::object_end:
+      case Event::array_end: open.pop_back(); break;
+      case Event::key: {
+        const std::string& name = value.template get_ref<const std::string&>();
         if (!open.back().insert(name).second) fail("{}: the member \"{}\" appears twice", path, name.substr(0, 80));
         break;
       }
-      case json::parse_event_t::value: break;
+      case Event::value: break;
     }
     return true;
   };
   try {
-    return json::parse(text, watch);
-  } catch (const json::exception& error) {
+    return Json::parse(text, watch);
+  } catch (const typename Json::exception& error) {
     std::string why = error.what();
     // "[json.exception.parse_error.101] parse error at line 1, column 5: … ; last read: '<all of a long string>'"
     why.resize(std::min(why.find("; last read"), why.size()));
@@ -47,6 +52,14 @@ json parse_json(std::string_view text, const std::string& path) {
     if (constexpr std::string_view kWhere = "parse error at "; why.starts_with(kWhere)) why.erase(0, kWhere.size());
     fail("{}: is not JSON: {}", path, why.substr(0, 200));
   }
+}
+
+}  // namespace
+
+json parse_json(std::string_view text, const std::string& path) { return parse<json>(text, path); }
+
+ordered_json parse_ordered_json(std::string_view text, const std::string& path) {
+  return parse<ordered_json>(text, path);
 }
 
 int64_t json_integer(const json& value, int64_t low, int64_t high) {

@@ -15,6 +15,8 @@ constexpr int kMaxJsonDepth = 64;
 // Throws Error, naming `path`, for what is not JSON in UTF-8, holds a NUL, nests deeper than kMaxJsonDepth, or names a
 // member of an object twice (of which readers would keep one or the other).
 nlohmann::json parse_json(std::string_view text, const std::string& path);
+// The same, with members in the order of the file.
+nlohmann::ordered_json parse_ordered_json(std::string_view text, const std::string& path);
 
 // A whole number from `low` to `high`. The library's own conversion takes 1e300, true and 2^70 too, for whatever comes
 // of them. Throws Error, without a place.

@@ -54,6 +54,12 @@ fs::path final_directory(const fs::path& path) {
 }  // namespace
 
 void write_final_model(const fs::path& run_dir, const FinalModelParts& parts) {
+  write_final_model(run_dir, parts, [&](const fs::path& file, const std::map<std::string, std::string>& metadata) {
+    write_safetensors(file, parts.tensors, metadata);
+  });
+}
+
+void write_final_model(const fs::path& run_dir, const FinalModelParts& parts, const WriteTensors& write_tensors) {
   const fs::path target = run_dir / "final";
   Staging staging{run_dir / fmt::format(".tmp-final-{}", ::getpid())};
   std::error_code error;
@@ -64,7 +70,7 @@ void write_final_model(const fs::path& run_dir, const FinalModelParts& parts) {
   }
   std::map<std::string, std::string> metadata = parts.metadata;
   metadata["format"] = "pt";  // several loaders insist on it
-  write_safetensors(staging.path / kTensorFile, parts.tensors, metadata);
+  write_tensors(staging.path / kTensorFile, metadata);
   write_text_file(staging.path / kConfigFile, parts.config_text);
   if (!parts.tokenizer_name.empty()) {
     write_text_file(staging.path / (kTokenizerStem + fs::path(parts.tokenizer_name).extension().string()),

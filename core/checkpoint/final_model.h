@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -26,6 +27,13 @@ struct FinalModelParts {
 // Writes RUN/final/. Called by one rank. Everything is written and synced in RUN/.tmp-final-*, which is then renamed: a
 // crash at any instant leaves either no final/ or a whole one. A final/ that was there is replaced.
 void write_final_model(const std::filesystem::path& run_dir, const FinalModelParts& parts);
+
+// Writes the tensors to `file`, for a model that need not be in memory at once.
+using WriteTensors =
+    std::function<void(const std::filesystem::path& file, const std::map<std::string, std::string>& metadata)>;
+// The same with tensors of the caller's; parts.tensors is not looked at.
+void write_final_model(const std::filesystem::path& run_dir, const FinalModelParts& parts,
+                       const WriteTensors& write_tensors);
 
 // A final model on disk.
 class FinalModel {

@@ -1,4 +1,4 @@
-// core/checkpoint/safetensors.cpp: bytes in and out, converted in small pieces.
+// core/checkpoint/safetensors.cpp: bytes in, converted in small pieces.
 #include "core/checkpoint/safetensors.h"
 
 #include <fcntl.h>
@@ -12,7 +12,6 @@
 #include <system_error>
 #include <utility>
 
-#include "core/base/atomic_file.h"
 #include "core/checkpoint/safetensors_header.h"
 
 namespace shoal {
@@ -58,7 +57,7 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
-void check_readable(const StoredTensor& tensor, const Shape& shape, const std::filesystem::path& path) {
+void check_shape(const StoredTensor& tensor, const Shape& shape, const std::filesystem::path& path) {
   bool equal = static_cast<int>(tensor.shape.size()) == shape.dims();
   for (int dim = 0; equal && dim < shape.dims(); ++dim) {
     equal = tensor.shape[static_cast<size_t>(dim)] == shape[dim];
@@ -67,6 +66,9 @@ void check_readable(const StoredTensor& tensor, const Shape& shape, const std::f
     fail("{}: tensor \"{}\": expected shape {}, found {}; the file belongs to a model of another config", path.string(),
          tensor.name, shape, shape_text(tensor.shape));
   }
+}
+
+void check_floating(const StoredTensor& tensor, const std::filesystem::path& path) {
   for (const char* dtype : {"F64", "F32", "F16", "BF16"}) {
     if (tensor.dtype == dtype) return;
   }
@@ -75,54 +77,49 @@ void check_readable(const StoredTensor& tensor, const Shape& shape, const std::f
 
 }  // namespace
 
-NamedTensor named(std::string name, const Tensor& tensor) {
-  SHOAL_CHECK(tensor.device() == DeviceKind::kCpu && tensor.contiguous(), "{} is not dense host memory", name);
-  return {std::move(name), tensor.shape(), tensor.dtype(), tensor.raw()};
+namespace {
+
+int open_for_reading(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not hang us
+  if (fd < 0) fail("{}: cannot be opened: {}", path.string(), std::generic_category().message(errno));
+  return fd;
 }
 
-void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  const std::string header = make_safetensors_header(tensors, metadata);
-  AtomicFile file(path);
-  const uint64_t header_bytes = header.size();
-  file.write(&header_bytes, sizeof(header_bytes));
-  file.write(header);
-  for (const NamedTensor& tensor : tensors) {
-    const size_t bytes = static_cast<size_t>(tensor.shape.numel() * size_of(tensor.dtype));
-    if (bytes > 0) file.write(tensor.data, bytes);
-  }
-  file.commit();
-}
+}  // namespace
 
-SafetensorsFile::SafetensorsFile(std::filesystem::path path) : path_(std::move(path)) {
-  const std::string file = path_.string();
-  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not hang us
-  if (fd_ < 0) fail("{}: cannot be opened: {}", file, std::generic_category().message(errno));
+SafetensorsFile::SafetensorsFile(std::filesystem::path path) : SafetensorsFile(open_for_reading(path), path) {}
+
+SafetensorsFile::SafetensorsFile(int fd, std::filesystem::path path) : path_(std::move(path)), fd_(fd) {
   try {
-    struct stat status {};
-    if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) fail("{}: is not a regular file", file);
-    const int64_t size = status.st_size;
-    if (size < 8) fail("{}: holds {} bytes; a safetensors file has at least 8", file, size);
-    uint64_t header_bytes = 0;
-    read_bytes(0, {reinterpret_cast<std::byte*>(&header_bytes), sizeof(header_bytes)});
-    if (header_bytes > static_cast<uint64_t>(kMaxSafetensorsHeaderBytes)) {
-      fail("{}: states a header of {} bytes; the limit is {}; it is no safetensors file", file, header_bytes,
-           kMaxSafetensorsHeaderBytes);
-    }
-    if (header_bytes > static_cast<uint64_t>(size - 8)) {
-      fail("{}: states a header of {} bytes, but only {} follow; it is truncated", file, header_bytes, size - 8);
-    }
-    std::string json(header_bytes, '\0');
-    read_bytes(8, std::as_writable_bytes(std::span(json)));
-    data_begin_ = 8 + static_cast<int64_t>(header_bytes);
-    SafetensorsHeader header = parse_safetensors_header(json, size - data_begin_, file);
-    tensors_ = std::move(header.tensors);
-    metadata_ = std::move(header.metadata);
-    for (size_t i = 0; i < tensors_.size(); ++i) by_name_[tensors_[i].name] = i;
+    read_header();
   } catch (...) {
     ::close(fd_);  // no destructor runs for an object that was never built
     throw;
   }
+}
+
+void SafetensorsFile::read_header() {
+  const std::string file = path_.string();
+  struct stat status {};
+  if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) fail("{}: is not a regular file", file);
+  const int64_t size = status.st_size;
+  if (size < 8) fail("{}: holds {} bytes; a safetensors file has at least 8", file, size);
+  uint64_t header_bytes = 0;
+  read_bytes(0, {reinterpret_cast<std::byte*>(&header_bytes), sizeof(header_bytes)});
+  if (header_bytes > static_cast<uint64_t>(kMaxSafetensorsHeaderBytes)) {
+    fail("{}: states a header of {} bytes; the limit is {}; it is no safetensors file", file, header_bytes,
+         kMaxSafetensorsHeaderBytes);
+  }
+  if (header_bytes > static_cast<uint64_t>(size - 8)) {
+    fail("{}: states a header of {} bytes, but only {} follow; it is truncated", file, header_bytes, size - 8);
+  }
+  std::string json(header_bytes, '\0');
+  read_bytes(8, std::as_writable_bytes(std::span(json)));
+  data_begin_ = 8 + static_cast<int64_t>(header_bytes);
+  SafetensorsHeader header = parse_safetensors_header(json, size - data_begin_, file);
+  tensors_ = std::move(header.tensors);
+  metadata_ = std::move(header.metadata);
+  for (size_t i = 0; i < tensors_.size(); ++i) by_name_[tensors_[i].name] = i;
 }
 
 SafetensorsFile::~SafetensorsFile() {
@@ -164,27 +161,42 @@ void SafetensorsFile::read_bytes(int64_t offset, std::span<std::byte> out) const
 }
 
 template <class Out>
-void SafetensorsFile::read_as(const StoredTensor& tensor, Out* out) const {
+void SafetensorsFile::read_as(const StoredTensor& tensor, int64_t first, int64_t count, Out* out) const {
   constexpr int64_t kPiece = 1 << 16;  // elements: the conversion never doubles a tensor's memory
   const int64_t element_bytes = safetensors_bits(tensor.dtype) / 8;
-  std::vector<std::byte> raw(static_cast<size_t>(std::min(kPiece, tensor.numel) * element_bytes));
-  for (int64_t begin = 0; begin < tensor.numel; begin += kPiece) {
-    const int64_t count = std::min(kPiece, tensor.numel - begin);
-    read_bytes(data_begin_ + tensor.begin_bytes + begin * element_bytes,
-               std::span(raw).first(static_cast<size_t>(count * element_bytes)));
+  std::vector<std::byte> raw(static_cast<size_t>(std::min(kPiece, count) * element_bytes));
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t in_piece = std::min(kPiece, count - begin);
+    read_bytes(data_begin_ + tensor.begin_bytes + (first + begin) * element_bytes,
+               std::span(raw).first(static_cast<size_t>(in_piece * element_bytes)));
     if (std::is_same_v<Out, bfloat16> && tensor.dtype == "BF16") {
-      std::memcpy(out + begin, raw.data(), static_cast<size_t>(count) * sizeof(Out));  // NaN payloads too
+      std::memcpy(out + begin, raw.data(), static_cast<size_t>(in_piece) * sizeof(Out));  // NaN payloads too
     } else {
-      convert_piece(tensor.dtype, raw.data(), count, out + begin);
+      convert_piece(tensor.dtype, raw.data(), in_piece, out + begin);
     }
   }
 }
 
 void SafetensorsFile::read(const std::string& name, const Tensor& out) const {
   const StoredTensor& tensor = find(name);
-  check_readable(tensor, out.shape(), path_);
+  check_shape(tensor, out.shape(), path_);
+  read_range(name, 0, out);
+}
+
+void SafetensorsFile::read_range(const std::string& name, int64_t begin, const Tensor& out) const {
+  const StoredTensor& tensor = find(name);
+  check_floating(tensor, path_);
   SHOAL_CHECK(out.device() == DeviceKind::kCpu && out.contiguous(), "{} needs dense host memory", name);
-  dispatch_floating(out.dtype(), [&]<class T>(T) { read_as(tensor, out.data<T>()); });
+  SHOAL_CHECK(begin >= 0 && out.numel() <= tensor.numel && begin <= tensor.numel - out.numel(),
+              "{}: elements [{}, {}) of {}", name, begin, begin + out.numel(), tensor.numel);
+  dispatch_floating(out.dtype(), [&]<class T>(T) { read_as(tensor, begin, out.numel(), out.data<T>()); });
+}
+
+void SafetensorsFile::read_raw(const StoredTensor& tensor, int64_t begin, std::span<std::byte> out) const {
+  const int64_t all = tensor.end_bytes - tensor.begin_bytes, bytes = static_cast<int64_t>(out.size());
+  SHOAL_CHECK(begin >= 0 && bytes <= all && begin <= all - bytes, "{}: bytes [{}, {}) of {}", tensor.name, begin,
+              begin + bytes, all);
+  read_bytes(data_begin_ + tensor.begin_bytes + begin, out);
 }
 
 void SafetensorsFile::read_raw(const StoredTensor& tensor, int64_t begin, std::span<std::byte> out) const {
@@ -195,9 +207,10 @@ void SafetensorsFile::read_raw(const StoredTensor& tensor, int64_t begin, std::s
 
 std::vector<float> SafetensorsFile::read_f32(const std::string& name, const Shape& shape) const {
   const StoredTensor& tensor = find(name);
-  check_readable(tensor, shape, path_);
+  check_shape(tensor, shape, path_);
+  check_floating(tensor, path_);
   std::vector<float> values(static_cast<size_t>(tensor.numel));
-  read_as(tensor, values.data());
+  read_as(tensor, 0, tensor.numel, values.data());
   return values;
 }
 

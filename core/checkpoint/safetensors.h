@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/atomic_file.h"
 #include "core/base/tensor.h"
 
 namespace shoal {
@@ -30,6 +31,27 @@ NamedTensor named(std::string name, const Tensor& tensor);
 void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata);
 
+// The same file for tensors that need not be in memory at once: the header is made from names, shapes and dtypes (data
+// pointers are not looked at), then the data follow in pieces. Not committed, nothing is left.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(std::filesystem::path path, std::vector<NamedTensor> tensors,
+                    const std::map<std::string, std::string>& metadata);
+
+  // In the order in which their data are wanted.
+  const std::vector<NamedTensor>& tensors() const { return tensors_; }
+  // The next bytes of the data; a piece may end anywhere.
+  void write(std::span<const std::byte> piece);
+  // All data must have been given.
+  void commit();
+
+ private:
+  std::vector<NamedTensor> tensors_;
+  std::string header_;
+  AtomicFile file_;
+  int64_t left_bytes_ = 0;
+};
+
 // A tensor as a file's header describes it.
 struct StoredTensor {
   std::string name;
@@ -46,6 +68,8 @@ struct StoredTensor {
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(std::filesystem::path path);
+  // Takes over `fd`, which is open for reading; `path` is for messages.
+  SafetensorsFile(int fd, std::filesystem::path path);
   ~SafetensorsFile();
   SafetensorsFile(SafetensorsFile&& other) noexcept;
   SafetensorsFile& operator=(SafetensorsFile&&) = delete;
@@ -64,11 +88,16 @@ class SafetensorsFile {
   void read_raw(const StoredTensor& tensor, int64_t begin, std::span<std::byte> out) const;
   // A whole floating tensor as f32 values.
   std::vector<float> read_f32(const std::string& name, const Shape& shape) const;
+  // The same for elements [begin, begin + out.numel()) of the tensor in row-major order; `out` has any shape.
+  void read_range(const std::string& name, int64_t begin, const Tensor& out) const;
+  // Bytes of the data of a tensor of any dtype, from its byte `begin` on.
+  void read_raw(const StoredTensor& tensor, int64_t begin, std::span<std::byte> out) const;
 
  private:
+  void read_header();
   const StoredTensor* find_or_null(const std::string& name) const;
   template <class Out>
-  void read_as(const StoredTensor& tensor, Out* out) const;
+  void read_as(const StoredTensor& tensor, int64_t first, int64_t count, Out* out) const;
   void read_bytes(int64_t offset, std::span<std::byte> out) const;
 
   std::filesystem::path path_;

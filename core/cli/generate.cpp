@@ -1,4 +1,7 @@
 // core/cli/generate.cpp: `shoal generate`: let a trained model write.
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -6,6 +9,7 @@
 
 #include "core/cli/commands.h"
 #include "core/cli/final_session.h"
+#include "core/cli/token_ids.h"
 #include "core/train/generator.h"
 
 namespace shoal {
@@ -20,32 +24,68 @@ struct Options {
   double temperature = 0.8;
   int64_t top_k = 50;
   uint64_t seed = 1234;
+  std::vector<std::string> ids;
+  bool json = false;
 };
 
 constexpr const char* kDescription = R"(Let a trained model write.
 
   shoal generate runs/a --prompt "The sea" --tokens 200
   shoal generate runs/a --temperature 0          always the likeliest token
+  shoal generate runs/a --ids 5 17 99            the prompt as token ids, and ids for an answer: no tokenizer needed
   mpirun -np 4 --bind-to none shoal generate runs/a --mesh expert=4     each rank holds a quarter of the experts
 
 Text appears as it is drawn. The same seed gives the same text.)";
 
-void run(const Options& options, MpiSession& mpi) {
-  FinalSession session(mpi, options.model, options.mesh);
-  if (session.tokenizer() == nullptr) {
-    fail("the model in '{}' has no tokenizer: train it with data.tokenizer set", options.model);
-  }
+GenerateConfig config_of(const Options& options) {
   GenerateConfig generate;
   generate.set_prompt(options.prompt);
   generate.set_max_new_tokens(options.max_new_tokens);
   generate.set_temperature(options.temperature);
   generate.set_top_k(options.top_k);
+  return generate;
+}
+
+// As generate_text starts: behind the end of a document.
+std::vector<int32_t> prompt_ids(const Options& options, const FinalSession& session) {
+  if (!options.ids.empty()) return parse_ids(options.ids, session.config().model().vocab());
+  std::vector<int32_t> ids{session.tokenizer()->eod_id()};
+  session.tokenizer()->encode(options.prompt, ids);
+  return ids;
+}
+
+void write_ids(const Options& options, FinalSession& session) {
+  const Tokenizer* tokenizer = session.tokenizer();
+  const std::vector<int32_t> prompt = prompt_ids(options, session);
+  const int64_t vocab = tokenizer != nullptr ? tokenizer->vocab_size() : session.config().model().vocab();
+  const std::vector<int32_t> added =
+      generate_ids(session.runtime(), prompt, vocab, tokenizer != nullptr ? tokenizer->eod_id() : -1,
+                   config_of(options), options.seed, [](int32_t) {});
+  if (!session.job().speaks()) return;
+  if (!options.json) {
+    fmt::print("{}\n", fmt::join(added, " "));
+    return;
+  }
+  nlohmann::ordered_json json = {{"prompt_ids", prompt}, {"ids", added}};
+  if (tokenizer != nullptr) json["text"] = tokenizer->decode(added);
+  fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+void run(const Options& options, MpiSession& mpi) {
+  if (!options.ids.empty() && !options.prompt.empty()) fail("--ids and --prompt are both prompts: give one");
+  FinalSession session(mpi, options.model, options.mesh);
+  if (session.tokenizer() == nullptr && options.ids.empty()) {
+    fail("the model in '{}' has no tokenizer: train it with data.tokenizer set, or give the prompt as --ids",
+         options.model);
+  }
+  if (options.json || !options.ids.empty()) return write_ids(options, session);
   const bool speaks = session.job().speaks();
-  generate_text(session.runtime(), *session.tokenizer(), generate, options.seed, [speaks](std::string_view piece) {
-    if (!speaks) return;
-    std::fwrite(piece.data(), 1, piece.size(), stdout);
-    std::fflush(stdout);
-  });
+  generate_text(session.runtime(), *session.tokenizer(), config_of(options), options.seed,
+                [speaks](std::string_view piece) {
+                  if (!speaks) return;
+                  std::fwrite(piece.data(), 1, piece.size(), stdout);
+                  std::fflush(stdout);
+                });
   if (speaks) std::fputc('\n', stdout);
 }
 
@@ -63,6 +103,8 @@ void add_generate_command(Command shoal, MpiSession& session) {
                  {.low = 0});
   command.option("--top-k", options->top_k, "Draw from the likeliest k only; 0: from all", {.low = 0});
   command.option("--seed", options->seed, "Another seed, another text");
+  command.option("--ids", options->ids, "The prompt as token ids, without anything in front; prints ids");
+  command.flag("--json", options->json, "One JSON object, at the end: the prompt's ids, the new ones, and their text");
   command.action([options, &session] { run(*options, session); });
 }
 

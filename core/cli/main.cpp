@@ -41,6 +41,8 @@ void run(int argc, char** argv, MpiSession& session) {
   add_generate_command(shoal, session);
   add_evaluate_command(shoal, session);
   add_checkpoint_command(shoal);
+  add_export_command(shoal);
+  add_import_command(shoal);
   add_config_command(shoal);
   add_tokenizer_command(shoal);
   add_tokenize_command(shoal);

@@ -1,0 +1,23 @@
+// core/checkpoint/open_tensor_source.h: a model of ours on disk, whatever it is stored as.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/checkpoint/tensor_source.h"
+
+namespace shoal {
+
+struct StoredModel {
+  std::unique_ptr<TensorSource> tensors;
+  std::string config_text;                         // of the run
+  std::string config_name;                         // for messages
+  std::optional<std::filesystem::path> tokenizer;  // a file; absent for the byte tokenizer
+};
+
+// `path`: a run folder with final/, or final/ itself. Throws Error, naming what is missing.
+StoredModel open_tensor_source(const std::filesystem::path& path);
+
+}  // namespace shoal

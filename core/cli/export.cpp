@@ -1,0 +1,81 @@
+// core/cli/export.cpp: `shoal export`: a trained model for other programs.
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+
+#include "core/huggingface/export.h"
+#include "core/huggingface/tokenizer.h"
+#include "core/checkpoint/open_tensor_source.h"
+#include "core/cli/commands.h"
+#include "core/config/load.h"
+
+namespace shoal {
+namespace {
+
+struct Options {
+  std::string from, to;
+  std::string format = "hf", dtype = "bf16";
+  double shard_gib = 5;
+  int64_t max_positions = 0;
+  bool without_mtp = false;
+};
+
+constexpr const char* kDescription = R"(Write a trained model as the folder of a Hugging Face model.
+
+  shoal export runs/a exported/a                 bf16, in files of at most 5 GiB
+  shoal export runs/a exported/a --dtype f32
+
+The architecture follows from the config: DeepSeek-V3 and V2 (MLA), GLM-4-MoE (GQA, experts by sigmoid), Qwen3-MoE,
+OLMoE and Mixtral (GQA, experts by softmax), Qwen3 and Llama (dense). A config that none of them computes is refused
+with the field that stands in the way. The folder appears when it is whole: TO must not be there, or be empty.)";
+
+std::unique_ptr<Tokenizer> open_stored_tokenizer(const StoredModel& model, const Config& config) {
+  if (model.tokenizer) return open_tokenizer(model.tokenizer->string());
+  return config.data().tokenizer() == "bytes" ? open_tokenizer("bytes") : nullptr;
+}
+
+void run(const Options& options) {
+  const StoredModel model = open_tensor_source(options.from);
+  const Config config = parse_config(model.config_text, model.config_name).config;
+  HfExportOptions hf;
+  hf.dtype = options.dtype == "f32" ? DType::kF32 : DType::kBF16;
+  hf.shard_bytes = static_cast<int64_t>(options.shard_gib * 1073741824.0);
+  hf.max_positions = options.max_positions > 0 ? options.max_positions : config.data().seq_len();
+  hf.mtp = !options.without_mtp;
+  hf.metadata = {{"producer", "shoal " SHOAL_VERSION}};
+  std::vector<std::string> notes;
+  if (const auto tokenizer = open_stored_tokenizer(model, config)) {
+    HfTokenizerFiles files = hf_tokenizer_files(*tokenizer, hf.max_positions);
+    hf.ids = files.ids;
+    hf.more = std::move(files.files);
+    notes = std::move(files.notes);
+  } else {
+    notes.push_back("the model has no tokenizer: none was written");
+  }
+  const HfExportReport report = export_hf(*model.tensors, config, hf, options.to);
+  fmt::print("{}: {}, {} parameters in {} tensors, {:.2f} GB in {} file(s)\n", options.to,
+             hf_class(report.architecture), report.parameters, report.num_tensors,
+             static_cast<double>(report.bytes) * 1e-9, report.num_files);
+  notes.insert(notes.end(), report.notes.begin(), report.notes.end());
+  for (const std::string& note : notes) fmt::print("  {}\n", note);
+}
+
+}  // namespace
+
+void add_export_command(Command shoal) {
+  auto options = std::make_shared<Options>();
+  Command command = shoal.subcommand("export", kDescription);
+  command.positional("from", options->from, "A run folder, or its final/");
+  command.positional("to", options->to, "The folder to make");
+  command.choice("--format", options->format, "What to write", {"hf"});
+  command.choice("--dtype", options->dtype, "Of the weights", {"bf16", "f32"});
+  command.option("--shard-gib", options->shard_gib, "Most tensor data in one file, in GiB", {.low = 1e-6, .high = 1e6});
+  command.option("--max-positions", options->max_positions,
+                 "The longest sequence that config.json promises, where YaRN does not say it; 0: data.seq_len",
+                 {.low = 0});
+  command.flag("--without-mtp", options->without_mtp, "Leave out the blocks of multi-token prediction");
+  command.action([options] { run(*options); });
+}
+
+}  // namespace shoal

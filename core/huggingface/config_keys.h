@@ -1,0 +1,63 @@
+// core/huggingface/config_keys.h: the keys of one JSON object, read by type, and which of them nobody asked for.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+
+namespace shoal {
+
+using OrderedJson = nlohmann::ordered_json;
+
+// A text as JSON would show it, cut where it is long: for messages.
+std::string shown_json(const OrderedJson& value);
+
+// A key that is null counts as absent. Every error names file and key.
+class HfConfigKeys {
+ public:
+  // `prefix` stands before names in messages: "rope_scaling.".
+  HfConfigKeys(const OrderedJson& object, std::string file, std::string prefix = "");
+
+  bool has(const char* key);
+  // At least `low`, and far from where products overflow.
+  int64_t integer(const char* key, int64_t low = 1);  // required
+  int64_t integer_or(const char* key, int64_t absent, int64_t low = 0);
+  double real(const char* key);  // required, finite
+  double real_or(const char* key, double absent);
+  bool boolean_or(const char* key, bool absent);
+  std::string text_or(const char* key, const std::string& absent);
+  // An object; empty when absent.
+  OrderedJson object(const char* key);
+  // A list of whole numbers; one number counts as a list of one. Empty when absent.
+  std::vector<int64_t> integers(const char* key);
+  // A list of strings. Empty when absent.
+  std::vector<std::string> texts(const char* key);
+
+  // Refuses every other value; `why` says what it would need.
+  void must_be(const char* key, bool wanted, bool absent, std::string_view why);
+  void must_be(const char* key, const std::string& wanted, std::string_view why);
+  void must_be_absent(const char* key, std::string_view why);
+  [[noreturn]] void refuse(const char* key, std::string_view why) const;
+
+  // Not needed to compute what the model computes.
+  void ignore(std::initializer_list<const char*> keys) { asked_.insert(keys.begin(), keys.end()); }
+  // What was neither asked for nor ignored.
+  std::vector<std::string> unknown() const;
+
+ private:
+  const OrderedJson* find(const char* key);
+  [[noreturn]] void wrong_type(const char* key, std::string_view expected) const;
+  [[noreturn]] void missing(const char* key) const;
+
+  const OrderedJson& object_;
+  std::string file_, prefix_;
+  std::set<std::string> asked_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,25 @@
+// core/huggingface/import.h: the folder of a Hugging Face model as a run of ours.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "core/huggingface/source.h"
+#include "core/config/load.h"
+
+namespace shoal {
+
+// The config to train the model on with, or to use it: its network, data.seq_len (its longest sequence, at most 4096),
+// data.tokenizer where it brings one; everything else is the default.
+LoadedConfig imported_config(const HfTensorSource& source, const std::filesystem::path& run_dir);
+
+// The tokenizer's file in the folder: tokenizer.model, which says more than the tokenizer.json that stands beside it
+// where it is SentencePiece's; else tokenizer.json; empty: neither.
+std::string hf_tokenizer_name(const HfTensorSource& source);
+
+// Writes RUN/final/, tensors in the dtype that they are stored in (FP8: bf16), piece by piece. `run_dir` is created; a
+// final/ that is there already is refused.
+void import_hf(const HfTensorSource& source, const std::filesystem::path& run_dir, const std::string& producer);
+
+}  // namespace shoal
