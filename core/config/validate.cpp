@@ -37,6 +37,12 @@ void check_data(const Checker& checker, const DataConfig& data) {
   }
 }
 
+void check_checkpoint(const Checker& checker, const CheckpointConfig& checkpoint) {
+  checker.in_range("checkpoint.every_steps", checkpoint.every_steps(), int64_t{0}, kMaxCount, "0: never");
+  checker.in_range("checkpoint.keep", checkpoint.keep(), int64_t{1}, kMaxCount, "checkpoints");
+  checker.in_range("checkpoint.keep_every_steps", checkpoint.keep_every_steps(), int64_t{0}, kMaxCount, "0: none");
+}
+
 void check_train(const Checker& checker, const Config& config) {
   const TrainConfig& train = config.train();
   checker.in_range("train.steps", train.steps(), int64_t{1}, kMaxCount, "optimizer steps");
@@ -189,6 +195,7 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_model(checker, config.model());
   check_data(checker, config.data());
   check_train(checker, config);
+  check_checkpoint(checker, config.checkpoint());
   check_timeline(checker, config.train());
   check_rows(checker, config);
   check_optim(checker, config);

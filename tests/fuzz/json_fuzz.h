@@ -29,7 +29,7 @@ inline std::vector<Seed> json_seeds(const std::string& sound, const std::string&
       sound + sound,
       {sound + std::string(1, '\0'), "is NUL"},
       "\xEF\xBB\xBF" + sound,
-      {repeated("[", 100000), "nested more than 64 deep"},
+      {repeated("[", 60000), "nested more than 64 deep"},
       repeated("{\"" + key + "\":", 20000),
       "{\"" + key + "\":" + repeated("[", 100000) + repeated("]", 100000) + "}",
   };
