@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,23 +30,24 @@ def tests(program, names, environment):
 
 
 def run_part(part, count, seed, jobs):
-    """What was seen, in a few words."""
+    """How often it was done, and what was seen, in a few words."""
     if part == "kills":
         done = subprocess.run([BUILD / "kill_writer", str(count), str(seed)], capture_output=True, text=True)
         if done.returncode != 0:
             raise soak_jobs.Broken(done.stderr[-1000:])
-        return done.stdout.strip()
+        return count, done.stdout.strip()
     if part == "crash":
-        return tests("checkpoint_tests", ["[crash]"], {"SHOAL_SOAK_CRASH_SEEDS": str(count)})
+        return count, tests("checkpoint_tests", ["[crash]"], {"SHOAL_SOAK_CRASH_SEEDS": str(count)})
     if part == "disk":
-        return tests("checkpoint_tests", ["[disk]"], {})
+        return count, tests("checkpoint_tests", ["[disk]"], {})
     if part == "damage":
-        return tests("checkpoint_tests", ["[damage]"], {"SHOAL_SOAK_FLIPS": str(count), "SHOAL_SOAK_SEED": str(seed)})
+        environment = {"SHOAL_SOAK_FLIPS": str(count), "SHOAL_SOAK_SEED": str(seed)}
+        return count, tests("checkpoint_tests", ["[damage]"], environment)
     if part == "reshard":
         tests("train_tests", ["every pair of layouts*"], {"OMP_NUM_THREADS": "2"})
-        return "100 ordered pairs of 10 layouts, all tensors bit for bit"
+        return 100, "100 ordered pairs of 10 layouts, all tensors bit for bit"
     if part == "fence":
-        return f"{jobs().fence(count)} live runs, 2 intruders each, all refused, all runs to their end"
+        return count, f"{jobs().fence(count)} live runs, 2 intruders each, all refused, all runs to their end"
     run = {"ranks": "kill_ranks", "signals": "signal_ranks", "stopped": "stop_ranks"}[part]
     live = jobs()
     live.reaction_s = []
@@ -53,8 +55,8 @@ def run_part(part, count, seed, jobs):
     times = sorted(live.reaction_s)
     text = f"{done} in {runs} runs of {soak_jobs.STEPS} steps, {soak_jobs.RANKS} ranks, all bit for bit"
     if stopped:
-        text += f"; {stopped[0]} saved and ended with 85, the others came before or after training"
-    return text + f"; job over after {times[len(times) // 2]:.1f} s (median), {times[-1]:.1f} s (longest)"
+        text += f"; {stopped[0]} saved and ended with 85, the others came before training or after it"
+    return done, text + f"; job over after {times[len(times) // 2]:.1f} s (median), {times[-1]:.1f} s (longest)"
 
 
 def table(path):
@@ -71,6 +73,7 @@ def main():
     parser.add_argument("--scale", type=float, default=1)
     parser.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000)
     parser.add_argument("--results", type=pathlib.Path, default=BUILD / "soak_results.jsonl")
+    parser.add_argument("--minutes", type=float, default=1e6)
     parser.add_argument("--watchdog", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("parts", nargs="*", choices=[[], *COUNTS], metavar="PART")
@@ -80,6 +83,7 @@ def main():
     parts = options.parts or (SHORT if options.short else list(COUNTS))
     if not options.watchdog:
         parts = [part for part in parts if part != "stopped"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the folder goes
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"seed {options.seed}", flush=True)
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -89,13 +93,14 @@ def main():
 
         def jobs():
             if not made:
-                made.append(soak_jobs.Jobs((BUILD / "shoal").resolve(), folder, options.seed, options.watchdog))
+                made.append(soak_jobs.Jobs((BUILD / "shoal").resolve(), folder, options.seed, options.watchdog,
+                                           options.minutes))
             return made[0]
         for part in parts:
             count = max(1, round(COUNTS[part][0 if options.short else 1] * options.scale))
             began = time.monotonic()
             try:
-                failed, seen = 0, run_part(part, count, options.seed, jobs)
+                failed, (count, seen) = 0, run_part(part, count, options.seed, jobs)
             except soak_jobs.Broken as broken:
                 failed, seen = 1, str(broken)
             failures += failed

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/soak.sh: breaks training in every way we can think of, for as long as wanted, and counts what survived.
 #
-# usage: scripts/soak.sh [--short] [--scale X] [--seed N] [--results FILE] [--watchdog] [PART...]
+# usage: scripts/soak.sh [--short] [--scale X] [--minutes M] [--seed N] [--results FILE] [--watchdog] [PART...]
 #        scripts/soak.sh --table [--results FILE]
 #
 #   kills     kill -9 of a process that saves without end, at random instants
@@ -16,6 +16,7 @@
 #   fence     a second run in the folder of a live one
 #
 #   --short     a minute of it: what the tests run      --scale X   X times as much (1: about an hour on two cores)
+#   --minutes   nothing is begun later in the live jobs: the counts are what was done
 #   --seed N    another choice of instants              --results   a line of JSON for each part is added to this file
 #   --table     the results file as a table
 #

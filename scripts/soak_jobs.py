@@ -9,14 +9,14 @@ import subprocess
 import time
 
 RANKS = 4
-STEPS = 240
+STEPS = 120
 CONFIG = """model {
   name: "tiny" vocab: 320 hidden: 32 layers: 2 ffn: 64
   attention { heads: 4 }
   moe { num_experts: 8 topk: 2 ffn: 32 router { score: SIGMOID selection_bias: true } }
 }
-data { train { prefix: "tokens" } seq_len: 32 tokenizer: "bytes" }
-train { steps: %d global_batch: 8 microbatch: 1 log_every: 1000 }
+data { train { prefix: "tokens" } seq_len: 16 tokenizer: "bytes" }
+train { steps: %d global_batch: 4 microbatch: 1 log_every: 1000 }
 parallel { tensor: 2 expert: 4 }
 precision { compute: F32 }
 checkpoint { every_steps: 7 keep: 2 }
@@ -37,7 +37,8 @@ def wait_for(what, condition, seconds=120):
 
 
 class Jobs:
-    def __init__(self, shoal, folder, seed, watchdog):
+    def __init__(self, shoal, folder, seed, watchdog, minutes):
+        self.end_s = time.monotonic() + 60 * minutes
         self.shoal, self.folder, self.random = shoal, pathlib.Path(folder), random.Random(seed)
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1",
                             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
@@ -108,7 +109,7 @@ class Jobs:
             time.sleep(self.random.uniform(0.05, 2))
         else:
             seen = len(self.records(run))
-            target = seen + self.random.randint(1, 40)
+            target = seen + self.random.randint(1, 25)
             wait_for("a step", lambda: job.poll() is not None or len(self.records(run)) >= target)
             time.sleep(self.random.uniform(0, 0.03))
         return job.poll() is None
@@ -133,13 +134,14 @@ class Jobs:
         """Runs, one after another, each from start to end with many lives; happen(job, run) ends a life, or returns
         False where the job was over before. Returns how often something happened, and in how many runs."""
         done = runs = 0
-        while done < count:
+        goes_on = lambda: done < count and (done == 0 or time.monotonic() < self.end_s)
+        while goes_on():
             run = f"{prefix}{runs}"
             runs += 1
             for life in range(1000):
                 before = self.steps_of(run)
                 job = self.start(run)
-                if done < count and self.wait_for_an_instant(job, run) and happen(job, run):
+                if goes_on() and self.wait_for_an_instant(job, run) and happen(job, run):
                     done += 1
                 elif self.end_of(job, 300) != 0:
                     raise Broken(f"{run}, life {life}: " + self.error_text(run)[-800:])
