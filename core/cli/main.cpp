@@ -1,8 +1,7 @@
 // core/cli/main.cpp: the one binary. Parses the command line, runs a subcommand, turns what went wrong into one
 // message.
 //
-// Exit codes: 0 done; 2 a mistake on the command line or in what it names (config, file, rank count); 1 anything else;
-// 92 the watchdog ended the job (core/train/watchdog.h).
+// Exit codes: 0 done; 2 a mistake on the command line or in what it names (config, file, rank count); 1 anything else.
 // Under mpirun one rank's failure ends the job: whoever waits in a collective would otherwise wait for ever.
 #include <fmt/format.h>
 
