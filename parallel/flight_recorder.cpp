@@ -147,7 +147,6 @@ uint64_t FlightRecorder::begun(int slot, uint64_t group, const CollectiveCall& c
   const uint64_t sequence = record.calls_begun.fetch_add(1, kRelaxed) + 1;
   SharedCall& entry = record.calls[sequence % kFlightCalls];
   entry.sequence.store(0, kRelaxed);
-  std::atomic_thread_fence(std::memory_order_release);
   entry.group.store(group, kRelaxed);
   entry.slot.store(slot, kRelaxed);
   entry.verb.store(static_cast<int64_t>(call.verb), kRelaxed);

@@ -243,7 +243,8 @@ Verdict judge(const WatchView& view, const WatchLimits& limits) {
     for (const size_t end : ends) {
       const bool waits_for_unseen = waits.blind(end) && view.ranks[end].state.pending[0].verb != Verb::kNone;
       // Of one that is not heard of nothing is known; soon it is called silent.
-      const bool known = view.ranks[end].silent_s < limits.gone_s && !waits_for_unseen;
+      const bool heard_of = view.ranks[end].silent_s < limits.gone_s || view.ranks[end].state.phase == Phase::kEnded;
+      const bool known = heard_of && !waits_for_unseen;
       if (known && view.ranks[end].idle_s > limit_s(end)) return stuck(view, end, limit_s(end), waits);
     }
     const bool all_idle = std::ranges::all_of(visited, [&](size_t k) { return view.ranks[k].idle_s > limit_s(k); });
