@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "parallel/flight_recorder.h"
+#include "parallel/peer_failed.h"
 
 namespace shoal {
 
@@ -33,7 +34,7 @@ constexpr int64_t kBetweenStrayLooksNs = 50'000'000;
 }  // namespace
 
 void check_mpi(int code, const char* what) {
-  if (code != MPI_SUCCESS) fail("{} failed: {}", what, mpi_error_text(code));
+  if (code != MPI_SUCCESS) throw PeerFailed(fmt::format("{} failed: {}", what, mpi_error_text(code)));
 }
 
 MpiGroup::MpiGroup(MPI_Comm owned, std::vector<int> members) : comm_(owned), members_(std::move(members)) {

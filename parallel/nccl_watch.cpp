@@ -10,6 +10,8 @@
 #include <exception>
 #include <utility>
 
+#include "parallel/peer_failed.h"
+
 namespace shoal {
 
 namespace {
@@ -56,7 +58,7 @@ void NcclWatch::remove(NcclGroup* group) {
 }
 
 void NcclWatch::check() const {
-  if (failed_.load(std::memory_order_acquire)) throw Error(error_);
+  if (failed_.load(std::memory_order_acquire)) throw PeerFailed(error_);
 }
 
 void NcclWatch::run() {

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "core/base/openmp.h"
+#include "parallel/peer_failed.h"
 
 namespace shoal {
 
@@ -234,7 +235,7 @@ std::shared_ptr<const ThreadGroup> ThreadHub::form_group(const ThreadGroup& pare
   }
   check_for_absent();
   formed_.wait(lock, [&] { return !forming->groups.empty() || !failure_.empty(); });
-  if (forming->groups.empty()) throw Error(failure_);
+  if (forming->groups.empty()) throw PeerFailed(failure_);
   return forming->groups.at(ranks);
 }
 
@@ -272,7 +273,7 @@ void ThreadHub::leave(int thread) {
 
 void ThreadHub::rethrow() const {
   if (first_exception_ != nullptr) std::rethrow_exception(first_exception_);
-  if (!failure_.empty()) throw Error(failure_);
+  if (!failure_.empty()) throw PeerFailed(failure_);
 }
 
 void ThreadHub::fail_all(const std::string& message) {
@@ -292,7 +293,7 @@ void ThreadHub::complete_with_failure(const InFlightPtr& item) {
   in_flight_.erase(item);
   if (in_flight_.empty()) over_.notify_all();
   // An exception of its own for each waiter: they are rethrown in different threads.
-  item->exchange->complete(std::make_exception_ptr(Error(failure_)));
+  item->exchange->complete(std::make_exception_ptr(PeerFailed(failure_)));
 }
 
 // Fails if somebody waits for a thread that has left and posted nothing that matches.

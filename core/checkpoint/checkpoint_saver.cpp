@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <map>
 #include <numeric>
 #include <utility>
 
@@ -27,25 +26,6 @@ double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock:
 void yield_to_training() {
   [[maybe_unused]] const int result =
       ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19);  // best effort
-}
-
-// Files and pieces of one rank join those of the ranks before it.
-void merge(Manifest& whole, const Manifest& part, std::map<std::string, int>& by_name) {
-  const int first_file = whole.file_size();
-  for (const StoredFile& file : part.file()) *whole.add_file() = file;
-  for (const StateTensor& tensor : part.tensor()) {
-    const auto [place, fresh] = by_name.emplace(tensor.name(), whole.tensor_size());
-    StateTensor& joined = fresh ? *whole.add_tensor() : *whole.mutable_tensor(place->second);
-    if (fresh) {
-      joined = tensor;
-      joined.clear_piece();
-    }
-    for (const Piece& piece : tensor.piece()) {
-      Piece& held = *joined.add_piece();
-      held = piece;
-      held.set_file(piece.file() + first_file);
-    }
-  }
 }
 
 constexpr char kWritten = '+', kFailed = '-';
@@ -183,7 +163,7 @@ void CheckpointSaver::finish() {
   if (!writer_) return;
   Manifest manifest = head_;
   manifest.set_format(1);
-  std::map<std::string, int> by_name;
+  ManifestMerger merger(manifest);
   for (size_t rank = 0; rank < outcomes.size(); ++rank) {
     if (outcomes[rank].front() == kFailed) {
       writer_->check_epoch();  // a newer run removes what this one is writing
@@ -192,7 +172,7 @@ void CheckpointSaver::finish() {
     }
     Manifest part;
     SHOAL_CHECK(part.ParseFromString(outcomes[rank].substr(1)), "what rank {} wrote", rank);
-    merge(manifest, part, by_name);
+    merger.add(part);
   }
   commit_ = std::make_unique<Commit>();
   commit_->report = {.step = head_.progress().step(), .bytes = total_bytes_};

@@ -190,6 +190,24 @@ Manifest parse_manifest(const std::string& text, const std::string& path) {
   return manifest;
 }
 
+void ManifestMerger::add(const Manifest& part) {
+  const int first_file = whole_.file_size();
+  for (const StoredFile& file : part.file()) *whole_.add_file() = file;
+  for (const StateTensor& tensor : part.tensor()) {
+    const auto [place, fresh] = by_name_.emplace(tensor.name(), whole_.tensor_size());
+    StateTensor& joined = fresh ? *whole_.add_tensor() : *whole_.mutable_tensor(place->second);
+    if (fresh) {
+      joined = tensor;
+      joined.clear_piece();
+    }
+    for (const Piece& piece : tensor.piece()) {
+      Piece& held = *joined.add_piece();
+      held = piece;
+      held.set_file(piece.file() + first_file);
+    }
+  }
+}
+
 Sharding sharding_of(const StateTensor& tensor, const Piece& piece) {
   Sharding sharding;
   for (int d = 0; d < tensor.shape_size(); ++d) {

@@ -1,6 +1,7 @@
 // core/checkpoint/manifest_text.h: MANIFEST.textproto and COMMIT as text, the first read as hostile input.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,19 @@ std::string commit_text(std::string_view manifest_text);
 // Parses and checks everything that does not need the other files: names that stay inside the folder, known dtypes,
 // checked products, pieces inside their tensors and as many elements in them as the tensor has. `path` is for messages.
 Manifest parse_manifest(const std::string& text, const std::string& path);
+
+// Puts a manifest together from those of its files.
+class ManifestMerger {
+ public:
+  // `whole` outlives the merger.
+  explicit ManifestMerger(Manifest& whole) : whole_(whole) {}
+  // Files and pieces of `part` join those before it.
+  void add(const Manifest& part);
+
+ private:
+  Manifest& whole_;
+  std::map<std::string, int> by_name_;
+};
 
 // Where a piece lies; of a checked manifest.
 Sharding sharding_of(const StateTensor& tensor, const Piece& piece);

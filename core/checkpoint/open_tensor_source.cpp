@@ -3,10 +3,15 @@
 
 #include <fstream>
 #include <iterator>
+#include <system_error>
 #include <utility>
 
+#include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/final_model.h"
+#include "core/checkpoint/manifest_text.h"
+#include "core/checkpoint/native_checkpoint.h"
 #include "core/checkpoint/tensor_source_final.h"
+#include "core/config/load.h"
 
 namespace shoal {
 namespace {
@@ -18,9 +23,28 @@ std::string read_config(const std::filesystem::path& path) {
   return text;
 }
 
+StoredModel open_checkpoint(const std::filesystem::path& directory) {
+  const auto checkpoint = std::make_shared<const NativeCheckpoint>(directory);
+  StoredModel stored;
+  stored.config_name = directory / kManifestName;
+  stored.config_text = checkpoint->manifest().config();
+  // The file that the run names; it was no part of the checkpoint.
+  const std::string tokenizer = parse_config(stored.config_text, stored.config_name).config.data().tokenizer();
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(tokenizer, ignored)) stored.tokenizer = tokenizer;
+  stored.tensors = weights_of(checkpoint);
+  return stored;
+}
+
 }  // namespace
 
 StoredModel open_tensor_source(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const bool is_checkpoint = std::filesystem::exists(path / kManifestName, ignored);
+  const bool has_final = std::filesystem::exists(path / "final", ignored);
+  if (is_checkpoint || (!has_final && !CheckpointFolder(path).steps().empty())) {
+    return open_checkpoint(find_checkpoint(path, 0));
+  }
   FinalModel model(path);
   StoredModel stored;
   stored.config_name = model.config_path().string();

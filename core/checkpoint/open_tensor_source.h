@@ -17,7 +17,8 @@ struct StoredModel {
   std::optional<std::filesystem::path> tokenizer;  // a file; absent for the byte tokenizer
 };
 
-// `path`: a run folder with final/, or final/ itself. Throws Error, naming what is missing.
+// `path`: a run folder, of which final/ is taken, or else the newest checkpoint that opens; or one of these itself.
+// Throws Error, naming what is missing.
 StoredModel open_tensor_source(const std::filesystem::path& path);
 
 }  // namespace shoal

@@ -199,12 +199,6 @@ void SafetensorsFile::read_raw(const StoredTensor& tensor, int64_t begin, std::s
   read_bytes(data_begin_ + tensor.begin_bytes + begin, out);
 }
 
-void SafetensorsFile::read_raw(const StoredTensor& tensor, int64_t begin, std::span<std::byte> out) const {
-  SHOAL_CHECK(begin >= 0 && begin + static_cast<int64_t>(out.size()) <= tensor.end_bytes - tensor.begin_bytes,
-              "bytes [{}, +{}) of \"{}\"", begin, out.size(), tensor.name);
-  read_bytes(data_begin_ + tensor.begin_bytes + begin, out);
-}
-
 std::vector<float> SafetensorsFile::read_f32(const std::string& name, const Shape& shape) const {
   const StoredTensor& tensor = find(name);
   check_shape(tensor, shape, path_);

@@ -90,8 +90,6 @@ class SafetensorsFile {
   std::vector<float> read_f32(const std::string& name, const Shape& shape) const;
   // The same for elements [begin, begin + out.numel()) of the tensor in row-major order; `out` has any shape.
   void read_range(const std::string& name, int64_t begin, const Tensor& out) const;
-  // Bytes of the data of a tensor of any dtype, from its byte `begin` on.
-  void read_raw(const StoredTensor& tensor, int64_t begin, std::span<std::byte> out) const;
 
  private:
   void read_header();

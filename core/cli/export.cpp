@@ -1,14 +1,15 @@
 // core/cli/export.cpp: `shoal export`: a trained model for other programs.
+#include "core/huggingface/export.h"
+
 #include <fmt/format.h>
 
 #include <memory>
 #include <string>
 
-#include "core/huggingface/export.h"
-#include "core/huggingface/tokenizer.h"
 #include "core/checkpoint/open_tensor_source.h"
 #include "core/cli/commands.h"
 #include "core/config/load.h"
+#include "core/huggingface/tokenizer.h"
 
 namespace shoal {
 namespace {

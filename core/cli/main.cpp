@@ -2,7 +2,8 @@
 // message.
 //
 // Exit codes: 0 done; 2 a mistake on the command line or in what it names (config, file, rank count); 85 a run that was
-// stopped and saved, to be started again; 1 anything else.
+// stopped and saved, to be started again; 92 a rank was stuck, stopped or gone (watchdog.h); 1 anything else, such as a
+// disk or a peer that fails while a run is under way.
 // Under mpirun one rank's failure ends the job: whoever waits in a collective would otherwise wait for ever.
 #include <fmt/format.h>
 
@@ -14,11 +15,11 @@
 #include "core/base/log.h"
 #include "core/cli/commands.h"
 #include "parallel/mpi_session.h"
+#include "parallel/peer_failed.h"
 
 namespace shoal {
 namespace {
 
-constexpr int kUserError = 2;
 constexpr int kInternalError = 1;
 
 constexpr const char* kDescription = R"(Shoal trains Mixture-of-Experts language models, on CPUs, one rank or many.
@@ -65,8 +66,10 @@ int main(int argc, char** argv) {
     try {
       shoal::run(argc, argv, session);
       exit_code = session.exit_code();
+    } catch (const shoal::PeerFailed& error) {
+      session.abort(shoal::kInternalError, error.what());
     } catch (const shoal::Error& error) {
-      session.abort(shoal::kUserError, error.what());
+      session.abort(session.failure_code(), error.what());
     } catch (const std::exception& error) {
       session.abort(shoal::kInternalError, error.what());
     }

@@ -87,12 +87,15 @@ void run(const Options& options, MpiSession& session) {
   }
   if (!options.speeds_path.empty()) fail("--speeds belongs to --dry-run: a run takes the time that it takes");
   if (options.ranks > 0 || options.rank > 0) fail("--ranks and --rank belong to --dry-run; mpirun -np N starts ranks");
+  const StopRequest stop(loaded.config.train());  // first: a signal while things are set up is not lost
   const Job job(session, loaded.config.parallel(), loaded.config.run());
   const Watchdog watchdog(session, job.world(), loaded.config.run());
   Trainer trainer(loaded.config, job.mesh(), job.allocator(), job.threads(),
                   {.config_text = effective_config_text(loaded, Origins::kOmit),
                    .command_line = command_line(options),
+                   .stop = &stop,
                    .memory_bytes = job.memory_bytes()});
+  session.set_failure_code(1);  // from now on nothing is the user's mistake
   if (trainer.run() == Trainer::End::kRequeue) session.set_exit_code(kRequeueExitCode);
 }
 

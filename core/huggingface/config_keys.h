@@ -10,7 +10,6 @@
 #include <string_view>
 #include <vector>
 
-
 namespace shoal {
 
 using OrderedJson = nlohmann::ordered_json;

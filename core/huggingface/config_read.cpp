@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/base/check.h"
+#include "core/base/json_text.h"
 #include "core/huggingface/config.h"
 #include "core/huggingface/config_keys.h"
 
@@ -213,7 +214,7 @@ std::optional<int64_t> id(HfConfigKeys& keys, const char* key) {
 }  // namespace
 
 HfConfig parse_hf_config(std::string_view text, const std::string& file) {
-  const OrderedJson json = parse_strict_json(text, file);
+  const OrderedJson json = parse_ordered_json(text, file);
   HfConfigKeys keys(json, file);
   HfConfig config;
   if (!keys.has("model_type")) fail("{}: model_type is missing; it is no config of a Hugging Face model", file);

@@ -5,10 +5,10 @@
 #include <system_error>
 
 #include "core/base/atomic_file.h"
-#include "core/huggingface/names.h"
 #include "core/checkpoint/staged_folder.h"
-#include "core/huggingface/config_keys.h"
 #include "core/checkpoint/tensor_copy.h"
+#include "core/huggingface/config_keys.h"
+#include "core/huggingface/names.h"
 
 namespace shoal {
 namespace {

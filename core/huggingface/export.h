@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "core/huggingface/config.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/config.pb.h"
+#include "core/huggingface/config.h"
 
 namespace shoal {
 

@@ -1,10 +1,10 @@
 // core/huggingface/folder.cpp: the index is a claim; the files' headers are held against it.
 #include "core/huggingface/folder.h"
-#include "core/base/json_text.h"
-#include "core/huggingface/config_keys.h"
 
 #include <set>
 
+#include "core/base/json_text.h"
+#include "core/huggingface/config_keys.h"
 
 namespace shoal {
 namespace {

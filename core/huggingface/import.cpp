@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "core/checkpoint/final_model.h"
+#include "core/checkpoint/initial_checkpoint.h"
 #include "core/checkpoint/tensor_copy.h"
 #include "core/config/print.h"
 
@@ -51,7 +52,7 @@ LoadedConfig imported_config(const HfTensorSource& source, const fs::path& run_d
   return loaded;
 }
 
-void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std::string& producer) {
+void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std::string& producer, bool to_train) {
   std::error_code error;
   if (fs::exists(run_dir / "final", error)) {
     fail("{}: is there already; choose another run folder, or remove it", (run_dir / "final").string());
@@ -69,6 +70,7 @@ void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std:
   write_final_model(run_dir, parts, [&](const fs::path& file, const std::map<std::string, std::string>& metadata) {
     write_tensors(source, file, metadata);
   });
+  if (to_train) write_initial_checkpoint(run_dir, parts.config_text, Config().run().seed(), source);
 }
 
 }  // namespace shoal

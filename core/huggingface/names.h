@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "core/base/shape.h"
-#include "core/huggingface/architecture.h"
 #include "core/config/config.pb.h"
+#include "core/huggingface/architecture.h"
 
 namespace shoal {
 

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <set>
 
-#include "core/huggingface/fp8.h"
 #include "core/checkpoint/tensor_source_final.h"
 #include "core/config/validate.h"
+#include "core/huggingface/fp8.h"
 
 namespace shoal {
 namespace {

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint/tensor_source.h"
 #include "core/huggingface/config.h"
 #include "core/huggingface/folder.h"
 #include "core/huggingface/names.h"
-#include "core/checkpoint/tensor_source.h"
 
 namespace shoal {
 

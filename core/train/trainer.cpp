@@ -94,7 +94,6 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       step_(runtime_, config_),
       checkpoints_(config_, options_.config_text, runtime_, step_.optimizer()),
       faults_(config_.train().faults()),
-      stop_(config_.train()),
       timeline_(config_.train(), mesh.world(), runtime_.stream(), run_dir_ / "timeline.json",
                 {.config = config_.model().name(),
                  .schedule = ParallelConfig::Overlap::Schedule_Name(config_.parallel().overlap()),

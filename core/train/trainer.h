@@ -26,6 +26,7 @@ namespace shoal {
 struct TrainerOptions {
   std::string config_text;                // the resolved config, saved in the run folder
   std::vector<std::string> command_line;  // for environment.json
+  const StopRequest* stop = nullptr;      // asked after every step; outlives the trainer. Null: nobody stops it
   int64_t memory_bytes = 0;               // what this rank can have, for parallel.overlap AUTO; 0: not known
 };
 
@@ -83,7 +84,6 @@ class Trainer {
   TrainStep step_;
   TrainingCheckpoints checkpoints_;
   FaultDetector faults_;
-  StopRequest stop_;
   Progress progress_;  // after the last step
   TimelineRecorder timeline_;
   std::optional<MetricsLog> log_;  // rank 0

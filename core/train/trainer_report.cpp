@@ -99,8 +99,9 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
                              static_cast<double>(now.payload[2] - sent_.payload[2]),
                              static_cast<double>(now.metadata_total() - sent_.metadata_total())};
   // One step ahead, while a step may take longer than the longest so far.
-  const std::string stop = stop_.reason(std::chrono::duration<double>(
-      2 * longest_step_s_ + checkpoints_.save_seconds() + (checkpoints_.saves() ? 30 : 0)));
+  const std::chrono::duration<double> next_step_and_save(2 * longest_step_s_ + checkpoints_.save_seconds() +
+                                                         (checkpoints_.saves() ? 30 : 0));
+  const std::string stop = options_.stop ? options_.stop->reason(next_step_and_save) : "";
   const size_t flags = values.size();
   values.insert(values.end(), {stop.empty() ? 0.0 : 1.0, checkpoints_.written() ? 1.0 : 0.0,
                                checkpoints_.has_checkpoint() ? 1.0 : 0.0});

@@ -74,7 +74,10 @@ void TrainingCheckpoints::check_config(const NativeCheckpoint& checkpoint) const
                                          config_.train().allow_changed().end());
   std::vector<ConfigChange> refused;
   for (const ConfigChange& change : compare_configs(was.config, is.config)) {
-    if (change.matters && !is_covered(change.path, allowed)) refused.push_back(change);
+    // Where nothing was trained yet (imported), only the network must be the same.
+    const bool matters =
+        checkpoint.manifest().progress().updates() > 0 ? change.matters : is_covered(change.path, {"model"});
+    if (matters && !is_covered(change.path, allowed)) refused.push_back(change);
   }
   if (refused.empty()) return;
   throw ConfigChanged(

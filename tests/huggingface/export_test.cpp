@@ -7,9 +7,9 @@
 #include <cmath>
 #include <limits>
 
-#include "core/huggingface/import.h"
 #include "core/checkpoint/open_tensor_source.h"
 #include "core/huggingface/config_keys.h"
+#include "core/huggingface/import.h"
 #include "tests/huggingface/tiny.h"
 #include "tests/temporary_folder.h"
 
@@ -43,7 +43,7 @@ TEST_CASE("every architecture is exported, imported and exported again, bitwise"
 
       const HfTensorSource there(folder / "there");
       CHECK(there.notes().empty());
-      import_hf(there, folder / "run", "test");
+      import_hf(there, folder / "run", "test", false);
       const StoredModel back = open_tensor_source(folder / "run");
       CHECK(back.tensors->tensors().size() == source.tensors().size());
       for (const auto& [name, tensor] : source.tensors()) {
@@ -160,8 +160,8 @@ TEST_CASE("a folder that is there is not written into") {
   export_hf(source, config, {}, fs::path(folder / "empty") / "");  // with a slash at the end
   CHECK_THROWS_WITH(export_hf(source, config, {}, folder / "empty"), Contains("is there already"));
   CHECK_THROWS_WITH(export_hf(source, config, {}, folder / "no/where"), Contains("cannot be created"));
-  import_hf(HfTensorSource(folder / "empty"), folder / "run", "test");
-  CHECK_THROWS_WITH(import_hf(HfTensorSource(folder / "empty"), folder / "run", "test"),
+  import_hf(HfTensorSource(folder / "empty"), folder / "run", "test", false);
+  CHECK_THROWS_WITH(import_hf(HfTensorSource(folder / "empty"), folder / "run", "test", false),
                     Contains("final: is there already"));
   CHECK(names_in(folder.path()) == std::vector<std::string>{"empty", "run"});
 }

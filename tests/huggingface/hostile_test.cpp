@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <random>
 
+#include "core/huggingface/config_keys.h"
 #include "core/huggingface/export.h"
 #include "core/huggingface/source.h"
-#include "core/huggingface/config_keys.h"
 #include "tests/huggingface/tiny.h"
 #include "tests/temporary_folder.h"
 

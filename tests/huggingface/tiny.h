@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "core/huggingface/names.h"
 #include "core/checkpoint/tensor_source.h"
 #include "core/config/load.h"
+#include "core/huggingface/names.h"
 
 namespace shoal {
 
