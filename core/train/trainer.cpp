@@ -58,12 +58,26 @@ std::vector<int64_t> find_checkpoints(const Config& config, Communicator& world,
   return {std::istream_iterator<int64_t>(words), {}};
 }
 
+// A run that would have saved, and ended before it did: the same command starts it anew. Nothing of it is removed.
+bool ended_before_its_first_save(const std::filesystem::path& run) {
+  std::error_code ignored;
+  return std::filesystem::exists(run / "checkpoints", ignored) && !std::filesystem::exists(run / "final", ignored) &&
+         !CheckpointFolder(run).has_remains();
+}
+
 // Collective. Rank 0 makes the folder; a refusal ends the job.
 std::filesystem::path open_run_folder(const Config& config, DType compute, bool goes_on, Communicator& world) {
   check_timeline_ranks(config.train(), world.size());
   if (world.rank() == 0) {
     const int64_t bytes = run_folder_bytes(config, compute);
-    goes_on ? reopen_run_folder(config.run(), bytes) : prepare_run_folder(config.run(), bytes);
+    RunConfig run = config.run();
+    if (!goes_on && config.train().resume() == TrainConfig::RESUME_AUTO && !run.overwrite() &&
+        ended_before_its_first_save(run.dir())) {
+      spdlog::warn("{}: the run there ended before its first checkpoint: it is moved aside, and starts anew",
+                   run.dir());
+      run.set_overwrite(true);
+    }
+    goes_on ? reopen_run_folder(run, bytes) : prepare_run_folder(run, bytes);
   }
   wait(world.barrier());
   check_shared_folder(config.run().dir(), world);

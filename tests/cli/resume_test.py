@@ -185,6 +185,16 @@ class Resume(ShoalTest):
         self.assertEqual(self.steps(), [3])
         self.assertEqual(self.steps("run.1"), [7, 14, 21])
 
+    def test_a_run_that_died_before_its_first_checkpoint(self):
+        job = self.start("train.steps=3000", "checkpoint.every_steps=1000")
+        self.wait_for_records(3, job)
+        job.kill()
+        job.wait()
+        self.refused("train", "tiny.textproto", "train.resume=NONE", says="already holds a run")
+        self.assertIn("ended before its first checkpoint", self.train("train.steps=8"))
+        self.assertEqual([record["step"] for record in self.records()], list(range(1, 9)))
+        self.assertGreaterEqual(len(self.records("run.1")), 3)
+
     def test_another_run_in_the_same_folder(self):
         job = self.start("train.steps=3000")
         self.wait_for_records(8, job)
