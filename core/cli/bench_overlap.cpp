@@ -1,6 +1,7 @@
 // core/cli/bench_overlap.cpp: `shoal bench overlap`: what each schedule hides, on links of several speeds.
 #include "core/train/bench_overlap.h"
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <memory>
@@ -58,7 +59,13 @@ void run(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   ParallelConfig& parallel = *loaded.config.mutable_parallel();
-  if (!options.timelines.empty()) std::filesystem::create_directories(options.timelines);
+  if (!options.timelines.empty()) {
+    const std::vector<double> ratios = numbers("--ratios", options.ratios);
+    if (options.real_links || !options.gbit_per_s.empty() || std::ranges::count(ratios, 1.0) == 0) {
+      fail("--timelines records the link on which wire and compute are as long; give --ratios with a 1 among them");
+    }
+    std::filesystem::create_directories(options.timelines);
+  }
   if (!options.real_links) {
     if (parallel.ranks_per_node() == 0) parallel.set_ranks_per_node(1);
     parallel.mutable_emulate()->mutable_inter_node();

@@ -80,8 +80,9 @@ void run(const Options& options, MpiSession& session) {
       const auto world = session.world(allocator, {.ranks_per_node = parallel.ranks_per_node()});
       for (int rank = 0; rank < world->size(); ++rank) nodes.push_back(world->node(rank));
     }
-    const SimulatedCluster cluster{
-        .rank = options.rank, .nodes = std::move(nodes), .links = emulated_links(parallel.emulate()).model()};
+    const EmulatedLinks links = emulated_links(parallel.emulate());
+    if (parallel.has_emulate()) check_emulated_links(links, nodes);
+    const SimulatedCluster cluster{.rank = options.rank, .nodes = std::move(nodes), .links = links.model()};
     if (session.rank() == 0) run_dry(loaded.config, cluster, options.speeds_path);
     return;
   }

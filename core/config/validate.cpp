@@ -37,12 +37,6 @@ void check_data(const Checker& checker, const DataConfig& data) {
   }
 }
 
-void check_checkpoint(const Checker& checker, const CheckpointConfig& checkpoint) {
-  checker.in_range("checkpoint.every_steps", checkpoint.every_steps(), int64_t{0}, kMaxCount, "0: never");
-  checker.in_range("checkpoint.keep", checkpoint.keep(), int64_t{1}, kMaxCount, "checkpoints");
-  checker.in_range("checkpoint.keep_every_steps", checkpoint.keep_every_steps(), int64_t{0}, kMaxCount, "0: none");
-}
-
 void check_train(const Checker& checker, const Config& config) {
   const TrainConfig& train = config.train();
   checker.in_range("train.steps", train.steps(), int64_t{1}, kMaxCount, "optimizer steps");
@@ -170,13 +164,6 @@ void check_optim(const Checker& checker, const Config& config) {
 void check_run(const Checker& checker, const Config& config) {
   checker.in_range("run.threads", int64_t{config.run().threads()}, int64_t{0}, int64_t{4096}, "0: by the CPUs at hand");
   if (config.run().dir().empty()) checker.refuse("run.dir", "run.dir is empty; name the folder of the run");
-  const WatchdogConfig& watchdog = config.run().watchdog();
-  for (const auto& [path, seconds] : {std::pair{"run.watchdog.step_seconds", watchdog.step_seconds()},
-                                      std::pair{"run.watchdog.start_seconds", watchdog.start_seconds()},
-                                      std::pair{"run.watchdog.save_seconds", watchdog.save_seconds()},
-                                      std::pair{"run.watchdog.evaluate_seconds", watchdog.evaluate_seconds()}}) {
-    checker.positive(path, seconds, "a rank without progress for so long is stuck");
-  }
   const GenerateConfig& generate = config.generate();
   checker.in_range("generate.max_new_tokens", generate.max_new_tokens(), int64_t{0}, kMaxCount, "tokens to write");
   checker.at_least("generate.temperature", generate.temperature(), 0.0, "0: always the likeliest token");
@@ -195,7 +182,6 @@ void validate(const LoadedConfig& loaded, ConfigUse use) {
   check_model(checker, config.model());
   check_data(checker, config.data());
   check_train(checker, config);
-  check_checkpoint(checker, config.checkpoint());
   check_timeline(checker, config.train());
   check_rows(checker, config);
   check_optim(checker, config);

@@ -26,6 +26,11 @@ void check_links(const Checker& checker, const ParallelConfig& parallel) {
     const std::string path = fmt::format("parallel.emulate.{}.", name);
     checker.at_least(path + "gbit_per_s", link->gbit_per_s(), 0.0, "0: endless");
     checker.at_least(path + "latency_us", link->latency_us(), 0.0, "microseconds");
+    // Far from where nanoseconds overflow.
+    if (link->gbit_per_s() > 0) {
+      checker.in_range(path + "gbit_per_s", link->gbit_per_s(), 1e-6, 1e9, "0: endless");
+    }
+    checker.in_range(path + "latency_us", link->latency_us(), 0.0, 1e9, "microseconds");
   }
 }
 

@@ -19,8 +19,8 @@ LoadedConfig imported_config(const HfTensorSource& source, const std::filesystem
 std::string hf_tokenizer_name(const HfTensorSource& source);
 
 // Writes RUN/final/, tensors in the dtype that they are stored in (FP8: bf16), piece by piece; and with `to_train`
-// RUN/checkpoints/step-0 in f32, which training goes on from (initial_checkpoint.h). `run_dir` is created; a final/ that
-// is there already is refused.
+// RUN/checkpoints/step-0 in f32, which training goes on from (initial_checkpoint.h). `run_dir` is created; a final/
+// that is there already is refused.
 void import_hf(const HfTensorSource& source, const std::filesystem::path& run_dir, const std::string& producer,
                bool to_train);
 

@@ -86,6 +86,7 @@ DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulat
   Rehearsal rehearsal(config, mesh, simulated, compute);
   DryRun run;
   run.tokens_per_step = rehearsal.run_step();
+  rehearsal.runtime().buckets().wait_for_weights();  // the next step's first passes gather what is left
   const ParameterCounts counts = count_parameters(config.model());
   run.parameters = counts.total;
   run.active_parameters = counts.active;

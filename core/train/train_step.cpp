@@ -46,6 +46,11 @@ StepOutcome TrainStep::run(StepInput input) {
   for (Router* router : runtime_.model().routers()) router->clear_statistics();
   run_schedule(input);
   update(input, outcome);
+  if (!outcome.update_skipped()) {
+    // Nothing of the next step can begin without the first weights, and whatever the ranks tell each other about this
+    // one would queue behind them: their wait is this step's, by its name.
+    run_lane(runtime_.lane(), runtime_.store().parameters().front().ready(runtime_.lane()));
+  }
   saved_.clear();  // what backward left of it is nobody's until the next step
   losses_.clear();
   outcome.quantize_counts = runtime_.take_quantize_counts();

@@ -372,6 +372,10 @@ TEST_CASE("a mesh that the model does not split over is refused with the sizes t
   CHECK(gqa({"parallel.emulate={inter_node{gbit_per_s: -1}}"}) ==
         "b: parallel.emulate.inter_node.gbit_per_s is -1; expected at least 0 (0: endless)");
   CHECK(gqa({"parallel.emulate={inter_node{gbit_per_s: 10} slow_rank: 1 slow_factor: 2 jitter: 0.2}"}) == "(no error)");
+  CHECK(gqa({"parallel.emulate={inter_node{gbit_per_s: 1e-300}}"}).find("expected 1e-06 to 1000000000") !=
+        std::string::npos);
+  CHECK(gqa({"parallel.emulate={inter_node{latency_us: 1e300}}"}).find("expected 0 to 1000000000") !=
+        std::string::npos);
   CHECK(gqa({"parallel.emulate={intra_node{latency_us: -0.5}}"}) ==
         "b: parallel.emulate.intra_node.latency_us is -0.5; expected at least 0 (microseconds)");
   CHECK(gqa({"parallel.emulate={jitter: -0.1}"}) ==

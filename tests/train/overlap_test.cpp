@@ -225,6 +225,25 @@ TEST_CASE("a lane that fails while its neighbour waits for the wire ends the ste
   }
 }
 
+// What a step's reports say must be all of it: nothing that the next step waits for first may be left to its wire.
+TEST_CASE("a step ends with the first weights there, and counts the wait for them", "[threads][overlap]") {
+  Config config = overlap_config(tiny::deepseek());
+  config.mutable_train()->set_global_batch(4);
+  config.mutable_parallel()->set_overlap(Overlap::PAIR_FORWARD_BACKWARD);
+  const ThreadRanksOptions slow{
+      .emulate = EmulatedLinks{.intra_node = LinkSpeed{.bytes_per_s = 2e6, .latency_s = 1e-3}, .inter_node = {}}};
+  run_thread_ranks(2, slow, [&](Communicator& world, Allocator& allocator) {
+    const ProcessMesh mesh({.expert = 2}, world);
+    Rehearsal rehearsal(config, mesh, allocator, DType::kF32);
+    for (int step = 0; step < 2; ++step) {
+      rehearsal.run_step();
+      RANK_CHECK(rehearsal.last().exposed_by_kind[static_cast<size_t>(WireKind::kWeights)] > 0);
+      // Throws while its gather is in flight.
+      RANK_CHECK(!rehearsal.runtime().store().parameters().front().to_f32().empty());
+    }
+  });
+}
+
 // Links whose transfers take times drawn at random, on which nothing but the order of posting is the same twice.
 TEST_CASE("200 random schedules, layouts and jittered links end, and train as one lane on no links does",
           "[threads][overlap][deadlock]") {
