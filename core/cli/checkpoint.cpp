@@ -46,6 +46,7 @@ constexpr const char* kDescription = R"(Checkpoints of a run: RUN/checkpoints/st
 RUN may be a run folder, its checkpoints/, or one step-N. `shoal train` goes on from the newest good one by itself.)";
 
 std::string layout_text(const SavedLayout& layout) {
+  if (layout.ranks() == 0) return "imported: no ranks have trained it";
   return fmt::format("{} rank(s): data {}, tensor {}, expert {}, expert_tensor {}; computed in {}", layout.ranks(),
                      layout.data(), layout.tensor(), layout.expert(), layout.expert_tensor(), layout.compute());
 }
