@@ -131,8 +131,8 @@ TEST_CASE("damage is refused by its key") {
   refused("", "is not JSON");
   refused("[]", "expected an object");
   refused("{}", "model_type is missing");
-  refused("{\"a\": 1, \"a\": 2}", "the key \"a\" appears twice");
-  refused("{\"a\": {\"b\": 1, \"b\": 2}}", "the key \"b\" appears twice");
+  refused("{\"a\": 1, \"a\": 2}", "the member \"a\" appears twice");
+  refused("{\"a\": {\"b\": 1, \"b\": 2}}", "the member \"b\" appears twice");
   refused(std::string("{}\0{}", 5), "NUL");
   refused(std::string(70, '[') + std::string(70, ']'), "nested more than 64 deep");
   refused(changed("llama", "hidden_size", "8"), "hidden_size: expected a whole number of at least 1, found \"8\"");

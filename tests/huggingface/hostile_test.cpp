@@ -93,7 +93,7 @@ TEST_CASE("an index must agree with its files") {
     exported.refused("weight_map");
   }
   make_file(exported.folder / kIndex, R"({"weight_map": {"a": "x", "a": "y"}})");
-  exported.refused("the key \"a\" appears twice");
+  exported.refused("the member \"a\" appears twice");
   exported.write(kIndex, good);
   CHECK_NOTHROW(HfTensorSource(exported.folder / "there"));
 }

@@ -240,7 +240,7 @@ TEST_CASE("what is no timeline is refused", "[timeline]") {
                            "{\"otherData\": {}, \"traceEvents\": [{\"ph\": \"X\", \"cat\": \"step\"}]}"}) {
     CHECK_THROWS_WITH(read_text(folder, text), Contains("timeline.json is no timeline"));
   }
-  CHECK_THROWS_WITH(read_timeline(folder / "none"), Contains("cannot be opened"));
+  CHECK_THROWS_WITH(read_timeline(folder / "none"), Contains("cannot open a timeline"));
 }
 
 TEST_CASE("two ranks record the steps that are asked for, and only these", "[timeline][threads]") {
