@@ -56,9 +56,6 @@ class MpiSession {
   // What main returns at the end: 0 unless told otherwise. The same on every rank.
   void set_exit_code(int code) { exit_code_ = code; }
   int exit_code() const { return exit_code_; }
-  // What main returns for an Error: a mistake of the user, until a command has begun its work.
-  void set_failure_code(int code) { failure_code_ = code; }
-  int failure_code() const { return failure_code_; }
 
   // What the ranks of this machine record; null without a launcher.
   const std::shared_ptr<FlightRecorder>& flight() const { return flight_; }
@@ -76,7 +73,6 @@ class MpiSession {
   std::shared_ptr<FlightRecorder> flight_;  // likewise: of this machine's ranks
   bool ends_mpi_ = false;
   int exit_code_ = 0;
-  int failure_code_ = 2;
   int num_exceptions_at_start_ = 0;
   int rank_ = 0;
   int size_ = 1;

@@ -3,7 +3,7 @@
 //
 // Exit codes: 0 done; 2 a mistake on the command line or in what it names (config, file, rank count); 85 a run that was
 // stopped and saved, to be started again; 92 a rank was stuck, stopped or gone (watchdog.h); 1 anything else, such as a
-// disk or a peer that fails while a run is under way.
+// peer that fails while a run is under way. What starting again would not mend is 2.
 // Under mpirun one rank's failure ends the job: whoever waits in a collective would otherwise wait for ever.
 #include <fmt/format.h>
 
@@ -20,6 +20,7 @@
 namespace shoal {
 namespace {
 
+constexpr int kUserError = 2;
 constexpr int kInternalError = 1;
 
 constexpr const char* kDescription = R"(Shoal trains Mixture-of-Experts language models, on CPUs, one rank or many.
@@ -69,7 +70,7 @@ int main(int argc, char** argv) {
     } catch (const shoal::PeerFailed& error) {
       session.abort(shoal::kInternalError, error.what());
     } catch (const shoal::Error& error) {
-      session.abort(session.failure_code(), error.what());
+      session.abort(shoal::kUserError, error.what());
     } catch (const std::exception& error) {
       session.abort(shoal::kInternalError, error.what());
     }

@@ -96,7 +96,6 @@ void run(const Options& options, MpiSession& session) {
                    .command_line = command_line(options),
                    .stop = &stop,
                    .memory_bytes = job.memory_bytes()});
-  session.set_failure_code(1);  // from now on nothing is the user's mistake
   if (trainer.run() == Trainer::End::kRequeue) session.set_exit_code(kRequeueExitCode);
 }
 

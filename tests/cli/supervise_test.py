@@ -326,8 +326,8 @@ class RealRuns(TinyRuns):
         self.assert_ends_as_the_whole_run("told")
 
     def test_time_is_over(self):
-        # Seconds: each start gets some steps done, and asks to be started again.
-        process = self.begin("run.dir=often", "train.stop_after_minutes=0.03")
+        # Each start gets some steps done, on links that make them take long enough, and asks to be started again.
+        process = self.begin("run.dir=often", "train.stop_after_minutes=0.03", "parallel.emulate.intra_node.latency_us=10000")
         self.assertEqual(process.wait(timeout=200), 0, self.out())
         self.assertIn("supervise: the command ended with 85", self.out())
         self.assert_ends_as_the_whole_run("often")

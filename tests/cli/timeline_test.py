@@ -102,7 +102,7 @@ class Timeline(ShoalTest):
         self.assertFalse((self.folder / "run").exists())
         self.refused("train", "tiny.textproto", "train.timeline.first_step=9", says="exceeds train.steps (4)")
         self.refused("timeline", says="is required")
-        self.refused("timeline", "absent.json", says="absent.json cannot be opened")
+        self.refused("timeline", "absent.json", says="cannot open a timeline absent.json")
         self.refused("timeline", "tiny.textproto", says="tiny.textproto is no timeline")
         self.write("empty.json", '{"otherData": {}, "traceEvents": []}')
         self.refused("timeline", "empty.json", says="it holds no steps")
