@@ -16,11 +16,14 @@ from tiny_runs import TinyRuns
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NODE = pathlib.Path(tempfile.mkdtemp(prefix="shoal-slurm-"))  # the daemons' files
 
-# A run that is never done on its first start: it waits to be told, saves, and asks to be started again.
+# A run that is never done on its first start: it waits to be told, saves, and asks to be started again. As shoal does, its
+# ranks end when all have saved: mpirun ends the others when the first one does.
 STAND_IN = r"""#!/usr/bin/env bash
 [ "$1" = train ] || exit 1
 if [ -e run/checkpoints/step-5/COMMIT ]; then echo "going on, with ${*: -2}"; exit 0; fi
 trap 'mkdir -p run/checkpoints/step-5; touch run/checkpoints/step-5/COMMIT; echo "rank $OMPI_COMM_WORLD_RANK saved"
+      touch "saved-$OMPI_COMM_WORLD_RANK"
+      until [ -e saved-0 ] && [ -e saved-1 ]; do sleep 0.05; done
       exit 85' USR2
 [ "$OMPI_COMM_WORLD_RANK" != 0 ] || echo "the job ends in $((SLURM_JOB_END_TIME - $(date +%s))) s"
 while :; do sleep 0.1; done
