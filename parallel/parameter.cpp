@@ -16,6 +16,12 @@ void Parameter::check_settled() const {
   SHOAL_CHECK(gather_ == nullptr || gather_->done(), "the weights of {} are still travelling", spec_.name);
 }
 
+Task<void> Parameter::gathered(Lane& lane) {
+  if (gather_ == nullptr) co_return;
+  co_await lane.wire_in_place(gather_, WireKind::kWeights);
+  gather_ = nullptr;
+}
+
 Task<void> Parameter::ready(Lane& lane) {
   SHOAL_CHECK(version_ > 0, "{} was never given values: call GradientBuckets::initialize", spec_.name);
   if (gather_ != nullptr) {

@@ -57,6 +57,8 @@ class Parameter {
 
   // Awaits the gather of its bucket, then packs (and quantises) once per version. Every reader calls it first.
   Task<void> ready(Lane& lane);
+  // Awaits the gather alone, at no wire point: nothing else is posted meanwhile.
+  Task<void> gathered(Lane& lane);
 
   const Tensor& weight() const { return weight_; }
   const PackedMatrix& packed() const;                    // kMatrix, kPlainAndMatrix

@@ -48,8 +48,9 @@ StepOutcome TrainStep::run(StepInput input) {
   update(input, outcome);
   if (!outcome.update_skipped()) {
     // Nothing of the next step can begin without the first weights, and whatever the ranks tell each other about this
-    // one would queue behind them: their wait is this step's, by its name.
-    run_lane(runtime_.lane(), runtime_.store().parameters().front().ready(runtime_.lane()));
+    // one would queue behind them: their wait is this step's, by its name. The next weights follow at the next step's
+    // first wire point, behind what the ranks tell each other.
+    run_lane(runtime_.lane(), runtime_.store().parameters().front().gathered(runtime_.lane()));
   }
   saved_.clear();  // what backward left of it is nobody's until the next step
   losses_.clear();
