@@ -43,15 +43,29 @@ std::vector<std::string> gather_texts(Communicator& group, Allocator& allocator,
   return texts;
 }
 
+namespace {
+
+// The root's values, of which the others do not know how many there are.
+template <class T>
+std::vector<T> broadcast_values(Communicator& group, Allocator& allocator, const std::vector<T>& values, int root) {
+  const auto mine = static_cast<int64_t>(group.rank() == root ? values.size() : 0);
+  const int64_t count = gather_numbers(group, allocator, mine)[static_cast<size_t>(root)];
+  const Tensor sent = Tensor::empty({count}, DTypeOf<T>::value, allocator, MemoryKind::kWorkspace);
+  if (group.rank() == root) sent.copy_from(values);
+  wait(group.broadcast(sent, root));
+  return sent.to_vector<T>();
+}
+
+}  // namespace
+
+std::vector<int64_t> broadcast_numbers(Communicator& group, Allocator& allocator, const std::vector<int64_t>& numbers,
+                                       int root) {
+  return broadcast_values(group, allocator, numbers, root);
+}
+
 std::string broadcast_text(Communicator& group, Allocator& allocator, const std::string& text, int root) {
-  const bool speaks = group.rank() == root;
-  const std::vector<int64_t> sizes =
-      gather_numbers(group, allocator, speaks ? static_cast<int64_t>(text.size()) : int64_t{0});
-  const Tensor bytes =
-      speaks ? bytes_of(text, allocator)
-             : Tensor::empty({sizes[static_cast<size_t>(root)]}, DType::kU8, allocator, MemoryKind::kWorkspace);
-  wait(group.broadcast(bytes, root));
-  const std::vector<uint8_t> heard = bytes.to_vector<uint8_t>();
+  const std::vector<uint8_t> heard =
+      broadcast_values(group, allocator, std::vector<uint8_t>(text.begin(), text.end()), root);
   return {heard.begin(), heard.end()};
 }
 

@@ -15,6 +15,9 @@ namespace shoal {
 std::vector<int64_t> gather_numbers(Communicator& group, Allocator& allocator, int64_t mine);
 // A text of every rank, on rank 0; nothing elsewhere.
 std::vector<std::string> gather_texts(Communicator& group, Allocator& allocator, const std::string& mine);
+// The root's numbers, on every rank.
+std::vector<int64_t> broadcast_numbers(Communicator& group, Allocator& allocator, const std::vector<int64_t>& numbers,
+                                       int root);
 // The root's text, on every rank.
 std::string broadcast_text(Communicator& group, Allocator& allocator, const std::string& text, int root);
 

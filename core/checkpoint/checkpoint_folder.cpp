@@ -198,13 +198,17 @@ std::vector<int64_t> prune_checkpoints(const CheckpointFolder& folder, FileSyste
   return removed;
 }
 
+fs::path run_of_checkpoint(const fs::path& path) {
+  const fs::path given = (fs::absolute(path) / "").lexically_normal().parent_path();  // without a slash at its end
+  std::error_code ignored;
+  if (fs::exists(given / kManifestName, ignored)) return given.parent_path().parent_path();
+  return given.filename() == "checkpoints" ? given.parent_path() : given;
+}
+
 fs::path find_checkpoint(const fs::path& path, int64_t step) {
   std::error_code ignored;
   if (fs::exists(path / kManifestName, ignored)) return path;
-  const bool is_folder_of_them =
-      path.filename() == "checkpoints" || (path.filename().empty() && path.parent_path().filename() == "checkpoints");
-  const fs::path run = !is_folder_of_them ? path : (path / "..").lexically_normal();
-  const CheckpointFolder folder(run);
+  const CheckpointFolder folder(run_of_checkpoint(path));
   const std::vector<int64_t> steps = folder.steps();
   if (steps.empty()) {
     fail("{}: holds no checkpoint; expected a run folder with checkpoints/step-N, or such a step-N itself",

@@ -41,6 +41,9 @@ class CheckpointFolder {
 std::vector<int64_t> prune_checkpoints(const CheckpointFolder& folder, FileSystem& files, int64_t keep,
                                        int64_t keep_every_steps, bool only_tell = false);
 
+// The run folder of a checkpoint by what people call it: one step-N, a run's checkpoints/, or the run folder itself.
+std::filesystem::path run_of_checkpoint(const std::filesystem::path& path);
+
 // A checkpoint by what people call it: its own folder, or a run's (or its checkpoints/) with a step; 0: the newest that
 // opens. Throws when there is none.
 std::filesystem::path find_checkpoint(const std::filesystem::path& path, int64_t step);

@@ -66,18 +66,10 @@ std::string date_of(const fs::path& checkpoint) {
   return fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(system)));
 }
 
-// The run folder of any of the three things a path may be.
-fs::path run_of(const std::string& path) {
-  const fs::path given = (fs::absolute(path) / "").lexically_normal().parent_path();
-  std::error_code ignored;
-  if (fs::exists(given / kManifestName, ignored)) return given.parent_path().parent_path();
-  return given.filename() == "checkpoints" ? given.parent_path() : given;
-}
-
 std::vector<fs::path> all_of(const std::string& path) {
   std::error_code ignored;
   if (fs::exists(fs::path(path) / kManifestName, ignored)) return {path};
-  const CheckpointFolder folder(run_of(path));
+  const CheckpointFolder folder(run_of_checkpoint(path));
   std::vector<fs::path> checkpoints;
   for (const int64_t step : folder.steps()) checkpoints.push_back(folder.of_step(step));
   if (checkpoints.empty()) fail("{}: holds no checkpoint (looked in {})", path, folder.path().string());
@@ -124,6 +116,7 @@ void show(const Options& options) {
   fmt::print("{}, written {}\n", checkpoint.directory().string(), date_of(checkpoint.directory()));
   fmt::print("step {}, {} updates, {} sequences, {} tokens, seed {}\n", progress.step(), progress.updates(),
              format_count(progress.sequences()), format_count(progress.tokens()), progress.seed());
+  if (progress.training_seconds() > 0) fmt::print("trained for {}\n", format_duration(progress.training_seconds()));
   if (progress.skipped_steps() > 0 || progress.skipped_sequences() > 0) {
     fmt::print("{} steps skipped, {} sequences passed over\n", progress.skipped_steps(),
                format_count(progress.skipped_sequences()));
@@ -170,7 +163,7 @@ void diff(const Options& options) {
 }
 
 void prune(const Options& options) {
-  const fs::path run = run_of(options.path);
+  const fs::path run = run_of_checkpoint(options.path);
   if (is_being_appended_to(run / "metrics.jsonl")) {
     fail("{}: a job is writing there, and removes old checkpoints by itself (checkpoint.keep)", run.string());
   }

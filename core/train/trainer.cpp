@@ -5,8 +5,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <iterator>
-#include <sstream>
 
 #include "core/base/steady_clock.h"
 #include "core/checkpoint/final_model.h"
@@ -50,12 +48,8 @@ int64_t run_folder_bytes(const Config& config, DType compute) {
 
 // Collective. Rank 0 looks what there is to go on from.
 std::vector<int64_t> find_checkpoints(const Config& config, Communicator& world, Allocator& allocator) {
-  std::vector<int64_t> steps;
-  if (world.rank() == 0) steps = resume_candidates(config);
-  std::string text;
-  for (const int64_t step : steps) text += fmt::format("{} ", step);
-  std::istringstream words(broadcast_text(world, allocator, text, 0));
-  return {std::istream_iterator<int64_t>(words), {}};
+  const std::vector<int64_t> mine = world.rank() == 0 ? resume_candidates(config) : std::vector<int64_t>();
+  return broadcast_numbers(world, allocator, mine, 0);
 }
 
 // A run that would have saved, and ended before it did: the same command starts it anew. Nothing of it is removed.
@@ -118,7 +112,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                        tokenizer_ ? tokenizer_->byte_lengths() : std::vector<int32_t>(),
                        config_.train().validation_sequences(), config_.train().microbatch());
   }
-  step_.set_judge([this](double loss, double norm) { return faults_.judge(loss, norm, can_roll_back_); });
+  step_.set_judge([this](double loss, double norm) { return faults_.judge(loss, norm, newest_checkpoint_ >= 0); });
   begin_or_go_on();
   if (speaks()) {
     describe_run(run_dir_, options_.config_text,
@@ -140,7 +134,8 @@ void Trainer::begin_or_go_on() {
     const PhaseScope phase(mesh_.world(), Phase::kLoad);
     progress_ = checkpoints_.resume(resume_from_);
     faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
-    can_roll_back_ = true;
+    earlier_training_s_ = progress_.training_seconds();
+    newest_checkpoint_ = progress_.step();
   }
   progress_.set_seed(config_.run().seed());
   first_step_ = progress_.step() + 1;
@@ -249,8 +244,8 @@ void Trainer::save(int64_t step) {
   progress_.set_sequences(batches_.first_sequence(step + 1) + progress_.skipped_sequences());
   progress_.clear_recent_loss();
   for (const double loss : faults_.recent_losses()) progress_.add_recent_loss(loss);
+  progress_.set_training_seconds(earlier_training_s_ + training_s_);
   checkpoints_.begin_save(progress_);
-  faults_.note_checkpoint();
 }
 
 void Trainer::finish_last_save() {

@@ -54,6 +54,7 @@ class Trainer {
   StepVerdict train_one_step(int64_t step);
   void save(int64_t step);
   void finish_last_save();
+  void note_newest_checkpoint(int64_t step);
   void roll_back(int64_t step);
   void give_up(int64_t step, const std::string& reason);
   SampleRange sequences_of(int64_t step) const;
@@ -94,11 +95,12 @@ class Trainer {
   double training_s_ = 0;       // in steps since this start, for the time left
   int64_t first_step_ = 1;      // of this start
   double longest_step_s_ = 0;
+  double earlier_training_s_ = 0;  // of the starts before
   // What the ranks told each other with the last step's metrics.
   bool stop_asked_ = false;
   bool all_written_ = false;
-  bool can_roll_back_ = false;
-  StragglerWatch stragglers_;  // rank 0
+  int64_t newest_checkpoint_ = -1;  // its step; -1: none
+  StragglerWatch stragglers_;       // rank 0
 };
 
 }  // namespace shoal

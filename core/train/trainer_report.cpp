@@ -87,6 +87,12 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
   return metrics;
 }
 
+// Of rank 0, on every rank: a step later than rank 0 knows it.
+void Trainer::note_newest_checkpoint(int64_t step) {
+  if (step > newest_checkpoint_) faults_.note_checkpoint();
+  newest_checkpoint_ = step;
+}
+
 void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) {
   Communicator& world = mesh_.world();
   check_device_calls(world);
@@ -104,7 +110,7 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   const std::string stop = options_.stop ? options_.stop->reason(next_step_and_save) : "";
   const size_t flags = values.size();
   values.insert(values.end(), {stop.empty() ? 0.0 : 1.0, checkpoints_.written() ? 1.0 : 0.0,
-                               checkpoints_.has_checkpoint() ? 1.0 : 0.0});
+                               static_cast<double>(checkpoints_.newest_step())});
   values.insert(values.end(), outcome.exposed_by_kind.begin(), outcome.exposed_by_kind.end());
   const size_t num_totals = values.size();
   values.insert(values.end(), outcome.quantize_counts.begin(), outcome.quantize_counts.end());
@@ -120,7 +126,7 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
     const std::vector<double> theirs = all[rank].to_vector<double>();
     stop_asked_ = stop_asked_ || theirs[flags] > 0;
     all_written_ = all_written_ && theirs[flags + 1] > 0;
-    if (rank == 0) can_roll_back_ = theirs[flags + 2] > 0;
+    if (rank == 0) note_newest_checkpoint(static_cast<int64_t>(theirs[flags + 2]));
     own_s.push_back(theirs[2] - theirs[0]);
     if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs.data() + num_totals);
     if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {

@@ -49,9 +49,9 @@ std::vector<int64_t> resume_candidates(const Config& config) {
   if (config.run().overwrite()) return {};
   if (steps.empty() && folder.has_remains()) {
     fail(
-        "{}: holds remains of checkpoints but none that is whole; nothing was changed. Look at it with `shoal "
-        "checkpoint "
-        "list {}`; to start anew, set run.dir to another folder, or run.overwrite=true to move this one aside",
+        "{}: holds remains of checkpoints but none that is whole; nothing was changed. Look at it with "
+        "`shoal checkpoint list {}`; to start anew, set run.dir to another folder, or run.overwrite=true to move this "
+        "one aside",
         folder.path().string(), config.run().dir());
   }
   return steps;
@@ -118,7 +118,6 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     const auto failed = std::ranges::find(ok, 0);
     if (failed == ok.end()) {
       publish_restored_state(runtime_, optimizer_);
-      has_checkpoint_ = true;
       newest_step_ = step;
       if (world.rank() == 0 && !notes.moments) spdlog::info("it has no optimizer state: moments start at zero");
       if (world.rank() == 0 && !notes.residuals) {
@@ -163,7 +162,6 @@ void TrainingCheckpoints::report(bool wait_for_commit) {
                     report.step, report.mishap);
       continue;
     }
-    has_checkpoint_ = true;
     newest_step_ = report.step;
     save_seconds_ = report.seconds;
     say(fmt::format("saved {} ({} in {:.1f} s)", report.path, format_bytes(report.bytes), report.seconds));
@@ -175,14 +173,8 @@ Progress TrainingCheckpoints::roll_back() {
   if (in_flight()) finish_save();
   if (runtime_.mesh().world().rank() == 0) report(true);
   Communicator& world = runtime_.mesh().world();
-  std::string text;
-  if (world.rank() == 0) {
-    for (const int64_t step : folder_.steps()) text += std::to_string(step) + " ";
-  }
-  text = broadcast_text(world, runtime_.allocator(), text, 0);
-  std::vector<int64_t> steps;
-  for (size_t at = 0; at < text.size(); at = text.find(' ', at) + 1) steps.push_back(std::stoll(text.substr(at)));
-  return resume(steps);
+  const std::vector<int64_t> mine = world.rank() == 0 ? folder_.steps() : std::vector<int64_t>();
+  return resume(broadcast_numbers(world, runtime_.allocator(), mine, 0));
 }
 
 }  // namespace shoal

@@ -41,9 +41,7 @@ class TrainingCheckpoints {
   void finish_save() { saver_->finish(); }
   // Rank 0. Says what was saved, and what could not be.
   void report(bool wait_for_commit);
-  // Rank 0: of this run, or the one it goes on with.
-  bool has_checkpoint() const { return has_checkpoint_; }
-  // Rank 0: the step of the newest one that was loaded or saved; -1: none.
+  // Rank 0: the step of the newest one that was loaded or saved, by this run or the one it goes on with; -1: none.
   int64_t newest_step() const { return newest_step_; }
   int64_t failed_saves() const { return failed_saves_; }
   // Seconds that the last save took.
@@ -62,7 +60,6 @@ class TrainingCheckpoints {
   FileSystem& files_;
   CheckpointFolder folder_;
   std::unique_ptr<CheckpointSaver> saver_;
-  bool has_checkpoint_ = false;
   int64_t newest_step_ = -1;
   int64_t failed_saves_ = 0;
   double save_seconds_ = 0;

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <thread>
 
+#include "parallel/peer_failed.h"
 #include "parallel/simulated_communicator.h"
 #include "tests/parallel/communicator_checks.h"
 #include "tests/parallel/different_calls.h"
@@ -96,12 +97,56 @@ TEST_CASE("a thread that fails ends what the others wait for with an error that 
       const OperationPtr after = world.all_reduce(x);
       told(error_of([&] { after->wait(); }));
       RANK_CHECK(after->done());
+      bool is_peers = false;
+      try {
+        after->wait();
+      } catch (const PeerFailed&) {
+        is_peers = true;
+      }
+      RANK_CHECK(is_peers);
       told(error_of([&] { pair->barrier()->wait(); }));
       told(error_of([&] { world.group({world.rank()}); }));
       world.barrier()->wait();
     };
     REQUIRE_THROWS_WITH(run_thread_ranks(4, {}, body), Catch::Equals("token 9 is beyond the vocabulary"));
     REQUIRE(num_told == 9);
+  }
+}
+
+namespace {
+
+// Two transfers, with something that may go wrong in between.
+Task<void> two_sums(Communicator& world, Tensor x, bool fails, Lane& lane) {
+  const OperationPtr first = world.all_reduce(x);
+  co_await lane.wire(first, WireKind::kOther);
+  if (fails) fail("a lane is lost");
+  const OperationPtr second = world.all_reduce(x);
+  co_await lane.wire(second, WireKind::kOther);
+}
+
+}  // namespace
+
+TEST_CASE("a lane that fails while its neighbour waits: every lane of the other ranks gets PeerFailed", "[threads]") {
+  for (const int failing_lane : {0, 1}) {
+    std::atomic<int> num_peers = 0;
+    const auto body = [&](Communicator& world, Allocator& allocator) {
+      Stream stream(allocator);
+      Lane a(stream, 0), b(stream, 1);
+      Lane* const lanes[] = {&a, &b};
+      std::vector<Task<void>> tasks;
+      for (int lane = 0; lane < 2; ++lane) {
+        const bool fails = world.rank() == 1 && lane == failing_lane;
+        tasks.push_back(two_sums(world, tensor_of(std::vector<float>(10000)), fails, *lanes[lane]));
+      }
+      try {
+        run_lanes(lanes, std::move(tasks));
+      } catch (const PeerFailed&) {
+        ++num_peers;
+        throw;
+      }
+    };
+    REQUIRE_THROWS_WITH(run_thread_ranks(3, {}, body), Catch::Equals("a lane is lost"));
+    REQUIRE(num_peers == 2);
   }
 }
 
