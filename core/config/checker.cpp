@@ -36,11 +36,11 @@ void check_finite_fields(const Checker& checker, const Message& message, const s
 
 void Checker::refuse_text(const Paths& paths, const std::string& message) const {
   for (const std::string& path : paths.all) {
-    if (const auto given = loaded_.origins.find(path); given != loaded_.origins.end()) {
+    if (const auto given = given_.origins.find(path); given != given_.origins.end()) {
       throw Error(given->second + ": " + message);
     }
   }
-  const std::string origin = loaded_.nearest_origin(paths.all.front());
+  const std::string origin = given_.nearest_origin(paths.all.front());
   throw Error(origin.empty() ? message : origin + ": " + message);
 }
 
@@ -66,7 +66,7 @@ void Checker::size(const std::string& path, bool is_set, int64_t value, int64_t 
   in_range(path, value, 1, high, what);
 }
 
-void check_finite(const Checker& checker, const Config& config) { check_finite_fields(checker, config, ""); }
+void check_finite(const Checker& checker, const Message& config) { check_finite_fields(checker, config, ""); }
 
 std::string nearest_divisors(int64_t size, int64_t wanted) {
   int64_t below = std::min(size, wanted);

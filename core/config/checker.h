@@ -21,7 +21,7 @@ class Checker {
     std::vector<std::string> all;
   };
 
-  explicit Checker(const LoadedConfig& loaded) : loaded_(loaded) {}
+  explicit Checker(const GivenValues& given) : given_(given) {}
 
   // Throws "ORIGIN: message". The origin is that of the first of these paths that was given, or else of the nearest
   // message around the first one.
@@ -42,14 +42,14 @@ class Checker {
  private:
   [[noreturn]] void refuse_text(const Paths& paths, const std::string& message) const;
 
-  const LoadedConfig& loaded_;
+  const GivenValues& given_;
 };
 
 // The divisors of `size` next to `wanted`: "4 or 6".
 std::string nearest_divisors(int64_t size, int64_t wanted);
 
 // validate.cpp calls them in this order; each may rely on what those before it have checked.
-void check_finite(const Checker& checker, const Config& config);
+void check_finite(const Checker& checker, const google::protobuf::Message& config);
 void check_model(const Checker& checker, const ModelConfig& model);
 
 // validate_durability.cpp: checkpoints, resuming, faults, watchdog.

@@ -31,16 +31,6 @@ using google::protobuf::Message;
   fail("{}: the config file cannot be read: {}; did you mean {}?", name, reason, (path.parent_path() / near).string());
 }
 
-std::string read_file(const std::string& name) {
-  std::error_code ignored;
-  if (fs::is_directory(name, ignored)) {
-    fail("{}: is a folder; expected a config file, such as configs/quickstart.textproto", name);
-  }
-  if (::access(name.c_str(), R_OK) != 0) cannot_read(name, std::strerror(errno));
-  constexpr int64_t kMaxBytes = 1 << 20;
-  return read_small_file(name, "the config file", kMaxBytes);
-}
-
 // Empties the list at `path` ("data.train") where it exists.
 void clear_list(Message& message, const std::string& path) {
   const size_t dot = path.find('.');
@@ -83,12 +73,12 @@ void merge_overrides(LoadedConfig& loaded, const std::vector<std::string>& overr
 
 }  // namespace
 
-std::string LoadedConfig::origin(const std::string& path) const {
+std::string GivenValues::origin(const std::string& path) const {
   const auto found = origins.find(path);
   return found != origins.end() ? found->second : "default";
 }
 
-std::string LoadedConfig::nearest_origin(const std::string& path) const {
+std::string GivenValues::nearest_origin(const std::string& path) const {
   for (std::string around = path; !around.empty();) {
     if (const auto found = origins.find(around); found != origins.end()) return found->second;
     const size_t cut = around.find_last_of(".[");
@@ -107,9 +97,19 @@ LoadedConfig parse_config(const std::string& text, const std::string& name, cons
 LoadedConfig load_config(const std::vector<std::string>& files, const std::vector<std::string>& overrides) {
   if (files.empty()) fail("no config file was given; expected at least one, such as configs/quickstart.textproto");
   LoadedConfig loaded;
-  for (const std::string& file : files) merge_text(loaded, read_file(file), file);
+  for (const std::string& file : files) merge_text(loaded, read_config_file(file), file);
   merge_overrides(loaded, overrides);
   return loaded;
+}
+
+std::string read_config_file(const std::string& name) {
+  std::error_code ignored;
+  if (fs::is_directory(name, ignored)) {
+    fail("{}: is a folder; expected a config file, such as configs/quickstart.textproto", name);
+  }
+  if (::access(name.c_str(), R_OK) != 0) cannot_read(name, std::strerror(errno));
+  constexpr int64_t kMaxBytes = 1 << 20;
+  return read_small_file(name, "the config file", kMaxBytes);
 }
 
 ConfigArguments split_config_arguments(const std::vector<std::string>& arguments) {

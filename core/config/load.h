@@ -1,24 +1,16 @@
 // core/config/load.h: from files and overrides to one Config, remembering where every value came from.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
 #include "core/config/config.pb.h"
+#include "core/config/given_values.h"
 
 namespace shoal {
 
-struct LoadedConfig {
+struct LoadedConfig : GivenValues {
   Config config;
-  // Path → where its value was given: "model.moe.topk" → "configs/small.textproto:14:5" or
-  // "override 2 (model.moe.topk=12)". Messages and elements are there too: "model.moe", "data.train[0].prefix".
-  std::map<std::string, std::string> origins;
-
-  // Of this very value; "default" when nobody gave it.
-  std::string origin(const std::string& path) const;
-  // Of the value, or else of the nearest message around it; empty when none was given.
-  std::string nearest_origin(const std::string& path) const;
 };
 
 // Text-format files merged in order, later wins; a repeated field is replaced whole. Then overrides "path=value", in
@@ -32,6 +24,9 @@ LoadedConfig load_config(const std::vector<std::string>& files, const std::vecto
 // The same for one text, as if it were the only file, `name`.
 LoadedConfig parse_config(const std::string& text, const std::string& name,
                           const std::vector<std::string>& overrides = {});
+
+// The text of a config file. Throws Error naming a neighbour that is meant, perhaps.
+std::string read_config_file(const std::string& name);
 
 // A command line's `CONFIG... [key=value...]`, told apart: an override is a name, '=', and anything.
 struct ConfigArguments {

@@ -17,8 +17,8 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 
 // The field at the end of a path; every step on the way is a message that is not in a list.
-const FieldDescriptor& find_field(const std::string& path) {
-  const Descriptor* message = Config::descriptor();
+const FieldDescriptor& find_field(const Descriptor& root, const std::string& path) {
+  const Descriptor* message = &root;
   const FieldDescriptor* field = nullptr;
   std::string passed;
   std::istringstream steps(path);
@@ -28,7 +28,7 @@ const FieldDescriptor& find_field(const std::string& path) {
       fail("{0} is a list; give the whole of it, as in {0}=[{{…}}, {{…}}]", passed);
     }
     field = message->FindFieldByName(step);
-    if (field == nullptr) throw Error(no_such_field(*Config::descriptor(), *message, passed, step));
+    if (field == nullptr) throw Error(no_such_field(root, *message, passed, step));
     passed += (passed.empty() ? "" : ".") + step;
     message = field->message_type();
   }
@@ -41,8 +41,8 @@ bool is_quoted(const std::string& value) {
 }
 
 // Whether the text is one value: a scalar with its sign, or one group in brackets.
-bool is_one_value(const std::string& value) {
-  const std::vector<TextToken> tokens = read_tokens(value, *Config::descriptor());
+bool is_one_value(const Descriptor& root, const std::string& value) {
+  const std::vector<TextToken> tokens = read_tokens(value, root);
   const size_t count = tokens.size() - 1;  // without the end
   const std::string& first = tokens[0].text;
   if (first != "{" && first != "[" && first != "<") return count == (first == "-" ? 2U : 1U);
@@ -70,25 +70,31 @@ std::string nested_text(const std::string& path, const std::string& value) {
 
 }  // namespace
 
-ParsedText parse_override(const std::string& text) {
+TextPlaces parse_override(const std::string& text, google::protobuf::Message& root) {
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) fail("expected path=value, such as train.steps=60");
   const std::string path = text.substr(0, equals);
   std::string value = text.substr(equals + 1);
-  const FieldDescriptor& field = find_field(path);
+  const FieldDescriptor& field = find_field(*root.GetDescriptor(), path);
 
   const bool is_list = field.is_repeated() && value.starts_with('[');
   if (field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && !is_list) {
     if (!is_quoted(value)) value = "\"" + google::protobuf::CEscape(value) + "\"";
   } else if (value.find_first_not_of(" \t\n") == std::string::npos) {
     fail("{} has no value behind '='; it is {}", path, expected_value(field));
-  } else if (!is_one_value(value)) {
+  } else if (!is_one_value(*root.GetDescriptor(), value)) {
     fail("{} is {}{}; found `{}`", path, field.is_repeated() ? "a list, [{…}, {…}], or one element of it: " : "",
          expected_value(field), value);
   }
-  ParsedText parsed = parse_text(nested_text(path, value));
+  TextPlaces parsed = parse_text(nested_text(path, value), root);
   // The messages around it were not given by this override.
   std::erase_if(parsed.places, [&](const auto& place) { return path.rfind(place.first + ".", 0) == 0; });
+  return parsed;
+}
+
+ParsedText parse_override(const std::string& text) {
+  ParsedText parsed;
+  static_cast<TextPlaces&>(parsed) = parse_override(text, parsed.config);
   return parsed;
 }
 

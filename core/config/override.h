@@ -10,5 +10,7 @@ namespace shoal {
 // The same as a text that gives only this field (load.h says what may stand behind '='). Throws Error without a place:
 // an unknown path with the nearest name, a value of the wrong kind, more than one value.
 ParsedText parse_override(const std::string& text);
+// The same of any message: `root` is emptied and filled.
+TextPlaces parse_override(const std::string& text, google::protobuf::Message& root);
 
 }  // namespace shoal

@@ -12,6 +12,7 @@
 namespace shoal {
 namespace {
 
+using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using Tokens = std::vector<TextToken>;
 
@@ -51,7 +52,7 @@ std::string quoted(const std::string& message, int n) {
 std::string as_found(const TextToken& token) { return token.is_end ? "the end" : fmt::format("`{}`", token.text); }
 
 // Errors the parser reports at the token behind the word they are about.
-void explain_word_before(const Tokens& tokens, size_t at, const std::string& error) {
+void explain_word_before(const Descriptor& root, const Tokens& tokens, size_t at, const std::string& error) {
   const bool unknown_field = error.find(" has no field named ") != std::string::npos;
   const bool unknown_value = starts_with(error, "Unknown enumeration value of ");
   const bool wrong_bool = starts_with(error, "Invalid value for boolean field ");
@@ -62,7 +63,7 @@ void explain_word_before(const Tokens& tokens, size_t at, const std::string& err
   while (at > 0 && tokens[at].text != word) --at;
   const TextToken& token = tokens[at];
   if (token.text != word || token.message == nullptr) return;
-  if (unknown_field) throw_at(token, no_such_field(*Config::descriptor(), *token.message, token.message_path, word));
+  if (unknown_field) throw_at(token, no_such_field(root, *token.message, token.message_path, word));
   if (token.field == nullptr) return;
   if (unknown_value) throw_at(token, no_such_value(*token.field, token.path, word));
   if (wrong_bool) throw_at(token, fmt::format("{} is true or false; found `{}`", token.path, word));
@@ -89,10 +90,11 @@ void explain_word_at(const Tokens& tokens, size_t at, const std::string& error) 
   throw_at(token, fmt::format("{} is {}; found {}", token.path, expected_value(*token.field), as_found(token)));
 }
 
-[[noreturn]] void explain(const std::string& text, const Tokens& tokens, const FirstError& error) {
+[[noreturn]] void explain(const Descriptor& root, const std::string& text, const Tokens& tokens,
+                          const FirstError& error) {
   for (size_t at = 0; at < tokens.size(); ++at) {
     if (tokens[at].raw_line != error.raw_line || tokens[at].raw_column != error.raw_column) continue;
-    explain_word_before(tokens, at, error.text);
+    explain_word_before(root, tokens, at, error.text);
     explain_word_at(tokens, at, error.text);
     break;
   }
@@ -119,19 +121,26 @@ std::string expected_value(const FieldDescriptor& field) {
   return join_choices(values);
 }
 
-ParsedText parse_text(const std::string& text) {
-  ParsedText parsed;
+TextPlaces parse_text(const std::string& text, google::protobuf::Message& root) {
+  TextPlaces found;
   FirstError error;
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
-  const bool ok = parser.ParseFromString(text, &parsed.config);
-  const Tokens tokens = read_tokens(text, *Config::descriptor());
-  if (!ok) explain(text, tokens, error);
+  const bool ok = parser.ParseFromString(text, &root);
+  const Descriptor& descriptor = *root.GetDescriptor();
+  const Tokens tokens = read_tokens(text, descriptor);
+  if (!ok) explain(descriptor, text, tokens, error);
   for (const TextToken& token : tokens) {
-    if (token.names_field) parsed.places[token.path] = {token.line, token.column};
-    if (token.names_field && token.field != nullptr && token.field->is_repeated()) parsed.lists.insert(token.path);
-    if (!token.opened_path.empty()) parsed.places.emplace(token.opened_path, TextPlace{token.line, token.column});
+    if (token.names_field) found.places[token.path] = {token.line, token.column};
+    if (token.names_field && token.field != nullptr && token.field->is_repeated()) found.lists.insert(token.path);
+    if (!token.opened_path.empty()) found.places.emplace(token.opened_path, TextPlace{token.line, token.column});
   }
+  return found;
+}
+
+ParsedText parse_text(const std::string& text) {
+  ParsedText parsed;
+  static_cast<TextPlaces&>(parsed) = parse_text(text, parsed.config);
   return parsed;
 }
 

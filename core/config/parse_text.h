@@ -15,10 +15,13 @@ struct TextPlace {
   int column = 1;  // 1-based, in bytes
 };
 
-struct ParsedText {
-  Config config;
+struct TextPlaces {
   std::map<std::string, TextPlace> places;  // of every field that is given, by path; "data.train[0]" for elements
   std::set<std::string> lists;              // paths of the repeated fields that are given, also as an empty list
+};
+
+struct ParsedText : TextPlaces {
+  Config config;
 };
 
 // what() says what is wrong, without the place.
@@ -33,6 +36,8 @@ class ParseError : public Error {
 
 // Throws ParseError at the first mistake.
 ParsedText parse_text(const std::string& text);
+// The same of any message: `root` is emptied and filled.
+TextPlaces parse_text(const std::string& text, google::protobuf::Message& root);
 
 // "an integer", "a number", "true or false", "a text in quotes", "GQA or MLA", "a message: { … }"
 std::string expected_value(const google::protobuf::FieldDescriptor& field);
