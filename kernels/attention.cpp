@@ -148,9 +148,13 @@ struct Prepared {
 Prepared prepare(const Direction& direction, const AttentionCall& call, Stream& stream) {
   const bool forward = &direction == &kForward;
   Prepared prepared;
-  if (stream.device() != DeviceKind::kCuda) {
+  if (stream.imitates() != DeviceKind::kCuda) {
     prepared.cpu =
         cpu_scratch(stream, forward ? attention_forward_scratch_bytes(call) : attention_backward_scratch_bytes(call));
+    return prepared;
+  }
+  if (stream.device() == DeviceKind::kSimulated && call.q.dtype() == DType::kBF16) {
+    prepared.engine = Engine::kCudnn;  // its workspace is its own affair
     return prepared;
   }
   prepared.cudnn = prepare_attention_cudnn(forward ? AttentionPass::kForward : AttentionPass::kBackward, call, stream);

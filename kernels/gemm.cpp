@@ -54,9 +54,10 @@ void pack_matrix(PackedMatrix& packed, const Tensor& weight, PackFor use, Stream
   SHOAL_CHECK(is_floating(weight.dtype()), "the weight is {}", name_of(weight.dtype()));
   const int64_t out = weight.size(0), in = weight.size(1);
   reserve_packed(packed, out, in, weight.dtype(), use, stream.allocator());
+  const bool by_reference = stream.imitates() == DeviceKind::kCuda;  // pack_matrix_cuda
   const Work work{.op = "gemm.pack",
                   .kind = WorkKind::kMove,
-                  .bytes = operand_bytes(weight, packed.impl_->forward, packed.impl_->backward),
+                  .bytes = by_reference ? 0 : operand_bytes(weight, packed.impl_->forward, packed.impl_->backward),
                   .precision = weight.dtype()};
   launch(
       stream, work, [&] { pack_matrix_cpu(*packed.impl_, weight); },

@@ -84,7 +84,7 @@ void reserve_packed(PackedMatrix& matrix, int64_t out, int64_t in, DType dtype, 
   const auto bytes = [&](int64_t count) {
     return Tensor::empty(Shape{count}, DType::kU8, allocator, MemoryKind::kWeights);
   };
-  if (allocator.device() == DeviceKind::kCuda) return;  // by reference; codes: pack_fp8_cuda.h
+  if (allocator.imitates() == DeviceKind::kCuda) return;  // by reference; codes: pack_fp8_cuda.h
   if (dtype == DType::kE4M3) {
     packed.scales = Tensor::empty({num_tiles(out), num_tiles(in)}, DType::kF32, allocator, MemoryKind::kWeights);
   }

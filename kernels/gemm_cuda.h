@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "kernels/cublas_product.h"
 #include "kernels/gemm_cpu.h"
 
 namespace shoal {
@@ -23,7 +24,9 @@ inline Tensor gemm_scratch(std::span<const GemmCall> calls, int64_t (*cpu_bytes)
 #ifdef SHOAL_HAS_CUDA
   if (stream.device() == DeviceKind::kCuda) return stream.workspace({gemm_cuda_scratch_bytes(calls)}, DType::kU8);
 #endif
-  return stream.workspace({cpu_bytes(calls)}, DType::kU8);
+  // A GPU that is imitated: cuBLAS wants the same for every product, our own kernels nothing.
+  const bool on_cpu = stream.imitates() != DeviceKind::kCuda;
+  return stream.workspace({on_cpu ? cpu_bytes(calls) : kCublasWorkspaceBytes}, DType::kU8);
 }
 
 }  // namespace shoal

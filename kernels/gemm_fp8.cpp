@@ -169,7 +169,7 @@ void check_pair(const QuantizedColumns& d_y, const QuantizedColumns& x) {
 void pack_matrix_fp8(PackedMatrix& packed, const Tensor& weight, PackFor use, Stream& stream) {
   check_on(stream, weight);
   SHOAL_CHECK(weight.dims() == 2, "the weight is {}, expected [out, in]", weight.shape());
-  if (stream.device() == DeviceKind::kCuda) {
+  if (stream.imitates() == DeviceKind::kCuda) {
     std::vector<PackedMatrix> alone{std::move(packed)};
     pack_together_fp8(alone, weight, 1, use, stream);
     packed = std::move(alone[0]);
@@ -210,7 +210,7 @@ void linear_backward_weight_fp8(Tensor d_w, const QuantizedColumns& d_y, const Q
 void pack_experts_fp8(std::vector<PackedMatrix>& packed, const Tensor& weights, PackFor use, Stream& stream) {
   SHOAL_CHECK(weights.dims() == 3, "the weights are {}, expected [num_experts, out, in]", weights.shape());
   const int64_t experts = weights.size(0), out = weights.size(1);
-  if (stream.device() == DeviceKind::kCuda && experts > 0 && out % kTile == 0) {
+  if (stream.imitates() == DeviceKind::kCuda && experts > 0 && out % kTile == 0) {
     return pack_together_fp8(packed, weights.reshape({experts * out, weights.size(2)}), experts, use, stream);
   }
   packed.resize(static_cast<size_t>(experts));

@@ -16,9 +16,9 @@ double operand_bytes(const Tensors&... tensors) {
   return (0.0 + ... + (tensors.defined() ? static_cast<double>(tensors.bytes()) : 0.0));
 }
 
-// What a CPU op needs beside its operands; also on the simulated device, whose peaks are a CPU's. GPUs have their own.
+// What a CPU op needs beside its operands, there and where a CPU is imitated. GPUs have their own.
 inline Tensor cpu_scratch(Stream& stream, int64_t bytes) {
-  return stream.workspace({stream.device() == DeviceKind::kCuda ? 0 : bytes}, DType::kU8);
+  return stream.workspace({stream.imitates() == DeviceKind::kCuda ? 0 : bytes}, DType::kU8);
 }
 
 // Every defined operand lives where the stream computes.

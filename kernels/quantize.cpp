@@ -80,7 +80,7 @@ SegmentsView segments_of(const QuantizedColumns& x) { return {x.offsets, x.first
 
 // What CUDA's kernels need to count in: nothing elsewhere, or where nobody asks.
 Tensor counting_scratch(const QuantizeOptions& options, Stream& stream) {
-  if (stream.device() != DeviceKind::kCuda || !options.counts.defined()) return {};
+  if (stream.imitates() != DeviceKind::kCuda || !options.counts.defined()) return {};
   return stream.workspace(Shape{kMostQuantizeBlocks, kNumPartialCounts}, DType::kI32);
 }
 QuantizeOptionsView view_of(const QuantizeOptions& options, const Tensor& partial) {

@@ -66,7 +66,7 @@ void backward(const char* op, double flops, const Tensor& d_x, const Tensor& d_w
   SHOAL_CHECK_EQ(d_weight.shape(), weight.shape());
   check_dtype(d_weight, arithmetic_dtype(x.dtype()));
   const int64_t num_shares =
-      stream.device() == DeviceKind::kCuda ? rms_norm_shares_cuda(x.size(0)) : rms_norm_row_blocks(x.size(0));
+      stream.imitates() == DeviceKind::kCuda ? rms_norm_shares_cuda(x.size(0)) : rms_norm_row_blocks(x.size(0));
   Tensor partial = stream.workspace(Shape{num_shares, x.size(1)}, d_weight.dtype());
   const double reads_d_x = d_x_mode == Write::kAccumulates ? operand_bytes(d_x) : 0.0;
   const Work work{.op = op,

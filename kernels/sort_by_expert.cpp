@@ -46,7 +46,7 @@ void sort_by_expert(const ExpertOrder& order, const Tensor& experts, const Tenso
                                          order.row_weights, experts, weights),
                   .precision = weights.dtype()};
   const Tensor scratch = stream.workspace(
-      {stream.device() == DeviceKind::kCuda ? sort_by_expert_scratch(experts.numel(), order.counts.numel()) : 0},
+      {stream.imitates() == DeviceKind::kCuda ? sort_by_expert_scratch(experts.numel(), order.counts.numel()) : 0},
       DType::kI32);
   launch(
       stream, work, [&] { sort_by_expert_cpu(order, experts, weights); },

@@ -26,22 +26,15 @@ std::unique_ptr<Communicator> SimulatedCommunicator::group(const std::vector<int
 
 namespace {
 
-// Complete when the clock says so; the buffers are held until someone asks.
+// Complete when the clock says so.
 class SimulatedOperation : public Operation {
  public:
   SimulatedOperation(std::shared_ptr<SimulatedWire> wire, std::vector<SimulatedRound> rounds, int64_t tag,
                      std::vector<Tensor> buffers)
-      : wire_(std::move(wire)), transfer_(wire_->post(std::move(rounds))), tag_(tag), buffers_(std::move(buffers)) {}
+      : wire_(std::move(wire)), transfer_(wire_->post(std::move(rounds), std::move(buffers))), tag_(tag) {}
 
-  bool done() override {
-    if (!wire_->done(*transfer_)) return false;
-    buffers_.clear();
-    return true;
-  }
-  void wait() override {
-    wire_->wait(*transfer_);
-    buffers_.clear();
-  }
+  bool done() override { return wire_->done(*transfer_); }
+  void wait() override { wire_->wait(*transfer_); }
   // On the simulated clock.
   WireSpan span() const override {
     const auto ns = [](double seconds) { return std::llround(seconds * 1e9); };
@@ -55,7 +48,6 @@ class SimulatedOperation : public Operation {
   std::shared_ptr<SimulatedWire> wire_;
   std::shared_ptr<SimulatedTransfer> transfer_;
   int64_t tag_;
-  std::vector<Tensor> buffers_;
 };
 
 }  // namespace

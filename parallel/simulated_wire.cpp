@@ -58,16 +58,29 @@ void SimulatedWire::play_until_now() {
   while (!second_rounds_.empty() && second_rounds_.begin()->first <= clock_.now_s()) play_next();
 }
 
-std::shared_ptr<SimulatedTransfer> SimulatedWire::post(std::vector<SimulatedRound> rounds) {
+// What carries messages lets go of their memory when they are through, whether or not somebody asks.
+void SimulatedWire::release_buffers() {
+  std::erase_if(under_way_, [&](const std::shared_ptr<SimulatedTransfer>& transfer) {
+    if (transfer->played < transfer->rounds.size() || transfer->done_s > clock_.now_s()) return false;
+    transfer->buffers.clear();
+    return true;
+  });
+}
+
+std::shared_ptr<SimulatedTransfer> SimulatedWire::post(std::vector<SimulatedRound> rounds,
+                                                       std::vector<Tensor> buffers) {
   SHOAL_CHECK(!rounds.empty());
   play_until_now();
+  release_buffers();
   const auto transfer = std::make_shared<SimulatedTransfer>();
   transfer->rounds = std::move(rounds);
   transfer->posted_s = clock_.now_s();
+  transfer->buffers = std::move(buffers);
   for (const SimulatedRound& round : transfer->rounds) {
     for (const SimulatedRound::Message& send : round.sends) transfer->bytes += send.bytes;
   }
   play_round(transfer, transfer->posted_s);
+  under_way_.push_back(transfer);
   return transfer;
 }
 
@@ -80,6 +93,7 @@ bool SimulatedWire::done(const SimulatedTransfer& transfer) {
 void SimulatedWire::wait(const SimulatedTransfer& transfer) {
   while (transfer.played < transfer.rounds.size()) play_next();
   clock_.wait_until(transfer.done_s);
+  release_buffers();
 }
 
 }  // namespace shoal

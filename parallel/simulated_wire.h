@@ -33,8 +33,9 @@ struct SimulatedTransfer {
   std::vector<SimulatedRound> rounds;
   size_t played = 0;  // rounds whose times are known
   double posted_s = 0;
-  double done_s = 0;  // of the last round played
-  int64_t bytes = 0;  // sent
+  double done_s = 0;            // of the last round played
+  int64_t bytes = 0;            // sent
+  std::vector<Tensor> buffers;  // held until it is through
 };
 
 // The links of a rank, and of its node; shared by its groups.
@@ -45,7 +46,7 @@ class SimulatedWire {
       : links_(links), ranks_on_node_(ranks_on_node), clock_(clock) {}
 
   // Posted now.
-  std::shared_ptr<SimulatedTransfer> post(std::vector<SimulatedRound> rounds);
+  std::shared_ptr<SimulatedTransfer> post(std::vector<SimulatedRound> rounds, std::vector<Tensor> buffers = {});
   bool done(const SimulatedTransfer& transfer);
   // Moves the clock to the transfer's end.
   void wait(const SimulatedTransfer& transfer);
@@ -63,12 +64,14 @@ class SimulatedWire {
   double seconds_on_link(const SimulatedRound::Message& message) const;
   void play_next();
   void play_until_now();
+  void release_buffers();
   void play_round(const std::shared_ptr<SimulatedTransfer>& transfer, double posted_s);
 
   LinkModel links_;
   int ranks_on_node_;
   SimulatedClock& clock_;
   std::array<Link, kNumLinkClasses> clocks_{};
+  std::vector<std::shared_ptr<SimulatedTransfer>> under_way_;                // that hold buffers
   std::multimap<double, std::shared_ptr<SimulatedTransfer>> second_rounds_;  // by when they will be posted
 };
 

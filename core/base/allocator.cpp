@@ -108,7 +108,8 @@ struct Allocator::Pool {
   }
 };
 
-Allocator::Allocator(DeviceKind device) : device_(device), pool_(std::make_shared<Pool>(device)) {}
+Allocator::Allocator(DeviceKind device, DeviceKind imitated)
+    : device_(device), imitated_(imitated), pool_(std::make_shared<Pool>(device)) {}
 Allocator::~Allocator() = default;
 
 CudaQueue Allocator::queue() const { return pool_->queue; }

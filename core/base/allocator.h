@@ -33,13 +33,15 @@ struct MemoryUse {
 // Thread-safe: the communication thread releases tensors too. Outlived safely by its tensors.
 class Allocator {
  public:
-  // kCuda: of this thread's device (use_cuda_device).
-  explicit Allocator(DeviceKind device);
+  // kCuda: of this thread's device (use_cuda_device). `imitated`: for kSimulated, on what the ops are imagined.
+  explicit Allocator(DeviceKind device, DeviceKind imitated = DeviceKind::kCpu);
   ~Allocator();
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
 
   DeviceKind device() const { return device_; }
+  // Whose way of computing decides what ops need besides their operands: the device, or what kSimulated imitates.
+  DeviceKind imitates() const { return device_ == DeviceKind::kSimulated ? imitated_ : device_; }
   // The rank's compute queue; null but on kCuda.
   CudaQueue queue() const;
 
@@ -55,6 +57,7 @@ class Allocator {
 
  private:
   DeviceKind device_;
+  DeviceKind imitated_;
   std::shared_ptr<Pool> pool_;
 };
 

@@ -24,6 +24,7 @@ class Stream {
 
   Allocator& allocator() const { return allocator_; }
   DeviceKind device() const { return allocator_.device(); }
+  DeviceKind imitates() const { return allocator_.imitates(); }
   // Null but on kCuda.
   CudaQueue queue() const { return allocator_.queue(); }
 

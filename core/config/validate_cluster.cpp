@@ -115,8 +115,10 @@ void validate_cluster_as_given(const LoadedCluster& loaded) {
   }
   const std::string near = nearest_name(gpu.name(), known);
   if (!near.empty()) {
-    checker.refuse("gpu.name", "no GPU is known as `{}`; did you mean `{}`? Otherwise, give its bf16_tflops, "
-                   "f32_tflops, memory_gib and memory_tbyte_per_s", gpu.name(), near);
+    checker.refuse("gpu.name",
+                   "no GPU is known as `{}`; did you mean `{}`? Otherwise, give its bf16_tflops, "
+                   "f32_tflops, memory_gib and memory_tbyte_per_s",
+                   gpu.name(), near);
   }
   checker.refuse("gpu.name", "no GPU is known as `{}`; expected {}, {}", gpu.name(), join_choices(known), instead);
 }

@@ -10,8 +10,9 @@ namespace {
 Parameter& declare(const ModelContext& context) {
   const ModelConfig& config = context.config;
   const double std = config.embedding_init_std() > 0 ? config.embedding_init_std() : context.init_std();
-  const bool tied = config.tie_embeddings();
-  const int lookups = 1 + static_cast<int>(config.mtp().depth());
+  const bool tied = config.tie_embeddings() && context.part.head;
+  const int of_mtp = context.part.head ? static_cast<int>(config.mtp().depth()) : 0;
+  const int lookups = (context.part.embedding ? 1 : 0) + of_mtp;
   Sharding sharding;
   sharding.dims = {context.tensor().part({config.vocab()}), config.hidden()};
   return context.store.add({.name = "embedding",
@@ -20,14 +21,15 @@ Parameter& declare(const ModelContext& context) {
                             .use = tied ? ParameterUse::kPlainAndMatrix : ParameterUse::kPlain,
                             .group = ParameterGroup::kTensor,
                             .init_std = std,
-                            .num_uses = tied ? 2 * lookups : lookups,
+                            .num_uses = tied ? lookups + 1 + of_mtp : lookups,
                             .num_plain_uses = lookups,
                             .grad_in_forward = tied});
 }
 
 }  // namespace
 
-Embedding::Embedding(const ModelContext& context) : tensor_(context.tensor()), table_(declare(context)) {
+Embedding::Embedding(const ModelContext& context)
+    : tensor_(context.tensor()), first_use_(context.part.embedding ? 0 : 1), table_(declare(context)) {
   const ShardDim& vocab = table_.spec().sharding.dims[0];
   shard_ = {.first_id = vocab.held[0].begin, .vocab = vocab.global};
 }
@@ -41,7 +43,7 @@ Task<Tensor> Embedding::forward(Tensor tokens, Lane& lane) const {
 
 Task<void> Embedding::backward(Tensor d_out, Tensor tokens, int use, Lane& lane) const {
   d_out = co_await tensor_.gather(std::move(d_out), tokens.numel(), lane);
-  embedding_backward(table_.grad(use), d_out, tokens, shard_, lane.compute());
+  embedding_backward(table_.grad(use - first_use_), d_out, tokens, shard_, lane.compute());
 }
 
 }  // namespace shoal

@@ -12,7 +12,7 @@ namespace shoal {
 class Embedding {
  public:
   // Declares "embedding" [vocab, hidden]. Its uses: look-ups first (0 the model's own, k the k-th multi-token
-  // prediction's), then, when tied, the head's in the same order.
+  // prediction's), then, when tied, the head's in the same order. A part of the network has those it makes.
   explicit Embedding(const ModelContext& context);
 
   // tokens [rows] i32 → [mine, hidden].
@@ -25,6 +25,7 @@ class Embedding {
 
  private:
   TensorParallel tensor_;
+  int first_use_;  // 1 where the model's own is another stage's
   Parameter& table_;
   VocabShard shard_;
 };

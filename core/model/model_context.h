@@ -11,8 +11,20 @@
 
 namespace shoal {
 
+// The part of the network that a rank builds: all of it, or a range of layers (a pipeline's stage).
+struct TransformerPart {
+  int64_t first_layer = 0;
+  int64_t num_layers = 0;
+  bool embedding = true;  // begins with tokens, else with what the stage before sends
+  bool head = true;       // ends in losses, those of multi-token prediction too, else in what the next stage receives
+
+  static TransformerPart whole(const ModelConfig& config) { return {.num_layers = config.layers()}; }
+  friend bool operator==(const TransformerPart&, const TransformerPart&) = default;
+};
+
 struct ModelContext {
   const ModelConfig& config;
+  TransformerPart part;
   ParameterStore& store;
   Allocator& allocator;
   const ProcessMesh& mesh;

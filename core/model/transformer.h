@@ -13,16 +13,6 @@
 
 namespace shoal {
 
-// The part of the network this rank builds: all of it, or a range of layers (pipeline stages).
-struct TransformerPart {
-  int64_t first_layer = 0;
-  int64_t num_layers = 0;
-  bool embedding = true;
-  bool head = true;
-
-  static TransformerPart whole(const ModelConfig& config) { return {.num_layers = config.layers()}; }
-};
-
 struct TransformerSaved {
   std::vector<BlockSaved> blocks;
   Tensor x;  // [mine, hidden] behind the blocks
@@ -32,7 +22,7 @@ struct TransformerSaved {
   std::vector<Tensor> aux_losses;  // [1] each: of the MoE blocks that have balance losses, in layer order
 };
 
-// [rows] f32 (f64) each, unscaled, 0 where masked, the same on every rank of a tensor group.
+// [rows] f32 (f64) each, unscaled, 0 where masked, the same on every rank of a tensor group. Undefined without a head.
 struct TransformerLosses {
   Tensor tokens;
   std::vector<Tensor> mtp;  // one a depth that the batch trains
@@ -40,8 +30,9 @@ struct TransformerLosses {
 
 class Transformer {
  public:
-  // Declares every parameter in context.store, in forward order; GradientBuckets then gives them storage.
-  Transformer(const ModelContext& context, const TransformerPart& part);
+  // Declares every parameter of context.part in context.store, in forward order; GradientBuckets then gives them
+  // storage. A part that is not the whole runs on paper only: what other stages would send has no contents.
+  explicit Transformer(const ModelContext& context);
 
   // With gradients, `saved` is filled for backward, and multi-token prediction runs if the batch has targets for it.
   Task<TransformerLosses> forward(const Microbatch& batch, bool with_gradients, TransformerSaved& saved, Lane& lane);
@@ -57,18 +48,23 @@ class Transformer {
   std::vector<Router*> routers();
 
  private:
+  // [mine, hidden]: what another stage sends.
+  Tensor from_other_stage(const Microbatch& batch, Lane& lane) const;
   Task<Tensor> run_blocks(const Microbatch& batch, bool keep, TransformerSaved& saved, Lane& lane);
   Task<void> run_mtp(const Microbatch& batch, Tensor normed, TransformerSaved& saved, TransformerLosses& losses,
                      Lane& lane);
   // → what multi-token prediction adds to the gradient of the final norm's output; undefined without.
   Task<Tensor> backward_mtp(const Microbatch& batch, TransformerSaved& saved, Lane& lane);
 
+  TransformerPart part_;
+  DType compute_;
+  int64_t hidden_;
   TensorParallel tensor_;
-  Embedding embedding_;
+  std::optional<Embedding> embedding_;   // multi-token prediction's too
   std::vector<size_t> first_parameter_;  // in the store, of each block; last: of what is behind the blocks
   std::vector<std::unique_ptr<Block>> blocks_;
-  Norm final_norm_;
-  Head head_;
+  std::optional<Norm> final_norm_;
+  std::optional<Head> head_;
   std::vector<std::unique_ptr<Mtp>> mtp_;
 };
 

@@ -74,6 +74,7 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, A
     quantize_counts_.copy_from(fresh_counts());
   }
   const ModelContext context{.config = config_,
+                             .part = options.part.value_or(TransformerPart::whole(config_)),
                              .store = store_,
                              .allocator = allocator_,
                              .mesh = mesh_,
@@ -83,7 +84,7 @@ ModelRuntime::ModelRuntime(const ModelConfig& config, const ProcessMesh& mesh, A
                              .recompute = needed(options.recompute),
                              .precision = options.precision,
                              .quantize_counts = quantize_counts_};
-  model_ = std::make_unique<Transformer>(context, TransformerPart::whole(config_));
+  model_ = std::make_unique<Transformer>(context);
   buckets_ = std::make_unique<GradientBuckets>(store_, mesh_.replicas(), options.compute, options.bucket_bytes,
                                                options.train, allocator_, options.precision.gradient_wire());
   for (Lane& lane : lanes_) lane.set_bulk(&buckets_->posts());

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,8 @@ struct RuntimeOptions {
   ParallelConfig::Dispatch dispatch = ParallelConfig::AUTO;
   RecomputeConfig recompute = {};
   double perturb_init = 0;
-  PrecisionConfig precision = {};  // of the linears and the wires; `compute` is resolved already
+  PrecisionConfig precision = {};            // of the linears and the wires; `compute` is resolved already
+  std::optional<TransformerPart> part = {};  // none: all of the network
 };
 
 // What precision.compute means on this machine: AUTO takes bf16 where the device multiplies it faster than f32: on

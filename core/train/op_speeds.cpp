@@ -8,8 +8,6 @@
 
 namespace shoal {
 
-namespace {
-
 WorkKind work_kind_named(const std::string& name) {
   for (int kind = 0; kind < kNumWorkKinds; ++kind) {
     if (name == name_of(static_cast<WorkKind>(kind))) return static_cast<WorkKind>(kind);
@@ -24,6 +22,8 @@ DType dtype_named(const std::string& name) {
   }
   fail("there is no precision '{}'", name);
 }
+
+namespace {
 
 double seconds_at(const nlohmann::json& object, const char* key) {
   const double value = object.at(key).get<double>();

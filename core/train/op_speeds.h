@@ -64,6 +64,10 @@ OpSpeeds measure_op_speeds(Rehearsal& rehearsal, int steps);
 std::string to_json(const OpSpeeds& speeds);
 OpSpeeds read_op_speeds(const std::string& path);
 
+// By the names that files hold. Throw for names that nobody has.
+WorkKind work_kind_named(const std::string& name);
+DType dtype_named(const std::string& name);
+
 // The seconds of any op. One that was not measured, or in another precision, is taken at the mean rate of its kind in
 // that precision, else of its kind, and remembered.
 class OpTimes {

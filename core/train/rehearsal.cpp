@@ -32,7 +32,7 @@ Batch random_batch(SampleRange range, int64_t seq_len, int64_t vocab, uint64_t s
   return batch;
 }
 
-RuntimeOptions training_options(const Config& config, DType compute) {
+RuntimeOptions training_options(const Config& config, DType compute, std::optional<TransformerPart> part) {
   return {.compute = compute,
           .train = true,
           .max_position = config.data().seq_len(),
@@ -40,13 +40,15 @@ RuntimeOptions training_options(const Config& config, DType compute) {
           .dispatch = config.parallel().dispatch(),
           .recompute = config.train().recompute(),
           .perturb_init = config.train().perturb_init(),
-          .precision = config.precision()};
+          .precision = config.precision(),
+          .part = part};
 }
 
-Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute)
+Rehearsal::Rehearsal(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute,
+                     std::optional<TransformerPart> part)
     : config_(config),
       mesh_(mesh),
-      runtime_(config_.model(), mesh, allocator, training_options(config_, compute)),
+      runtime_(config_.model(), mesh, allocator, training_options(config_, compute, part)),
       step_(runtime_, config_) {}
 
 int64_t Rehearsal::run_step() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,12 +20,17 @@ Batch random_batch(SampleRange range, int64_t seq_len, int64_t vocab, uint64_t s
 class Rehearsal {
  public:
   // `allocator`: the mesh's groups' scratch too; it says the device. `compute`: precision.compute, resolved.
-  Rehearsal(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute);
+  // `part`: of the network; none: all of it.
+  Rehearsal(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute,
+            std::optional<TransformerPart> part = {});
 
   // Collective: one whole step at full batch size; returns its tokens over all ranks.
   int64_t run_step();
   // From the next step on (TrainStep::set_overlap).
   void set_overlap(ParallelConfig::Overlap::Schedule overlap) { step_.set_overlap(overlap); }
+
+  // TrainStep::set_observer.
+  void set_observer(TrainStep::Observer observer) { step_.set_observer(std::move(observer)); }
 
   ModelRuntime& runtime() { return runtime_; }
   AdamwOptimizer& optimizer() { return step_.optimizer(); }
@@ -46,7 +52,7 @@ class Rehearsal {
 double timed_step_s(Rehearsal& rehearsal, Communicator& group);
 
 // The options of a training runtime, the same for trainer and rehearsal.
-RuntimeOptions training_options(const Config& config, DType compute);
+RuntimeOptions training_options(const Config& config, DType compute, std::optional<TransformerPart> part = {});
 
 // What a run would take, found by running one step on the simulated device.
 struct DryRun {

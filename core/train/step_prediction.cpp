@@ -5,6 +5,7 @@
 
 #include "core/base/simulated_clock.h"
 #include "core/train/progress.h"
+#include "core/train/train_state.h"
 #include "parallel/simulated_communicator.h"
 
 namespace shoal {
@@ -13,25 +14,33 @@ int SimulatedCluster::ranks_on_node() const {
   return static_cast<int>(std::ranges::count(nodes, nodes.at(static_cast<size_t>(rank))));
 }
 
-StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const SimulatedCluster& cluster,
-                            DType compute, const OpSpeeds& speeds) {
-  OpTimes times(speeds);
-  SimulatedClock clock([&](const Work& work) { return times.seconds(work); }, speeds.between_ops_s);
-  const auto wire = std::make_shared<SimulatedWire>(cluster.links, cluster.ranks_on_node(), clock);
-  Allocator paper(DeviceKind::kSimulated);
-  SimulatedCommunicator world(cluster.rank, cluster.nodes, paper, wire);
-  const ProcessMesh mesh(sizes, world);
-  Rehearsal rehearsal(config, mesh, paper, compute);
+StepPrediction play_step(const StepToPlay& to_play) {
+  SimulatedClock clock(to_play.device.op_seconds, to_play.device.between_ops_s);
+  const auto wire = std::make_shared<SimulatedWire>(to_play.cluster.links, to_play.cluster.ranks_on_node(), clock);
+  Allocator paper(DeviceKind::kSimulated, to_play.imitated);
+  SimulatedCommunicator world(to_play.cluster.rank, to_play.cluster.nodes, paper, wire);
+  const ProcessMesh mesh(to_play.sizes, world);
+  Rehearsal rehearsal(to_play.config, mesh, paper, to_play.compute, to_play.part);
   Stream& stream = rehearsal.runtime().stream();
   stream.set_clock(&clock);
   rehearsal.run_step();
 
   const SimulatedClock before = clock;
   const SimulatedWire wire_before = *wire;
-  times.reset_guesses();
+  const WireBytes sent_before = mesh.bytes();
+  const int64_t rows_before = rehearsal.my_tokens();
   stream.reset_work();
-  rehearsal.run_step();
+  if (to_play.device.begin_told_step) to_play.device.begin_told_step();
   StepPrediction step;
+  SimulatedClock seen = clock;
+  rehearsal.set_observer([&](const std::vector<Action>& together) {
+    step.sets.push_back({.actions = together,
+                         .seconds = clock.now_s() - seen.now_s(),
+                         .waited_s = clock.waited_s() - seen.waited_s(),
+                         .activations_bytes = paper.use().now_bytes[static_cast<size_t>(MemoryKind::kActivations)]});
+    seen = clock;
+  });
+  rehearsal.run_step();
   step.step_s = clock.now_s() - before.now_s();
   step.ops_s = clock.ops_s() - before.ops_s();
   step.host_s = clock.host_s() - before.host_s();
@@ -41,7 +50,26 @@ StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const 
     step.busy_s[static_cast<size_t>(link)] = wire->busy_s(link) - wire_before.busy_s(link);
   }
   step.ops = stream.work();
+  step.model_flops = stream.model_flops();
+  step.rows = rehearsal.my_tokens() - rows_before;
+  step.sent = mesh.bytes() - sent_before;
   step.memory = paper.use();
+  for (const StatePiece& piece : state_pieces(rehearsal.runtime(), rehearsal.optimizer())) {
+    step.checkpoint_bytes += piece.values.bytes();
+  }
+  return step;
+}
+
+StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const SimulatedCluster& cluster,
+                            DType compute, const OpSpeeds& speeds) {
+  OpTimes times(speeds);
+  StepPrediction step = play_step({.config = config,
+                                   .sizes = sizes,
+                                   .cluster = cluster,
+                                   .compute = compute,
+                                   .device = {.op_seconds = [&](const Work& work) { return times.seconds(work); },
+                                              .between_ops_s = speeds.between_ops_s,
+                                              .begin_told_step = [&] { times.reset_guesses(); }}});
   step.guessed_s = times.guessed_s();
   return step;
 }

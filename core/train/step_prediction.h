@@ -3,9 +3,11 @@
 
 #include <array>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/base/simulated_clock.h"
 #include "core/config/config.pb.h"
 #include "core/train/op_speeds.h"
 #include "parallel/link_model.h"
@@ -22,6 +24,31 @@ struct SimulatedCluster {
   int ranks_on_node() const;
 };
 
+// How long a device that is not there takes: for ops, and around each of them.
+struct DeviceTimes {
+  SimulatedClock::OpSeconds op_seconds;
+  double between_ops_s = 0;
+  std::function<void()> begin_told_step = {};  // hears when the step begins that is told
+};
+
+struct StepToPlay {
+  const Config& config;  // parallel.overlap may be AUTO
+  MeshSizes sizes;
+  SimulatedCluster cluster;
+  DType compute = DType::kF32;
+  DeviceTimes device;
+  DeviceKind imitated = DeviceKind::kCpu;    // what ops need besides their operands
+  std::optional<TransformerPart> part = {};  // of the network: a pipeline's stage; none: all of it
+};
+
+// A set of actions that ran together.
+struct PlayedSet {
+  std::vector<Action> actions;
+  double seconds = 0;
+  double waited_s = 0;            // of them, for the wire
+  int64_t activations_bytes = 0;  // that are kept behind it
+};
+
 struct StepPrediction {
   double step_s = 0;  // = the next three
   double ops_s = 0;
@@ -30,9 +57,17 @@ struct StepPrediction {
   WireSeconds waited_by_kind{};
   std::array<double, kNumLinkClasses> busy_s{};  // of the links that this rank sends on
   WorkByOp ops;                                  // with their seconds
+  double model_flops = 0;                        // the closed form's share of what they state
+  int64_t rows = 0;                              // tokens of this rank's microbatches
+  WireBytes sent;                                // by this rank
+  std::vector<PlayedSet> sets;                   // in order; before and behind them is what happens once a step
   MemoryUse memory;
+  int64_t checkpoint_bytes = 0;             // this rank's pieces of one
   std::map<std::string, double> guessed_s;  // ops that the table does not name
 };
+
+// Plays two steps and tells the second.
+StepPrediction play_step(const StepToPlay& step);
 
 // Every rank does what this one does, routing is balanced, and the step is not the first: weights that were gathered
 // at the end of the one before arrive in it. The schedule is the configuration's.

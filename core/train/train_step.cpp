@@ -114,6 +114,7 @@ Task<void> TrainStep::forward(const Microbatch& batch, TransformerSaved& saved, 
   const TransformerLosses found = co_await runtime_.model().forward(batch, true, saved, lane);
   Stream& stream = runtime_.stream();
   losses.aux = std::move(saved.aux_losses);
+  if (!found.tokens.defined()) co_return;  // another stage's
   // Every tensor rank has all token losses: the first counts them.
   if (mesh_.tensor().rank() > 0) co_return;
   losses.rows = found.tokens.numel();
@@ -174,6 +175,7 @@ void TrainStep::run_schedule(const StepInput& input) {
       tasks.push_back(start(action, input));
     }
     run_lanes(lanes, std::move(tasks));
+    if (observer_) observer_(together);
     const bool last = static_cast<size_t>(first.microbatch) + 1 == count;
     if (reduces_each_microbatch_ && first.kind == ActionKind::kBackward && !last) end_round();
   }

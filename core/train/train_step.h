@@ -53,6 +53,9 @@ class TrainStep {
   // finite is skipped.
   using Judge = std::function<StepVerdict(double loss, double grad_norm)>;
   void set_judge(Judge judge) { judge_ = std::move(judge); }
+  // Hears of every set of actions that ran together, when it is through.
+  using Observer = std::function<void(const std::vector<Action>& together)>;
+  void set_observer(Observer observer) { observer_ = std::move(observer); }
   // From the next step on; every schedule trains alike. Not AUTO; OFF with EACH_MICROBATCH.
   void set_overlap(ParallelConfig::Overlap::Schedule overlap) { overlap_ = overlap; }
 
@@ -90,6 +93,7 @@ class TrainStep {
   int64_t check_replicas_every_;  // steps; 0: never
   AdamwOptimizer optimizer_;
   Judge judge_;
+  Observer observer_;
   // Of the step that runs:
   std::vector<TransformerSaved> saved_;
   std::vector<Losses> losses_;

@@ -1,0 +1,251 @@
+// core/plan/step_plan.cpp: ranks dealt to axes, stages played, the slowest and the fullest found.
+#include "core/plan/step_plan.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "core/config/layer_part.h"
+#include "core/train/microbatches.h"
+#include "core/train/overlap_choice.h"
+#include "parallel/simulated_communicator.h"
+
+namespace shoal {
+
+namespace {
+
+using Overlap = ParallelConfig::Overlap;
+
+constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+
+// The ranks of one stage.
+int ranks_of_stage(const ParallelConfig& parallel, const ClusterConfig& cluster) {
+  const int num_ranks = cluster.num_nodes() * cluster.gpus_per_node();
+  const int64_t given = int64_t{parallel.pipeline()} * parallel.tensor() * std::max(parallel.data(), 1);
+  const bool exact = parallel.data() > 0;
+  if (exact ? given == num_ranks : num_ranks % given == 0) return num_ranks / parallel.pipeline();
+  fail("parallel.pipeline ({}) * tensor ({}){} = {} {} the {} GPUs of cluster '{}' ({} nodes of {}); change the layout, "
+       "or the cluster with cluster.num_nodes=N",
+       parallel.pipeline(), parallel.tensor(), exact ? fmt::format(" * data ({})", parallel.data()) : "", given,
+       exact ? "is not" : "does not divide", num_ranks, cluster.name(), cluster.num_nodes(), cluster.gpus_per_node());
+}
+
+DType planned_compute(const PrecisionConfig& precision, const ClusterConfig& cluster) {
+  if (precision.compute() == PrecisionConfig::AUTO && cluster.has_measured()) {
+    return cluster.measured().compute() == name_of(DType::kF32) ? DType::kF32 : DType::kBF16;
+  }
+  return resolve_compute(precision, DeviceKind::kCuda);
+}
+
+bool computes_in_fp8(const PrecisionConfig& precision) {
+  for (int part = 0; part < kNumLayerParts; ++part) {
+    if (is_fp8(precision, static_cast<LayerPart>(part))) return true;
+  }
+  return false;
+}
+
+// The config of one stage's ranks, with the schedule that its own mesh would choose.
+Config stage_config(const Config& config, int num_ranks, int ranks_per_node) {
+  Config stage = config;
+  ParallelConfig& parallel = *stage.mutable_parallel();
+  parallel.set_pipeline(1);
+  parallel.clear_data();
+  parallel.clear_emulate();
+  parallel.set_ranks_per_node(ranks_per_node);
+  Allocator paper(DeviceKind::kSimulated);
+  SimulatedCommunicator world(0, simulated_nodes(num_ranks, ranks_per_node), paper);
+  const ProcessMesh mesh(mesh_sizes(parallel), world);
+  parallel.set_overlap(resolve_overlap(stage, mesh));
+  return stage;
+}
+
+// What a microbatch's activations, and their gradients, take from one stage to the next.
+struct Hop {
+  LinkClass link = LinkClass::kIntraNode;
+  double bytes = 0;
+  double seconds = 0;
+};
+
+Hop hop_between_stages(const Config& config, const ClusterConfig& cluster, const PlannedLayout& layout) {
+  Hop hop;
+  const bool leaves_node = layout.num_ranks / layout.pipeline >= cluster.gpus_per_node();
+  hop.link = leaves_node ? LinkClass::kInterNode : LinkClass::kIntraNode;
+  hop.bytes = static_cast<double>(config.train().microbatch() * config.data().seq_len() * config.model().hidden() *
+                                  size_of(layout.compute)) /
+              layout.tensor;
+  const ClusterLink& link = leaves_node ? cluster.network() : cluster.in_node();
+  hop.seconds = hop.bytes / (link.gbyte_per_s() * 1e9) + link.latency_us() * 1e-6;
+  return hop;
+}
+
+// Stages with the same layers take the same; each is played once.
+class StagePlayer {
+ public:
+  StagePlayer(const ModelConfig& model, std::function<PlayedStage(const TransformerPart&)> play)
+      : dense_(model.has_moe() ? model.moe().first_dense_layers() : model.layers()), play_(std::move(play)) {}
+
+  const PlayedStage& played(const TransformerPart& part) {
+    const Key key{part.num_layers, std::clamp<int64_t>(dense_ - part.first_layer, 0, part.num_layers), part.embedding,
+                  part.head};
+    const auto found = played_.find(key);
+    return found != played_.end() ? found->second : played_.emplace(key, play_(part)).first->second;
+  }
+
+ private:
+  using Key = std::tuple<int64_t, int64_t, bool, bool>;  // layers, dense ones among them, embedding, head
+  int64_t dense_;
+  std::function<PlayedStage(const TransformerPart&)> play_;
+  std::map<Key, PlayedStage> played_;
+};
+
+MemoryByKind mean(const MemoryByKind& a, const MemoryByKind& b) {
+  MemoryByKind result;
+  for (size_t kind = 0; kind < a.size(); ++kind) result[kind] = (a[kind] + b[kind]) / 2;
+  return result;
+}
+
+// A rank of DUALPIPE has two stages, and half of the microbatches in each. ZeRO's shares are over the ranks of both.
+PlayedStage both(const PlayedStage& a, const PlayedStage& b) {
+  PlayedStage rank = a;
+  rank.whole = (a.whole + b.whole) * 0.5;
+  rank.optimize = (a.optimize + b.optimize) * 0.5;
+  rank.times = {.forward_s = (a.times.forward_s + b.times.forward_s) / 2,
+                .backward_s = (a.times.backward_s + b.times.backward_s) / 2,
+                .weight_s = (a.times.weight_s + b.times.weight_s) / 2,
+                .pair_s = (a.times.pair_s + b.times.pair_s) / 2};
+  rank.memory = mean(a.memory, b.memory);
+  for (const MemoryKind twice : {MemoryKind::kWeights, MemoryKind::kGradients}) {
+    rank.memory[static_cast<size_t>(twice)] *= 2;
+  }
+  rank.kept_activations = (a.kept_activations + b.kept_activations) / 2;
+  rank.checkpoint_bytes = (a.checkpoint_bytes + b.checkpoint_bytes) / 2;
+  return rank;
+}
+
+class StepPlanner {
+ public:
+  StepPlanner(const Config& config, const ClusterConfig& cluster)
+      : cluster_(cluster),
+        stage_ranks_(ranks_of_stage(config.parallel(), cluster)),
+        config_(stage_config(config, stage_ranks_, cluster.gpus_per_node())),
+        speeds_(cluster) {
+    PlannedLayout& layout = plan_.layout;
+    const ParallelConfig& parallel = config.parallel();
+    const MeshSizes sizes = ProcessMesh::resolve(mesh_sizes(config_.parallel()), stage_ranks_);
+    layout.num_nodes = cluster.num_nodes();
+    layout.num_ranks = cluster.num_nodes() * cluster.gpus_per_node();
+    layout.pipeline = parallel.pipeline();
+    layout.data = sizes.data;
+    layout.tensor = sizes.tensor;
+    layout.expert = sizes.expert;
+    layout.expert_tensor = sizes.expert_tensor;
+    layout.expert_data = sizes.data * sizes.tensor / (sizes.expert * sizes.expert_tensor);
+    layout.pipeline_schedule = parallel.pipeline_schedule();
+    layout.overlap = config_.parallel().overlap();
+    layout.compute = planned_compute(config.precision(), cluster);
+    layout.fp8 = computes_in_fp8(config.precision());
+    TrainConfig& train = *config_.mutable_train();
+    layout.microbatches = num_microbatches(train.global_batch(), sizes.data, train.microbatch());
+    // Every rank gets the largest share.
+    const int64_t shares = layout.microbatches * sizes.data;
+    train.set_microbatch((train.global_batch() + shares - 1) / shares);
+    check_pipeline(config, layout.microbatches);
+  }
+
+  StepPlan plan() {
+    const int stages = plan_.layout.pipeline;
+    plan_.has_closed_forms = stages > 1;
+    plan_.stages = divide_layers(config_.model(), config_.data().seq_len(), stages);
+    StagePlayer player(config_.model(), [&](const TransformerPart& part) { return play(part); });
+    std::vector<PlayedStage> ranks;
+    for (size_t s = 0; s < plan_.stages.size(); ++s) {
+      const PlayedStage& played = player.played(plan_.stages[s]);
+      ranks.push_back(is_dual_pipe() ? both(played, player.played(plan_.stages[plan_.stages.size() - 1 - s])) : played);
+    }
+    find_time(ranks);
+    find_memory(ranks);
+    return plan_;
+  }
+
+ private:
+  bool is_dual_pipe() const {
+    return plan_.layout.pipeline > 1 && plan_.layout.pipeline_schedule == ParallelConfig::Pipeline::DUALPIPE;
+  }
+  bool runs_pairs() const { return plan_.layout.overlap == Overlap::PAIR_FORWARD_BACKWARD; }
+
+  PlayedStage play(const TransformerPart& part) {
+    return play_stage({.config = config_,
+                       .cluster = cluster_,
+                       .speeds = speeds_,
+                       .num_ranks = stage_ranks_,
+                       .compute = plan_.layout.compute,
+                       .part = part,
+                       .num_microbatches = plan_.layout.microbatches,
+                       .in_pipeline = plan_.layout.pipeline > 1});
+  }
+
+  void find_time(const std::vector<PlayedStage>& ranks) {
+    const auto slowest =
+        std::ranges::max_element(ranks, {}, [](const PlayedStage& rank) { return rank.whole.step_s; });
+    plan_.slowest_stage = static_cast<int>(slowest - ranks.begin());
+    plan_.rank = slowest->whole;
+    plan_.optimize_s = slowest->optimize.step_s;
+    plan_.guessed_s = slowest->guessed_s;
+    plan_.pass = slowest->times;
+    if (plan_.has_closed_forms) add_other_stages();
+    plan_.step_s = plan_.rank.step_s + plan_.unpaired_s + plan_.bubble_s;
+  }
+
+  void add_other_stages() {
+    const PlannedLayout& layout = plan_.layout;
+    const Hop hop = hop_between_stages(config_, cluster_, layout);
+    StageTimes with_hops = plan_.pass;
+    with_hops.forward_s += hop.seconds;
+    with_hops.backward_s += hop.seconds;
+    plan_.bubble_s = pipeline_bubble_s(layout.pipeline_schedule, layout.pipeline, with_hops);
+    if (runs_pairs()) {
+      // One of each is alone without other stages too.
+      const int alone = passes_alone(layout.pipeline_schedule, layout.pipeline) - 1;
+      plan_.unpaired_s = alone * (plan_.pass.forward_s + plan_.pass.backward_s - plan_.pass.pair_s);
+    }
+    const bool at_an_end = plan_.slowest_stage == 0 || plan_.slowest_stage + 1 == layout.pipeline;
+    const double hops = at_an_end ? 1 : 2;  // sent: forward, backward
+    plan_.rank.payload_bytes[static_cast<size_t>(hop.link)] +=
+        hops * hop.bytes * static_cast<double>(layout.microbatches);
+  }
+
+  void find_memory(const std::vector<PlayedStage>& ranks) {
+    const GpuConfig& gpu = cluster_.gpu();
+    plan_.memory_limit_bytes = (gpu.memory_gib() - gpu.reserved_gib()) * kGib;
+    for (size_t s = 0; s < ranks.size(); ++s) {
+      MemoryByKind memory = ranks[s].memory;
+      if (plan_.has_closed_forms) {
+        const int held = std::min<int>(
+            microbatches_held(plan_.layout.pipeline_schedule, plan_.layout.pipeline, static_cast<int>(s), runs_pairs()),
+            static_cast<int>(std::min<int64_t>(plan_.layout.microbatches, 1'000'000)));
+        memory[static_cast<size_t>(MemoryKind::kActivations)] += (held - 1) * ranks[s].kept_activations;
+      }
+      double total = 0;
+      for (const double bytes : memory) total += bytes;
+      plan_.checkpoint_bytes_per_rank = std::max(plan_.checkpoint_bytes_per_rank, ranks[s].checkpoint_bytes);
+      if (total <= plan_.memory_bytes) continue;
+      plan_.memory = memory;
+      plan_.memory_bytes = total;
+      plan_.fullest_stage = static_cast<int>(s);
+    }
+  }
+
+  const ClusterConfig& cluster_;
+  int stage_ranks_;
+  Config config_;  // of one stage
+  ClusterSpeeds speeds_;
+  StepPlan plan_;
+};
+
+}  // namespace
+
+StepPlan plan_step(const Config& config, const ClusterConfig& cluster) { return StepPlanner(config, cluster).plan(); }
+
+}  // namespace shoal
