@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/config/checker.h"
+#include "core/config/config.pb.h"
 
 namespace shoal {
 
@@ -83,6 +84,16 @@ void check_experts_fit(const MeshSizes& s) {
 }
 
 }  // namespace
+
+MeshSizes mesh_sizes(const ParallelConfig& parallel) {
+  return {.island = parallel.island(),
+          .pipeline = parallel.pipeline(),
+          .data = parallel.data(),
+          .context = parallel.context(),
+          .tensor = parallel.tensor(),
+          .expert = parallel.expert(),
+          .expert_tensor = parallel.expert_tensor()};
+}
 
 MeshSizes ProcessMesh::fit(MeshSizes s, int num_ranks) {
   SHOAL_CHECK(num_ranks >= 1, "{} ranks", num_ranks);

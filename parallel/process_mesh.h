@@ -18,11 +18,15 @@
 
 namespace shoal {
 
+class ParallelConfig;
+
 // Sizes asked for; data 0 means "the ranks left over".
 struct MeshSizes {
   int island = 1, pipeline = 1, data = 0, context = 1, tensor = 1;
   int expert = 1, expert_tensor = 1;
 };
+// As parallel.* asks for them.
+MeshSizes mesh_sizes(const ParallelConfig& parallel);
 
 // Coordinates of one rank in both views.
 struct MeshPlace {

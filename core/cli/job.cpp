@@ -13,16 +13,6 @@
 
 namespace shoal {
 
-MeshSizes mesh_sizes(const ParallelConfig& parallel) {
-  return {.island = parallel.island(),
-          .pipeline = parallel.pipeline(),
-          .data = parallel.data(),
-          .context = parallel.context(),
-          .tensor = parallel.tensor(),
-          .expert = parallel.expert(),
-          .expert_tensor = parallel.expert_tensor()};
-}
-
 RunConfig cpu_run() {
   RunConfig run;
   run.set_device(RunConfig::CPU);

@@ -41,7 +41,4 @@ class Job {
 // Of a command that measures the CPU.
 RunConfig cpu_run();
 
-// parallel.* as the mesh wants it.
-MeshSizes mesh_sizes(const ParallelConfig& parallel);
-
 }  // namespace shoal

@@ -4,15 +4,15 @@
 namespace shoal {
 namespace {
 
-// Dense peaks in TFLOP/s (f32: TF32), memory in GiB as it can be allocated, bandwidth in TB/s.
+// Dense peaks in TFLOP/s (f32: not TF32, which rounds to 10 bits), memory in GiB as it can be allocated, bandwidth in TB/s.
 struct Sheet {
   const char* name;
   double bf16, fp8, f32, memory_gib, memory_tbyte_per_s;
 };
 // FP8 of the RTX 4090 is what it does with sums in FP32; the A100 has none.
 constexpr Sheet kSheets[] = {
-    {"H100 SXM", 989.5, 1979, 494.7, 79.6, 3.35},  {"H200 SXM", 989.5, 1979, 494.7, 140.4, 4.8},
-    {"H800 SXM", 989.5, 1979, 494.7, 79.6, 3.35},  {"A100 SXM 80GB", 312, 0, 156, 79.3, 2.0},
+    {"H100 SXM", 989.5, 1979, 66.9, 79.6, 3.35},   {"H200 SXM", 989.5, 1979, 66.9, 140.4, 4.8},
+    {"H800 SXM", 989.5, 1979, 66.9, 79.6, 3.35},   {"A100 SXM 80GB", 312, 0, 19.5, 79.3, 2.0},
     {"RTX 4090", 165.2, 330.3, 82.6, 23.6, 1.008},
 };
 

@@ -67,9 +67,10 @@ double ClusterSpeeds::peak_flops_per_s(const Work& work) const {
     default: break;
   }
   if (gpu.fp8_tflops() <= 0) {
-    fail("{} is computed in FP8, but GPU '{}' of cluster '{}' has none; set precision.linear to BF16, or give "
-         "gpu.fp8_tflops",
-         work.op, gpu.name(), cluster_.name());
+    fail(
+        "{} is computed in FP8, but GPU '{}' of cluster '{}' has none; set precision.linear to BF16, or give "
+        "gpu.fp8_tflops",
+        work.op, gpu.name(), cluster_.name());
   }
   return gpu.fp8_tflops() * kTera;
 }
@@ -88,9 +89,7 @@ double ClusterSpeeds::described_seconds(const Work& work) const {
   return std::max(multiplying_s, work.bytes / (bytes_per_s * memory.of_peak())) + row.per_call_us() * kMicro;
 }
 
-double ClusterSpeeds::seconds(const Work& work) {
-  return times_ ? times_->seconds(work) : described_seconds(work);
-}
+double ClusterSpeeds::seconds(const Work& work) { return times_ ? times_->seconds(work) : described_seconds(work); }
 
 DeviceTimes ClusterSpeeds::device() {
   return {.op_seconds = [this](const Work& work) { return seconds(work); },

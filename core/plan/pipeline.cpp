@@ -119,14 +119,16 @@ void check_pipeline(const Config& config, int64_t num_microbatches) {
   const int stages = parallel.pipeline();
   if (parallel.pipeline_schedule() != ParallelConfig::Pipeline::DUALPIPE) return;
   if (stages % 2 != 0) {
-    fail("parallel.pipeline_schedule is DUALPIPE, which runs from both ends, but parallel.pipeline is {}; set it to an "
-         "even number, or the schedule to ZB1P",
-         stages);
+    fail(
+        "parallel.pipeline_schedule is DUALPIPE, which runs from both ends, but parallel.pipeline is {}; set it to an "
+        "even number, or the schedule to ZB1P",
+        stages);
   }
   if (num_microbatches < 2 * stages) {
-    fail("parallel.pipeline_schedule is DUALPIPE, which needs 2 microbatches a stage, {} in all; there are {}: lower "
-         "train.microbatch or parallel.pipeline, or raise train.global_batch",
-         2 * stages, num_microbatches);
+    fail(
+        "parallel.pipeline_schedule is DUALPIPE, which needs 2 microbatches a stage, {} in all; there are {}: lower "
+        "train.microbatch or parallel.pipeline, or raise train.global_batch",
+        2 * stages, num_microbatches);
   }
 }
 

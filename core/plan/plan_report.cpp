@@ -51,7 +51,8 @@ std::string describe_time(const Plan& plan) {
   const StepPlan& step = plan.step;
   const RankStep& rank = step.rank;
   const auto part = [&](std::string_view name, double s, const std::string& note = "") {
-    return line(name, seconds(s), fmt::format("{:>5.1f} %{}{}", 100 * s / step.step_s, note.empty() ? "" : "   ", note));
+    return line(name, seconds(s),
+                fmt::format("{:>5.1f} %{}{}", 100 * s / step.step_s, note.empty() ? "" : "   ", note));
   };
   std::string text = line("step", seconds(step.step_s));
   text += part("  ops", rank.ops_s);
@@ -64,11 +65,13 @@ std::string describe_time(const Plan& plan) {
   if (step.has_closed_forms) {
     text += part("  unpaired passes", step.unpaired_s, "closed form: nothing to hide their waiting");
     text += part("  bubble", step.bubble_s, "closed form: the runtime has no pipeline yet");
-    text += fmt::format("    a microbatch on stage {}: forward {}, backward {} ({} of it weight gradients), together {}\n",
-                        step.slowest_stage, seconds(step.pass.forward_s), seconds(step.pass.backward_s),
-                        seconds(step.pass.weight_s), seconds(step.pass.pair_s));
+    text +=
+        fmt::format("    a microbatch on stage {}: forward {}, backward {} ({} of it weight gradients), together {}\n",
+                    step.slowest_stage, seconds(step.pass.forward_s), seconds(step.pass.backward_s),
+                    seconds(step.pass.weight_s), seconds(step.pass.pair_s));
   }
-  if (step.optimize_s > 0) text += line("  of it once a step", seconds(step.optimize_s), "gradients, optimizer, weights");
+  if (step.optimize_s > 0)
+    text += line("  of it once a step", seconds(step.optimize_s), "gradients, optimizer, weights");
   return text + "\n";
 }
 
@@ -86,9 +89,10 @@ std::string describe_links(const RankStep& rank) {
 
 std::string describe_memory(const StepPlan& step) {
   const std::string where = step.has_closed_forms ? fmt::format("on stage {}", step.fullest_stage) : "";
-  std::string text = line("memory of a rank", bytes(step.memory_bytes),
-                          fmt::format("{} of {}{}{}", step.fits() ? "fits: " : "DOES NOT FIT: ",
-                                      bytes(step.memory_limit_bytes), where.empty() ? "" : "; ", where));
+  std::string text =
+      line("memory of a rank", bytes(step.memory_bytes),
+           fmt::format("{} of {}{}{}", step.fits() ? "fits: " : "DOES NOT FIT: ", bytes(step.memory_limit_bytes),
+                       where.empty() ? "" : "; ", where));
   for (int kind = 0; kind < kNumMemoryKinds; ++kind) {
     text += line(fmt::format("  {}", name_of(static_cast<MemoryKind>(kind))),
                  bytes(step.memory[static_cast<size_t>(kind)]));

@@ -7,8 +7,8 @@ namespace shoal {
 
 // Model FLOPs over what the GPUs could do, by convention. The peak is always that of bf16, also where FP8 multiplies.
 struct Mfu {
-  double causal = 0;            // half of the attention matrix, without multi-token prediction
-  double full_attention = 0;    // all of it
+  double causal = 0;          // half of the attention matrix, without multi-token prediction
+  double full_attention = 0;  // all of it
   double causal_with_mtp = 0;
   double full_attention_with_mtp = 0;
 };

@@ -26,10 +26,11 @@ int ranks_of_stage(const ParallelConfig& parallel, const ClusterConfig& cluster)
   const int64_t given = int64_t{parallel.pipeline()} * parallel.tensor() * std::max(parallel.data(), 1);
   const bool exact = parallel.data() > 0;
   if (exact ? given == num_ranks : num_ranks % given == 0) return num_ranks / parallel.pipeline();
-  fail("parallel.pipeline ({}) * tensor ({}){} = {} {} the {} GPUs of cluster '{}' ({} nodes of {}); change the layout, "
-       "or the cluster with cluster.num_nodes=N",
-       parallel.pipeline(), parallel.tensor(), exact ? fmt::format(" * data ({})", parallel.data()) : "", given,
-       exact ? "is not" : "does not divide", num_ranks, cluster.name(), cluster.num_nodes(), cluster.gpus_per_node());
+  fail(
+      "parallel.pipeline ({}) * tensor ({}){} = {} {} the {} GPUs of cluster '{}' ({} nodes of {}); change the layout, "
+      "or the cluster with cluster.num_nodes=N",
+      parallel.pipeline(), parallel.tensor(), exact ? fmt::format(" * data ({})", parallel.data()) : "", given,
+      exact ? "is not" : "does not divide", num_ranks, cluster.name(), cluster.num_nodes(), cluster.gpus_per_node());
 }
 
 DType planned_compute(const PrecisionConfig& precision, const ClusterConfig& cluster) {
@@ -187,8 +188,7 @@ class StepPlanner {
   }
 
   void find_time(const std::vector<PlayedStage>& ranks) {
-    const auto slowest =
-        std::ranges::max_element(ranks, {}, [](const PlayedStage& rank) { return rank.whole.step_s; });
+    const auto slowest = std::ranges::max_element(ranks, {}, [](const PlayedStage& rank) { return rank.whole.step_s; });
     plan_.slowest_stage = static_cast<int>(slowest - ranks.begin());
     plan_.rank = slowest->whole;
     plan_.optimize_s = slowest->optimize.step_s;

@@ -1,0 +1,57 @@
+# tests/cli/plan_test.py: `shoal plan`: a published run in seconds, and clusters and layouts that cannot be.
+import json
+import pathlib
+import time
+import unittest
+
+from shoal_program import ShoalTest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODEL = str(ROOT / "configs/models/deepseek_v3.textproto")
+H800 = str(ROOT / "configs/clusters/h800_2048.textproto")
+PUBLISHED = ["parallel.pipeline=16", "parallel.pipeline_schedule=DUALPIPE", "parallel.expert=64", "train.global_batch=15360",
+             "train.microbatch=1", "precision.linear=FP8", "precision.moments=MOMENTS_BF16", "train.recompute.norms=true",
+             "train.recompute.mla_up=true"]
+
+
+class Plan(ShoalTest):
+    def plan(self, *words):
+        return json.loads(self.shoal("plan", *words, "--json").stdout)
+
+    def test_deepseek_v3_on_its_cluster_takes_seconds(self):
+        begin = time.monotonic()
+        plan = self.plan(MODEL, *PUBLISHED, "--cluster", H800, "--tokens", "14.8e12")
+        self.assertLess(time.monotonic() - begin, 60, "seconds on an idle machine")
+        self.assertEqual(plan["layout"]["ranks"], 2048)
+        self.assertEqual(plan["layout"]["microbatches"], 120)
+        self.assertAlmostEqual(plan["flops_per_token"] / 250.45e9, 1, delta=1e-3)
+        self.assertTrue(plan["fits"], plan["memory_bytes"])
+        # Nothing is fitted yet: within a factor of what was published (19.926 s).
+        self.assertLess(abs(plan["step_s"] / 19.926 - 1), 0.5)
+
+    def test_the_text_and_the_file(self):
+        small = str(ROOT / "configs/moe_1b.textproto")
+        cluster = ["--cluster", str(ROOT / "configs/clusters/h100_25gbe.textproto"), "cluster.num_nodes=1", "cluster.gpus_per_node=2"]
+        text = self.shoal("plan", small, *cluster, "--write", "plan.json").stdout
+        for words in ("MFU", "exposed wire", "memory of a rank", "GPU-hours"):
+            self.assertIn(words, text)
+        self.assertEqual(json.loads((self.folder / "plan.json").read_text()), self.plan(small, *cluster))
+
+    def test_clusters_that_cannot_be(self):
+        self.refused("plan", MODEL, says="--cluster is required")
+        self.refused("plan", MODEL, "--cluster", str(ROOT / "configs/clusters/h800_2047.textproto"), says=["cannot be read", "h800_2048.textproto"])
+        self.refused("plan", MODEL, "--cluster", H800, "cluster.network.gbyte_per_s=0", "cluster.network.peak_gbyte_per_s=0",
+                     says="nothing would ever arrive")
+        self.write("c.textproto", 'gpu { name: "H10 SXM" }')
+        self.refused("plan", MODEL, "--cluster", "c.textproto", says=["c.textproto:1:7", "did you mean `H100 SXM`?"])
+        self.refused("plan", MODEL, "--cluster", H800, "cluster.num_nods=3", says="did you mean `num_nodes`?")
+
+    def test_layouts_that_cannot_be(self):
+        self.refused("plan", MODEL, *PUBLISHED, "--cluster", H800, "cluster.num_nodes=3", says="does not divide the 24 GPUs")
+        self.refused("plan", MODEL, *PUBLISHED, "--cluster", H800, "train.global_batch=1024", says="DUALPIPE, which needs 2 microbatches a stage")
+        self.refused("plan", MODEL, *PUBLISHED, "--cluster", str(ROOT / "configs/clusters/a100_ib.textproto"), "parallel.expert=8",
+                     says="is computed in FP8, but GPU 'A100 SXM 80GB'")
+
+
+if __name__ == "__main__":
+    unittest.main()
