@@ -10,6 +10,7 @@
 #include "core/cli/job.h"
 #include "core/config/load.h"
 #include "core/config/validate.h"
+#include "core/plan/measured_cluster.h"
 #include "core/train/bench_train.h"
 #include "core/train/gemm_peak.h"
 #include "kernels/gemm_bench.h"
@@ -23,6 +24,7 @@ struct Options {
   int steps = 8;
   bool json = false;
   std::string speeds_path;
+  std::string cluster_path;
 };
 
 constexpr const char* kTrainDescription =
@@ -35,13 +37,32 @@ The numerator is the closed form of the model's FLOPs (causal), the denominator 
 same ranks and threads; both are medians. A profile by op follows, from one more step.
 
 With --write-speeds as many steps again are run with every op timed, one microbatch at a time and on links as they are,
-for `shoal train --dry-run --speeds FILE`, which tells how long a step takes on other links and layouts.)";
+for `shoal train --dry-run --speeds FILE`, which tells how long a step takes on other links and layouts.
+--write-cluster writes the same, and how fast messages go from rank to rank, as a cluster for `shoal plan --cluster`:
+
+  mpirun -np 2 --bind-to none shoal bench train CONFIG... --write-cluster here.textproto
+  shoal plan CONFIG... --cluster here.textproto cluster.num_nodes=2 cluster.gpus_per_node=1 \
+      cluster.network.gbyte_per_s=0.125 cluster.network.latency_us=30)";
+
+// Two sizes tell latency and bandwidth.
+std::vector<VerbTime> time_links(const Job& job) {
+  if (job.allocator().device() != DeviceKind::kCpu) {
+    fail(
+        "--write-cluster measures links between CPUs; with run.device CUDA write the ops with --write-speeds, or "
+        "describe the GPUs by a cluster of configs/clusters");
+  }
+  if (job.world().size() == 1) return {};
+  constexpr int64_t kSmall = 1 << 10, kLarge = 4 << 20;
+  return bench_verbs(job.world(), job.allocator(),
+                     {.min_bytes = kSmall, .max_bytes = kLarge, .factor = kLarge / kSmall, .seconds = 0.2});
+}
 
 void run_train(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   validate(loaded, ConfigUse::kStep);
-  const bool writes_speeds = !options.speeds_path.empty();
+  const bool writes_cluster = !options.cluster_path.empty();
+  const bool writes_speeds = !options.speeds_path.empty() || writes_cluster;
   if (writes_speeds) {
     loaded.config.mutable_parallel()->clear_emulate();
     loaded.config.mutable_parallel()->set_overlap(ParallelConfig::Overlap::OFF);
@@ -51,9 +72,13 @@ void run_train(const Options& options, MpiSession& session) {
       bench_train(loaded.config, job.mesh(), job.allocator(),
                   resolve_compute(loaded.config.precision(), job.allocator().device(), job.world()), options.steps,
                   writes_speeds ? options.steps : 0);
+  const std::vector<VerbTime> links = writes_cluster ? time_links(job) : std::vector<VerbTime>{};
   if (!job.speaks()) return;
   fmt::print("{}\n", options.json ? to_json(bench) : describe(bench));
-  if (writes_speeds) write_text_file(options.speeds_path, to_json(bench.speeds));
+  if (!options.speeds_path.empty()) write_text_file(options.speeds_path, to_json(bench.speeds));
+  if (writes_cluster) {
+    write_text_file(options.cluster_path, to_text(measured_cluster(bench, links, job.memory_bytes())));
+  }
 }
 
 struct GemmShape {
@@ -108,6 +133,8 @@ void add_bench_command(Command shoal, MpiSession& session) {
   train.option("--steps", train_options->steps, "Timed steps, after two to warm up", {.low = 1});
   train.flag("--json", train_options->json, "One JSON object");
   train.option("--write-speeds", train_options->speeds_path, "Write the seconds of ops to this file");
+  train.option("--write-cluster", train_options->cluster_path,
+               "Write this machine as a cluster of one node, a rank each GPU, to this file");
   train.action([train_options, &session] { run_train(*train_options, session); });
 
   auto gemm_options = std::make_shared<Options>();

@@ -25,15 +25,18 @@ void check_sizes(const Checker& checker, const ClusterConfig& cluster) {
   }
 }
 
-void check_gpu(const Checker& checker, const GpuConfig& gpu) {
+// Of a measured cluster the ops are known without the rest.
+void check_gpu(const Checker& checker, const GpuConfig& gpu, bool is_measured) {
   const auto positive = [&](const char* path, double value, const char* what) {
     checker.in_range(std::string("gpu.") + path, value, 1e-9, kMost, what);
   };
   positive("bf16_tflops", gpu.bf16_tflops(), "TFLOP/s; MFU is counted against it");
-  positive("f32_tflops", gpu.f32_tflops(), "TFLOP/s; routers are computed in f32");
   checker.in_range("gpu.fp8_tflops", gpu.fp8_tflops(), 0.0, kMost, "TFLOP/s; 0: it has no FP8");
   positive("memory_gib", gpu.memory_gib(), "GiB");
-  positive("memory_tbyte_per_s", gpu.memory_tbyte_per_s(), "TB/s");
+  if (!is_measured) {
+    positive("f32_tflops", gpu.f32_tflops(), "TFLOP/s; routers are computed in f32");
+    positive("memory_tbyte_per_s", gpu.memory_tbyte_per_s(), "TB/s");
+  }
   checker.in_range("gpu.reserved_gib", gpu.reserved_gib(), 0.0, kMost, "GiB");
   if (gpu.reserved_gib() >= gpu.memory_gib()) {
     checker.refuse({"gpu.reserved_gib", "gpu.memory_gib"},
@@ -107,7 +110,8 @@ void validate_cluster_as_given(const LoadedCluster& loaded) {
   const GpuConfig& gpu = cluster.gpu();
   const std::vector<std::string> known = known_gpu_names();
   const bool is_known = std::ranges::find(known, gpu.name()) != known.end();
-  const bool is_described = gpu.bf16_tflops() > 0 && gpu.memory_gib() > 0 && gpu.memory_tbyte_per_s() > 0;
+  const bool is_described =
+      gpu.bf16_tflops() > 0 && gpu.memory_gib() > 0 && (gpu.memory_tbyte_per_s() > 0 || cluster.has_measured());
   if (is_known || is_described) return;
   const std::string instead = "or give its bf16_tflops, f32_tflops, memory_gib and memory_tbyte_per_s";
   if (gpu.name().empty()) {
@@ -127,7 +131,7 @@ void validate_cluster(const LoadedCluster& loaded) {
   const Checker checker(loaded);
   const ClusterConfig& cluster = loaded.cluster;
   check_sizes(checker, cluster);
-  check_gpu(checker, cluster.gpu());
+  check_gpu(checker, cluster.gpu(), cluster.has_measured());
   check_link(checker, "in_node", cluster.has_in_node(), cluster.in_node(), cluster.gpus_per_node() > 1,
              "a node has several GPUs");
   check_link(checker, "network", cluster.has_network(), cluster.network(), cluster.num_nodes() > 1,
