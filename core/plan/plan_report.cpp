@@ -91,7 +91,7 @@ std::string describe_memory(const StepPlan& step) {
   const std::string where = step.has_closed_forms ? fmt::format("on stage {}", step.fullest_stage) : "";
   std::string text =
       line("memory of a rank", bytes(step.memory_bytes),
-           fmt::format("{} of {}{}{}", step.fits() ? "fits: " : "DOES NOT FIT: ", bytes(step.memory_limit_bytes),
+           fmt::format("{} {} can be had{}{}", step.fits() ? "fits:" : "DOES NOT FIT:", bytes(step.memory_limit_bytes),
                        where.empty() ? "" : "; ", where));
   for (int kind = 0; kind < kNumMemoryKinds; ++kind) {
     text += line(fmt::format("  {}", name_of(static_cast<MemoryKind>(kind))),

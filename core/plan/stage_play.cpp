@@ -85,6 +85,12 @@ StepPrediction play(const StageToPlay& stage, Overlap::Schedule overlap, int64_t
                     .part = stage.part});
 }
 
+MemoryByKind at_peak(const MemoryUse& use) {
+  MemoryByKind memory{};
+  for (size_t kind = 0; kind < memory.size(); ++kind) memory[kind] = static_cast<double>(use.at_total_peak_bytes[kind]);
+  return memory;
+}
+
 double weight_gradients_s(const StepPrediction& step) {
   double seconds = 0;
   for (const auto& [op, totals] : step.ops) {
@@ -113,18 +119,20 @@ PlayedStage play_stage(const StageToPlay& stage) {
   const bool all_at_once = stage.num_microbatches <= kLonger && !stage.in_pipeline;
   const StepPrediction first = play(stage, overlap, all_at_once ? stage.num_microbatches : kShort);
   PlayedStage played;
-  for (size_t kind = 0; kind < played.memory.size(); ++kind) {
-    played.memory[kind] = static_cast<double>(first.memory.at_total_peak_bytes[kind]);
-  }
+  played.memory = at_peak(first.memory);
   played.checkpoint_bytes = first.checkpoint_bytes;
   played.guessed_s = stage.speeds.guessed_s();
   played.whole = rank_step(first);
   if (all_at_once) return played;
-  const RankStep longer = rank_step(play(stage, overlap, kLonger));
-  const RankStep one_more = (longer + played.whole * -1.0) * (1.0 / static_cast<double>(kLonger - kShort));
+  const StepPrediction longer = play(stage, overlap, kLonger);
+  const RankStep one_more = (rank_step(longer) + played.whole * -1.0) * (1.0 / static_cast<double>(kLonger - kShort));
   played.optimize = played.whole + one_more * -static_cast<double>(kShort);
   played.whole = played.optimize + one_more * static_cast<double>(stage.num_microbatches);
-  if (stage.in_pipeline) time_passes(stage, one_more.step_s, played);
+  if (!stage.in_pipeline) return played;
+  MemoryUse of_passes;
+  for (size_t i = 0; i + 1 < longer.sets.size(); ++i) keep_higher(of_passes, longer.sets[i].memory);
+  played.pass_memory = at_peak(of_passes);
+  time_passes(stage, one_more.step_s, played);
   return played;
 }
 

@@ -36,7 +36,9 @@ struct PlayedStage {
   RankStep whole;         // of all microbatches, by parallel.overlap, as if there were no other stage
   RankStep optimize;      // what one microbatch more or less does not change: reduction of gradients, optimizer, losses
   StageTimes times;       // of a microbatch; zeros where nobody asked
-  MemoryByKind memory{};  // at the peak, with the microbatches of one step that parallel.overlap runs together
+  MemoryByKind memory{};  // at the peak of a step
+  // For pipelines: at the peak of its passes, before the last backward sends gradients.
+  MemoryByKind pass_memory{};
   double kept_activations = 0;              // bytes from a microbatch's forward to its backward; 0 where nobody asked
   int64_t checkpoint_bytes = 0;             // this rank's part of a checkpoint
   std::map<std::string, double> guessed_s;  // of one played step

@@ -101,9 +101,23 @@ class StagePlayer {
   std::map<Key, PlayedStage> played_;
 };
 
-MemoryByKind mean(const MemoryByKind& a, const MemoryByKind& b) {
+double total(const MemoryByKind& memory) {
+  double bytes = 0;
+  for (const double of_kind : memory) bytes += of_kind;
+  return bytes;
+}
+
+// Of a rank that holds two stages, and computes one at a time.
+MemoryByKind of_both(const MemoryByKind& a, const MemoryByKind& b) {
   MemoryByKind result;
-  for (size_t kind = 0; kind < a.size(); ++kind) result[kind] = (a[kind] + b[kind]) / 2;
+  for (size_t i = 0; i < a.size(); ++i) {
+    switch (static_cast<MemoryKind>(i)) {
+      case MemoryKind::kWeights:
+      case MemoryKind::kGradients: result[i] = a[i] + b[i]; break;
+      case MemoryKind::kWorkspace: result[i] = std::max(a[i], b[i]); break;
+      default: result[i] = (a[i] + b[i]) / 2;
+    }
+  }
   return result;
 }
 
@@ -116,10 +130,8 @@ PlayedStage both(const PlayedStage& a, const PlayedStage& b) {
                 .backward_s = (a.times.backward_s + b.times.backward_s) / 2,
                 .weight_s = (a.times.weight_s + b.times.weight_s) / 2,
                 .pair_s = (a.times.pair_s + b.times.pair_s) / 2};
-  rank.memory = mean(a.memory, b.memory);
-  for (const MemoryKind twice : {MemoryKind::kWeights, MemoryKind::kGradients}) {
-    rank.memory[static_cast<size_t>(twice)] *= 2;
-  }
+  rank.memory = of_both(a.memory, b.memory);
+  rank.pass_memory = of_both(a.pass_memory, b.pass_memory);
   rank.kept_activations = (a.kept_activations + b.kept_activations) / 2;
   rank.checkpoint_bytes = (a.checkpoint_bytes + b.checkpoint_bytes) / 2;
   return rank;
@@ -220,21 +232,25 @@ class StepPlanner {
     const GpuConfig& gpu = cluster_.gpu();
     plan_.memory_limit_bytes = (gpu.memory_gib() - gpu.reserved_gib()) * kGib;
     for (size_t s = 0; s < ranks.size(); ++s) {
-      MemoryByKind memory = ranks[s].memory;
-      if (plan_.has_closed_forms) {
-        const int held = std::min<int>(
-            microbatches_held(plan_.layout.pipeline_schedule, plan_.layout.pipeline, static_cast<int>(s), runs_pairs()),
-            static_cast<int>(std::min<int64_t>(plan_.layout.microbatches, 1'000'000)));
-        memory[static_cast<size_t>(MemoryKind::kActivations)] += (held - 1) * ranks[s].kept_activations;
-      }
-      double total = 0;
-      for (const double bytes : memory) total += bytes;
       plan_.checkpoint_bytes_per_rank = std::max(plan_.checkpoint_bytes_per_rank, ranks[s].checkpoint_bytes);
-      if (total <= plan_.memory_bytes) continue;
+      const MemoryByKind in_passes = memory_in_passes(ranks[s], static_cast<int>(s));
+      const MemoryByKind& memory = total(in_passes) > total(ranks[s].memory) ? in_passes : ranks[s].memory;
+      if (total(memory) <= plan_.memory_bytes) continue;
       plan_.memory = memory;
-      plan_.memory_bytes = total;
+      plan_.memory_bytes = total(memory);
       plan_.fullest_stage = static_cast<int>(s);
     }
+  }
+
+  // With all the microbatches that a stage of a pipeline holds; nothing without a pipeline.
+  MemoryByKind memory_in_passes(const PlayedStage& rank, int stage) const {
+    if (!plan_.has_closed_forms) return {};
+    const PlannedLayout& layout = plan_.layout;
+    const int held = microbatches_held(layout.pipeline_schedule, layout.pipeline, stage, runs_pairs());
+    MemoryByKind memory = rank.pass_memory;
+    memory[static_cast<size_t>(MemoryKind::kActivations)] +=
+        static_cast<double>(std::min<int64_t>(held, layout.microbatches) - 1) * rank.kept_activations;
+    return memory;
   }
 
   const ClusterConfig& cluster_;

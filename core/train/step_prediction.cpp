@@ -14,6 +14,17 @@ int SimulatedCluster::ranks_on_node() const {
   return static_cast<int>(std::ranges::count(nodes, nodes.at(static_cast<size_t>(rank))));
 }
 
+void keep_higher(MemoryUse& kept, const MemoryUse& use) {
+  kept.now_bytes = use.now_bytes;
+  kept.total_now_bytes = use.total_now_bytes;
+  for (size_t kind = 0; kind < use.peak_bytes.size(); ++kind) {
+    kept.peak_bytes[kind] = std::max(kept.peak_bytes[kind], use.peak_bytes[kind]);
+  }
+  if (use.total_peak_bytes <= kept.total_peak_bytes) return;
+  kept.total_peak_bytes = use.total_peak_bytes;
+  kept.at_total_peak_bytes = use.at_total_peak_bytes;
+}
+
 StepPrediction play_step(const StepToPlay& to_play) {
   SimulatedClock clock(to_play.device.op_seconds, to_play.device.between_ops_s);
   const auto wire = std::make_shared<SimulatedWire>(to_play.cluster.links, to_play.cluster.ranks_on_node(), clock);
@@ -33,11 +44,17 @@ StepPrediction play_step(const StepToPlay& to_play) {
   if (to_play.device.begin_told_step) to_play.device.begin_told_step();
   StepPrediction step;
   SimulatedClock seen = clock;
+  keep_higher(step.memory, paper.use());
+  paper.reset_peaks();
   rehearsal.set_observer([&](const std::vector<Action>& together) {
+    const MemoryUse use = paper.use();
     step.sets.push_back({.actions = together,
                          .seconds = clock.now_s() - seen.now_s(),
                          .waited_s = clock.waited_s() - seen.waited_s(),
-                         .activations_bytes = paper.use().now_bytes[static_cast<size_t>(MemoryKind::kActivations)]});
+                         .activations_bytes = use.now_bytes[static_cast<size_t>(MemoryKind::kActivations)],
+                         .memory = use});
+    keep_higher(step.memory, use);
+    paper.reset_peaks();
     seen = clock;
   });
   rehearsal.run_step();
@@ -53,7 +70,7 @@ StepPrediction play_step(const StepToPlay& to_play) {
   step.model_flops = stream.model_flops();
   step.rows = rehearsal.my_tokens() - rows_before;
   step.sent = mesh.bytes() - sent_before;
-  step.memory = paper.use();
+  keep_higher(step.memory, paper.use());
   for (const StatePiece& piece : state_pieces(rehearsal.runtime(), rehearsal.optimizer())) {
     step.checkpoint_bytes += piece.values.bytes();
   }

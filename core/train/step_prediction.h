@@ -47,6 +47,7 @@ struct PlayedSet {
   double seconds = 0;
   double waited_s = 0;            // of them, for the wire
   int64_t activations_bytes = 0;  // that are kept behind it
+  MemoryUse memory;               // peaks while it ran
 };
 
 struct StepPrediction {
@@ -65,6 +66,9 @@ struct StepPrediction {
   int64_t checkpoint_bytes = 0;             // this rank's pieces of one
   std::map<std::string, double> guessed_s;  // ops that the table does not name
 };
+
+// The higher peaks of both, and what is in use in the later one.
+void keep_higher(MemoryUse& kept, const MemoryUse& later);
 
 // Plays two steps and tells the second.
 StepPrediction play_step(const StepToPlay& step);

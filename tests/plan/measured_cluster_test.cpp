@@ -31,7 +31,10 @@ TEST_CASE("what was measured can be written, read and planned on") {
   BenchTrain bench;
   bench.num_ranks = 2;
   bench.gemm_tflops = 0.2;
-  bench.speeds = {.model = "m", .compute = "f32", .device = "cpu", .between_ops_s = 3e-6};
+  bench.speeds.model = "m";
+  bench.speeds.compute = "f32";
+  bench.speeds.device = "cpu";
+  bench.speeds.between_ops_s = 3e-6;
   for (int kind = 0; kind < kNumWorkKinds; ++kind) {
     bench.speeds.ops.push_back({.op = "other",
                                 .kind = static_cast<WorkKind>(kind),
