@@ -29,7 +29,7 @@ struct StageTimes {
   double pair_s = 0;      // a forward and a backward as the steady state runs them, together or one after the other
 };
 
-// How long a rank has nothing to do in a step, for microbatches of these times on every stage.
+// How long a rank has nothing to do in a step, for microbatches of these times on the stages (their mean).
 double pipeline_bubble_s(PipelineSchedule schedule, int num_stages, const StageTimes& times);
 // Forwards, and as many backwards, of a step that have no partner to overlap with. DUALPIPE: of its outermost ranks.
 int passes_alone(PipelineSchedule schedule, int num_stages);

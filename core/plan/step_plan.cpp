@@ -175,7 +175,12 @@ class StepPlanner {
     std::vector<PlayedStage> ranks;
     for (size_t s = 0; s < plan_.stages.size(); ++s) {
       const PlayedStage& played = player.played(plan_.stages[s]);
-      ranks.push_back(is_dual_pipe() ? both(played, player.played(plan_.stages[plan_.stages.size() - 1 - s])) : played);
+      if (!is_dual_pipe()) {
+        ranks.push_back(played);
+        continue;
+      }
+      ranks.push_back(both(played, player.played(plan_.stages[plan_.stages.size() - 1 - s])));
+      if (s == 0 || s + 1 == plan_.stages.size()) share_embedding(ranks.back());
     }
     find_time(ranks);
     find_memory(ranks);
@@ -199,6 +204,18 @@ class StepPlanner {
                        .in_pipeline = plan_.layout.pipeline > 1});
   }
 
+  // A rank with the first and the last stage has the embedding once, whoever reads it. (Each use has a gradient of its
+  // own.)
+  void share_embedding(PlayedStage& rank) const {
+    const ModelConfig& model = config_.model();
+    if (!model.tie_embeddings() && model.mtp().depth() == 0) return;
+    const double bytes =
+        static_cast<double>(model.vocab() * model.hidden() * size_of(plan_.layout.compute)) / plan_.layout.tensor;
+    for (MemoryByKind* memory : {&rank.memory, &rank.pass_memory}) {
+      (*memory)[static_cast<size_t>(MemoryKind::kWeights)] -= bytes;
+    }
+  }
+
   void find_time(const std::vector<PlayedStage>& ranks) {
     const auto slowest = std::ranges::max_element(ranks, {}, [](const PlayedStage& rank) { return rank.whole.step_s; });
     plan_.slowest_stage = static_cast<int>(slowest - ranks.begin());
@@ -206,17 +223,29 @@ class StepPlanner {
     plan_.optimize_s = slowest->optimize.step_s;
     plan_.guessed_s = slowest->guessed_s;
     plan_.pass = slowest->times;
-    if (plan_.has_closed_forms) add_other_stages();
+    if (plan_.has_closed_forms) add_other_stages(mean_times(ranks));
     plan_.step_s = plan_.rank.step_s + plan_.unpaired_s + plan_.bubble_s;
   }
 
-  void add_other_stages() {
+  static StageTimes mean_times(const std::vector<PlayedStage>& ranks) {
+    StageTimes mean;
+    const double share = 1 / static_cast<double>(ranks.size());
+    for (const PlayedStage& rank : ranks) {
+      mean.forward_s += share * rank.times.forward_s;
+      mean.backward_s += share * rank.times.backward_s;
+      mean.weight_s += share * rank.times.weight_s;
+      mean.pair_s += share * rank.times.pair_s;
+    }
+    return mean;
+  }
+
+  // `times`: of the mean stage: a microbatch that others wait for passes all of them.
+  void add_other_stages(StageTimes times) {
     const PlannedLayout& layout = plan_.layout;
     const Hop hop = hop_between_stages(config_, cluster_, layout);
-    StageTimes with_hops = plan_.pass;
-    with_hops.forward_s += hop.seconds;
-    with_hops.backward_s += hop.seconds;
-    plan_.bubble_s = pipeline_bubble_s(layout.pipeline_schedule, layout.pipeline, with_hops);
+    times.forward_s += hop.seconds;
+    times.backward_s += hop.seconds;
+    plan_.bubble_s = pipeline_bubble_s(layout.pipeline_schedule, layout.pipeline, times);
     if (runs_pairs()) {
       // One of each is alone without other stages too.
       const int alone = passes_alone(layout.pipeline_schedule, layout.pipeline) - 1;

@@ -40,7 +40,7 @@ TEST_CASE("a plan's text names conventions and what is only a formula") {
   Config config = tiny::moe_config();
   const std::string played = describe(make_plan(config, tiny::cluster()));
   CHECK_THAT(played, Contains("4 x abacus") && Contains("causal, without MTP, of 1 TFLOP/s, the bf16 peak") &&
-                         Contains("fits: "));
+                         Contains("fits:"));
   CHECK_THAT(played, !Contains("closed form"));
   CHECK_THAT(played, Contains("per trillion tokens") && Contains("$"));
   config.mutable_parallel()->set_pipeline(2);

