@@ -27,7 +27,7 @@ class WatchdogTest(ShoalTest):
             self.write(f"{side}.jsonl", "\n".join(lines))
             self.shoal("tokenize", "--tokenizer", "bytes", "--input", f"{side}.jsonl", "--output", f"tokens/{side}")
 
-    def start(self, *overrides):
+    def launch(self, *overrides):
         shutil.rmtree(self.folder / "run", ignore_errors=True)
         command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(RANKS), SHOAL, "train", "tiny.textproto",
                    "parallel.expert=2", "parallel.tensor=2", "train.global_batch=8", *overrides]
@@ -35,6 +35,10 @@ class WatchdogTest(ShoalTest):
                                env={**os.environ, **ROOT_ALLOWED, **NO_LEAK_CHECK})
         self.addCleanup(job.stderr.close)
         self.addCleanup(job.kill)
+        return job
+
+    def start(self, *overrides):
+        job = self.launch(*overrides)
         metrics = self.folder / "run/metrics.jsonl"
         deadline = time.monotonic() + SECONDS
         while not metrics.exists() or metrics.read_text().count("\n") < 8:
@@ -43,7 +47,7 @@ class WatchdogTest(ShoalTest):
             time.sleep(0.05)
         return job
 
-    def rank_process(self, job, rank):
+    def rank_process(self, rank):
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 words = dict(word.split("=", 1) for word in (folder / "environ").read_text().split("\0") if "=" in word)
@@ -53,13 +57,14 @@ class WatchdogTest(ShoalTest):
                     return int(folder.name)
             except (OSError, ValueError):
                 pass
-        self.fail(f"rank {rank} is not there")
+        return None
 
     def disturb(self, what, *overrides):
         """Exit code, stderr and seconds from the signal to the job's end; no rank outlives it."""
         job = self.start(*overrides)
         rank = random.randrange(RANKS)
-        pids = [self.rank_process(job, r) for r in range(RANKS)]
+        pids = [self.rank_process(r) for r in range(RANKS)]
+        self.assertNotIn(None, pids)
         os.kill(pids[rank], what)
         begin = time.monotonic()
         _, stderr = job.communicate(timeout=SECONDS)
@@ -85,6 +90,20 @@ class WatchdogTest(ShoalTest):
             self.assertEqual([path.name for path in flights], [f"rank-{r:05}.jsonl" for r in range(RANKS)])
             for path in flights:
                 self.assertEqual(len([json.loads(line) for line in path.read_text().splitlines()]), 65, path)
+
+    def test_a_rank_that_is_stopped_before_there_is_a_watchdog_is_named_too(self):
+        job = self.launch()
+        rank = random.randrange(RANKS)
+        deadline = time.monotonic() + SECONDS
+        while (pid := self.rank_process(rank)) is None:
+            self.assertLess(time.monotonic(), deadline, "the rank is not started")
+        os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        _, stderr = job.communicate(timeout=SECONDS)
+        print(f"rank {rank} stopped at its start: exit code {job.returncode} after {time.monotonic() - begin:.1f} s")
+        self.assertEqual(job.returncode, WATCHDOG_EXIT, stderr)
+        self.assertRegex(stderr, rf"error: rank {rank} \(process {pid}\) on .* has been stopped \(SIGSTOP\)")
+        self.assertFalse((self.folder / "run/metrics.jsonl").exists(), "the rank was not stopped at its start")
 
     def test_a_killed_rank_ends_the_job(self):
         _, code, stderr = self.disturb(signal.SIGKILL)
