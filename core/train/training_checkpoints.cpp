@@ -80,10 +80,12 @@ void TrainingCheckpoints::check_config(const NativeCheckpoint& checkpoint) const
     if (matters && !is_covered(change.path, allowed)) refused.push_back(change);
   }
   if (refused.empty()) return;
+  std::string names;
+  for (const ConfigChange& change : refused) names += fmt::format("{}\"{}\"", names.empty() ? "" : ", ", change.path);
   throw ConfigChanged(
       fmt::format("{} was made with another config:\n{}To go on all the same, name what may differ: "
-                  "train.allow_changed=[\"{}\"]; to train anew, set run.dir to another folder",
-                  checkpoint.directory().string(), describe(refused), refused.front().path));
+                  "train.allow_changed=[{}]; to train anew, set run.dir to another folder",
+                  checkpoint.directory().string(), describe(refused), names));
 }
 
 // Why it cannot be loaded; empty: it was.

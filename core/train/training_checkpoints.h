@@ -14,7 +14,7 @@
 namespace shoal {
 
 // Rank 0 looks at run.dir, before anything is written: the checkpoints a run may begin from, newest first.
-//   RESUME_AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
+//   AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
 //   NONE         none
 //   STEP         resume_step. Throws when it is not there
 std::vector<int64_t> resume_candidates(const Config& config);
