@@ -48,7 +48,7 @@ struct CheckpointSaver::Commit {
 
 CheckpointSaver::CheckpointSaver(const std::filesystem::path& run_dir, const CheckpointConfig& config,
                                  Communicator& world, Allocator& allocator, FileSystem& files)
-    : config_(config), world_(world), allocator_(allocator), files_(files), folder_(run_dir) {
+    : config_(config), world_(world), allocator_(allocator), files_(files), folder_(run_dir, files) {
   if (world_.rank() == 0) writer_.emplace(folder_, files_);
   wait(world_.barrier());
 }
@@ -87,8 +87,6 @@ bool CheckpointSaver::agree_to_begin(int64_t step, int64_t bytes) {
 // A run that stops right after a save, or right after it went on from one, has nothing new.
 bool CheckpointSaver::is_saved_already() const {
   const std::filesystem::path place = folder_.of_step(head_.progress().step());
-  std::error_code ignored;
-  if (!std::filesystem::exists(place, ignored)) return false;
   const auto identity = [](Manifest manifest) {
     manifest.mutable_progress()->clear_training_seconds();
     manifest.clear_format();
@@ -97,7 +95,8 @@ bool CheckpointSaver::is_saved_already() const {
     return manifest.SerializeAsString();
   };
   try {
-    const NativeCheckpoint there(place);
+    if (files_.status(place).kind == FileKind::kAbsent) return false;
+    const NativeCheckpoint there(place, files_);
     if (identity(there.manifest()) != identity(head_)) return false;
     there.verify();
     return true;
@@ -182,7 +181,11 @@ void CheckpointSaver::finish() {
       writer_->commit(staging_, manifest);
       commit->report.path = folder_.of_step(commit->report.step).string();
       commit->report.seconds = now_s() - began_s_;
-      writer_->retain(config_.keep(), config_.keep_every_steps());
+      const Pruned pruned = writer_->retain(config_.keep(), config_.keep_every_steps());
+      if (!pruned.mishaps.empty()) {
+        writer_->check_epoch();  // a newer run removes them too
+        commit->report.mishap = fmt::format("older checkpoints could not be removed: {}", pruned.mishaps.front());
+      }
     } catch (const std::exception& error) {
       commit->report.mishap = error.what();
       if (commit->report.path.empty()) writer_->abandon(staging_);

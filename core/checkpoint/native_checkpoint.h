@@ -18,7 +18,7 @@ namespace shoal {
 // verified piece by piece as data is read. Errors name the file, the tensor, what was expected and found.
 class NativeCheckpoint {
  public:
-  explicit NativeCheckpoint(std::filesystem::path directory);
+  explicit NativeCheckpoint(std::filesystem::path directory, FileSystem& files = disk());
 
   const std::filesystem::path& directory() const { return directory_; }
   const Manifest& manifest() const { return manifest_; }
@@ -36,6 +36,7 @@ class NativeCheckpoint {
   const SafetensorsFile& file(int index) const;
 
   std::filesystem::path directory_;
+  FileSystem* disk_;
   Manifest manifest_;
   std::map<std::string, int> by_name_;
   mutable std::map<int, SafetensorsFile> files_;  // opened when first needed

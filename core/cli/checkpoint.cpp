@@ -14,6 +14,8 @@
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/compare_checkpoints.h"
 #include "core/checkpoint/manifest_text.h"
+#include "core/checkpoint/native_checkpoint.h"
+#include "core/checkpoint/prune_checkpoints.h"
 #include "core/cli/commands.h"
 #include "core/config/compare.h"
 #include "core/config/load.h"
@@ -167,11 +169,15 @@ void prune(const Options& options) {
   if (is_being_appended_to(run / "metrics.jsonl")) {
     fail("{}: a job is writing there, and removes old checkpoints by itself (checkpoint.keep)", run.string());
   }
-  const std::vector<int64_t> steps =
-      prune_checkpoints(CheckpointFolder(run), disk(), options.keep, options.keep_every, options.dry_run);
+  const Pruned pruned = prune_checkpoints(
+      CheckpointFolder(run),
+      {.keep = options.keep, .keep_every_steps = options.keep_every, .only_tell = options.dry_run});
+  const std::vector<int64_t>& steps = pruned.removed;
   fmt::print("{} {} checkpoint(s)", options.dry_run ? "would remove" : "removed", steps.size());
   for (size_t i = 0; i < steps.size(); ++i) fmt::print("{}step-{}", i == 0 ? ": " : ", ", steps[i]);
   fmt::print("\n");
+  for (const std::string& mishap : pruned.mishaps) fmt::print("NOT REMOVED: {}\n", mishap);
+  if (!pruned.mishaps.empty()) fail("{} checkpoint(s) could not be removed", pruned.mishaps.size());
 }
 
 }  // namespace

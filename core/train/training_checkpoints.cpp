@@ -31,8 +31,8 @@ std::string list_of(const std::vector<int64_t>& steps) {
 
 }  // namespace
 
-std::vector<int64_t> resume_candidates(const Config& config) {
-  const CheckpointFolder folder(config.run().dir());
+std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files) {
+  const CheckpointFolder folder(config.run().dir(), files);
   const TrainConfig& train = config.train();
   std::error_code ignored;
   const bool has_folder = std::filesystem::is_directory(config.run().dir(), ignored);
@@ -64,7 +64,7 @@ TrainingCheckpoints::TrainingCheckpoints(const Config& config, std::string confi
       runtime_(runtime),
       optimizer_(optimizer),
       files_(files),
-      folder_(config.run().dir()) {}
+      folder_(config.run().dir(), files) {}
 
 void TrainingCheckpoints::check_config(const NativeCheckpoint& checkpoint) const {
   const std::string path = checkpoint.directory() / "MANIFEST.textproto (config)";
@@ -89,7 +89,7 @@ void TrainingCheckpoints::check_config(const NativeCheckpoint& checkpoint) const
 // Why it cannot be loaded; empty: it was.
 std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes) {
   try {
-    const NativeCheckpoint checkpoint(folder_.of_step(step));
+    const NativeCheckpoint checkpoint(folder_.of_step(step), files_);
     if (checkpoint.manifest().progress().step() != step) {
       fail("{}: its manifest is of step {}; the folder was renamed", checkpoint.directory().string(),
            checkpoint.manifest().progress().step());
@@ -139,6 +139,7 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
 void TrainingCheckpoints::open_for_saving(int64_t step) {
   saver_ = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
                                              runtime_.allocator(), files_);
+  for (const std::string& note : saver_->notes()) spdlog::warn("{}", note);
   // Later ones belong to a future that this run does not have.
   if (config_.train().resume() == TrainConfig::STEP) saver_->set_aside_after(step);
 }
@@ -165,7 +166,7 @@ void TrainingCheckpoints::report(bool wait_for_commit) {
     newest_step_ = report.step;
     save_seconds_ = report.seconds;
     say(fmt::format("saved {} ({} in {:.1f} s)", report.path, format_bytes(report.bytes), report.seconds));
-    if (!report.mishap.empty()) spdlog::warn("older checkpoints could not be removed: {}", report.mishap);
+    if (!report.mishap.empty()) spdlog::warn("step {}: {}", report.step, report.mishap);
   }
 }
 

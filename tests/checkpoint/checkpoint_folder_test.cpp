@@ -1,5 +1,5 @@
 // tests/checkpoint/checkpoint_folder_test.cpp: what the folder holds, who may write to it, and what is thrown away.
-#include "core/checkpoint/checkpoint_folder.h"
+#include "core/checkpoint/checkpoint_writer.h"
 
 #include <catch2/catch.hpp>
 #include <sys/stat.h>
@@ -7,7 +7,7 @@
 #include <set>
 
 #include "core/checkpoint/manifest_text.h"
-#include "tests/checkpoint/checkpoint_states.h"
+#include "tests/checkpoint/failing_file_system.h"
 #include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
 
@@ -79,7 +79,9 @@ TEST_CASE("the next run removes what was left half-done, and nothing else") {
     writer.begin(40);
   }
   const fs::path at = run.folder.path();
-  fs::create_directory(at / "step-5");  // half removed
+  fs::create_directory(at / ".tmp-gone-step-4-0123");  // half removed
+  make_file(at / ".tmp-gone-step-4-0123/rank-00000.safetensors", "x");
+  fs::create_directory(at / "step-5");  // no checkpoint, but it is not known why
   make_file(at / "step-5/rank-00000.safetensors", "x");
   make_file(at / "LATEST.tmp", "half");
   fs::create_directory(at / "aside-step-3-1");
@@ -95,7 +97,11 @@ TEST_CASE("the next run removes what was left half-done, and nothing else") {
   CheckpointWriter next(run.folder, run.files);
   CHECK(fs::exists(run.run / "elsewhere/precious"));
   CHECK(run.names() == std::set<std::string>{".epoch-2", ".tmp-8-1234", "LATEST", "LATEST.tmp", "aside-step-3-1",
-                                             "notes", "step-10", "step-20", "step-6", "step-7", "step-9"});
+                                             "notes", "step-10", "step-20", "step-5", "step-6", "step-7", "step-9"});
+  CHECK(fs::exists(at / "step-5/rank-00000.safetensors"));
+  std::string notes;
+  for (const std::string& note : next.notes()) notes += note + "\n";
+  CHECK(notes.find((at / "step-5").string() + ": has no COMMIT, so it is no checkpoint; it stays") != notes.npos);
   run.save(next, 30);
   CHECK(run.folder.steps() == Steps{30, 20, 10});
   CHECK(fs::exists(at / "notes/mine"));
@@ -223,4 +229,135 @@ TEST_CASE("a folder that cannot be written says which and why") {
   make_file(run.run / "checkpoints", "a file in the way");
   const std::string said = error_of([&] { CheckpointWriter(run.folder, run.files); });
   CHECK(said.find((run.run / "checkpoints").string()) != std::string::npos);
+}
+
+TEST_CASE("what the disk does not say about a COMMIT is not taken for its absence: the checkpoint stays") {
+  // One checkpoint's COMMIT cannot be looked at.
+  class Mute : public QuickDisk {
+   public:
+    FileStatus status(const Path& path) override {
+      if (path.filename() == kCommitName && path.parent_path().filename() == "step-20") {
+        fail("{}: cannot be looked at: Input/output error", path.string());
+      }
+      return QuickDisk::status(path);
+    }
+  };
+  Run run;
+  Mute files;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20}) run.save(writer, step);
+  }
+  CheckpointWriter next(run.folder, files);
+  CHECK(run.folder.steps() == Steps{20, 10});
+  CHECK(run.good(20));
+  REQUIRE(next.notes().size() == 1);
+  CHECK(next.notes()[0].find("step-20/COMMIT: cannot be looked at: Input/output error") != std::string::npos);
+  // It is tried, and says why it cannot be loaded; then the older one is.
+  CHECK(next.folder().steps() == Steps{20, 10});
+  CHECK(error_of([&] { NativeCheckpoint(next.folder().of_step(20), files); }).find("Input/output") != std::string::npos);
+  next.retain(2, 0);
+  CHECK(run.good(20));
+}
+
+TEST_CASE("a disk that breaks at any call of a start costs no checkpoint") {
+  for (const Fault fault : {Fault::kBroken, Fault::kBrokenFromNow}) {
+    int64_t call = 1, failures = 0;
+    for (bool reached = true; reached; ++call) {
+      Run run;
+      FailingFileSystem files;
+      {
+        CheckpointWriter writer(run.folder, run.files);
+        for (const int64_t step : {10, 20}) run.save(writer, step);
+        write_ranks(run.files, writer.begin(30), small_state(), 30, Split::kFlat, 1);
+      }
+      files.arm(fault, call);
+      const std::string said = error_of([&] { CheckpointWriter(run.folder, files); });
+      reached = files.has_failed();
+      files.heal();
+      INFO("call " << call << ": " << said);
+      if (said != "no error") {
+        ++failures;
+        CHECK(said.find("Input/output error") != std::string::npos);
+        CHECK(said.find(run.run.path().string()) != std::string::npos);
+      }
+      CheckpointWriter next(run.folder, files);
+      CHECK(run.folder.steps() == Steps{20, 10});
+      for (const int64_t step : {10, 20}) CHECK(run.good(step));
+      for (const std::string& name : run.names()) CHECK_FALSE(name.starts_with(".tmp-"));
+    }
+    WARN(call - 1 << " calls, " << failures << " starts failed");
+    CHECK(call > 15);
+  }
+}
+
+TEST_CASE("a disk that breaks at any call of a load is told, and nothing else is loaded") {
+  for (const Fault fault : {Fault::kBroken, Fault::kBrokenFromNow}) {
+    Run run;
+    {
+      CheckpointWriter writer(run.folder, run.files);
+      for (const int64_t step : {10, 20}) run.save(writer, step);
+    }
+    int64_t call = 1;
+    for (bool reached = true; reached; ++call) {
+      FailingFileSystem files;
+      const CheckpointFolder folder(run.run.path(), files);
+      files.arm(fault, call);
+      std::string said;
+      try {
+        const Steps steps = folder.steps();
+        CHECK(steps == Steps{20, 10});
+        said = fault_of(folder.of_step(20), small_state(), 20, Split::kFlat, 1, files);
+        if (said.empty()) NativeCheckpoint(folder.of_step(20), files).verify();
+      } catch (const Error& error) {
+        said = error.what();
+      }
+      reached = files.has_failed();
+      INFO("call " << call << ": " << said);
+      CHECK((said.empty() || said.find("Input/output error") != std::string::npos));
+      CHECK((said.empty() || said.find(run.folder.path().string()) != std::string::npos));
+    }
+    CHECK(call > 20);
+    CHECK(run.good(20));
+  }
+}
+
+TEST_CASE("what cannot be removed is told, and not called removed") {
+  Run run;
+  CheckpointWriter writer(run.folder, run.files);
+  for (const int64_t step : {10, 20, 30, 40}) run.save(writer, step);
+  SECTION("a folder inside: nothing of it is touched") {
+    fs::create_directory(run.folder.of_step(20) / "mine");
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2});
+    CHECK(pruned.removed == Steps{10});
+    REQUIRE(pruned.mishaps.size() == 1);
+    CHECK(pruned.mishaps[0].find("step-20: holds a folder, mine") != std::string::npos);
+    CHECK(run.good(20));
+    CHECK(run.folder.steps() == Steps{40, 30, 20});
+  }
+  SECTION("a disk that breaks at any call") {
+    int64_t call = 1;
+    for (bool reached = true; reached; ++call) {
+      FailingFileSystem files;
+      for (const int64_t step : {10, 20}) {
+        if (!run.good(step)) run.save(writer, step);
+      }
+      files.arm(Fault::kBroken, call);
+      Pruned pruned;
+      const std::string said =
+          error_of([&] { pruned = prune_checkpoints(CheckpointFolder(run.run.path(), files), {.keep = 2}); });
+      reached = files.has_failed();
+      INFO("call " << call << ": " << said);
+      const std::set<int64_t> removed(pruned.removed.begin(), pruned.removed.end());
+      for (const int64_t step : {10, 20}) {
+        CHECK((run.good(step) || !fs::exists(run.folder.of_step(step))));
+        if (removed.contains(step)) CHECK_FALSE(fs::exists(run.folder.of_step(step)));
+        if (!removed.contains(step)) CHECK((said != "no error" || !pruned.mishaps.empty() || run.good(step)));
+      }
+      if (!reached) CHECK(removed.size() == 2);
+      CHECK(run.good(30));
+      CHECK(run.good(40));
+    }
+    CHECK(call > 15);
+  }
 }

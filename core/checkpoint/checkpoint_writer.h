@@ -1,0 +1,52 @@
+// core/checkpoint/checkpoint_writer.h: the one process that writes to RUN/checkpoints/: rank 0 of a run.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/checkpoint_folder.h"
+#include "core/checkpoint/manifest.pb.h"
+#include "core/checkpoint/prune_checkpoints.h"
+
+namespace shoal {
+
+class CheckpointWriter {
+ public:
+  // Makes the folder, takes it over from older runs, and removes what saves and removals left half-done. All else that
+  // is no whole checkpoint stays as it is; notes() name it. All calls go to `files`.
+  CheckpointWriter(const CheckpointFolder& folder, FileSystem& files);
+
+  const CheckpointFolder& folder() const { return folder_; }
+  const std::vector<std::string>& notes() const { return notes_; }
+  // A new folder for the files of a checkpoint of this step.
+  std::filesystem::path begin(int64_t step);
+  // All files are in `staging`, synced: makes it step-<step>. Throws Fenced when a newer run has taken over.
+  void commit(const std::filesystem::path& staging, const Manifest& manifest);
+  // Removes what begin() made; what cannot be removed now is at the next start.
+  void abandon(const std::filesystem::path& staging);
+  Pruned retain(int64_t keep, int64_t keep_every_steps);
+  // Moves step-<step> out of the way, to aside-step-<step>-<n>.
+  void set_aside(int64_t step);
+  // Throws Fenced.
+  void check_epoch() const;
+
+ private:
+  void claim_epoch();
+  void collect_garbage();
+  void write_hint(int64_t step);
+  std::filesystem::path free_name_aside(int64_t step) const;
+
+  FileSystem& files_;
+  CheckpointFolder folder_;
+  std::filesystem::path epoch_;
+  std::vector<std::string> notes_;
+};
+
+// Another run writes to the folder of this one.
+class Fenced : public Error {
+ public:
+  using Error::Error;
+};
+
+}  // namespace shoal

@@ -1,0 +1,60 @@
+// core/checkpoint/prune_checkpoints.cpp: renamed before its first file goes.
+#include "core/checkpoint/prune_checkpoints.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+
+#include "core/checkpoint/checkpoint_names.h"
+#include "core/checkpoint/native_checkpoint.h"
+
+namespace shoal {
+
+namespace fs = std::filesystem;
+
+fs::path fresh_staging_name(const CheckpointFolder& folder, const std::string& what) {
+  std::random_device random;
+  return folder.path() /
+         fmt::format("{}{}-{:08x}{:08x}", kStagingPrefix, what, random(), static_cast<unsigned>(::getpid()));
+}
+
+void remove_checkpoint(const CheckpointFolder& folder, int64_t step) {
+  FileSystem& files = folder.files();
+  const fs::path place = folder.of_step(step);
+  if (files.status(place).kind != FileKind::kFolder) fail("{}: is no folder; it is not removed", place.string());
+  for (const std::string& name : files.list(place)) {
+    if (files.status(place / name).kind != FileKind::kFolder) continue;
+    fail("{}: holds a folder, {}, which no checkpoint does; it is not removed: look at it, and remove it by hand",
+         place.string(), name);
+  }
+  const fs::path gone = fresh_staging_name(folder, fmt::format("gone-step-{}", step));
+  files.rename(place, gone);
+  files.sync_directory(folder.path());
+  remove_tree(files, gone);
+}
+
+Pruned prune_checkpoints(const CheckpointFolder& folder, const PruneOptions& options) {
+  int64_t good = 0;
+  Pruned pruned;
+  for (const int64_t step : folder.steps()) {
+    if (good >= std::max<int64_t>(options.keep, 2)) {
+      if (options.keep_every_steps > 0 && step % options.keep_every_steps == 0) continue;
+      try {
+        if (!options.only_tell) remove_checkpoint(folder, step);
+        pruned.removed.push_back(step);
+      } catch (const Error& error) {
+        pruned.mishaps.emplace_back(error.what());
+      }
+      continue;
+    }
+    try {
+      const NativeCheckpoint opened(folder.of_step(step), folder.files());
+      ++good;
+    } catch (const Error&) {  // stays, for a person to look at; it does not count
+    }
+  }
+  return pruned;
+}
+
+}  // namespace shoal
