@@ -99,6 +99,7 @@ bool CheckpointSaver::is_saved_already() const {
     const NativeCheckpoint there(place, files_);
     if (identity(there.manifest()) != identity(head_)) return false;
     there.verify();
+    writer_->note_soundness(head_.progress().step(), true);
     return true;
   } catch (const Error&) {
     return false;

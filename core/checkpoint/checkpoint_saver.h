@@ -48,6 +48,12 @@ class CheckpointSaver {
   // Rank 0: moves checkpoints of later steps aside, before a run goes on from an earlier one; nothing elsewhere.
   void set_aside_after(int64_t step);
 
+  // Rank 0: every rank loaded the checkpoint of this step, so that retention can rely on it; or one could not. Nothing
+  // elsewhere.
+  void note_loaded(int64_t step, bool could) {
+    if (writer_) writer_->note_soundness(step, could);
+  }
+
   // Collective, at a step boundary. `head` (rank 0's counts): progress, layout and config. The values of `pieces` may
   // change as soon as this returns. A save still in flight is finished first. Nothing is saved where the very same
   // checkpoint is there and sound.

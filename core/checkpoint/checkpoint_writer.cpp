@@ -88,11 +88,13 @@ void CheckpointWriter::commit(const fs::path& staging, const Manifest& manifest)
   files_.sync_directory(staging);
   check_epoch();
   const fs::path place = folder_.of_step(step);
+  sound_.erase(step);
   const bool taken = files_.status(place).kind != FileKind::kAbsent;
   const bool swapped = taken && files_.exchange(staging, place);
   if (taken && !swapped) set_aside(step);
   if (!swapped) files_.rename(staging, place);
   files_.sync_directory(folder_.path());
+  sound_.insert(step);
   if (swapped) {
     try {
       files_.rename(staging, free_name_aside(step));
@@ -122,7 +124,8 @@ void CheckpointWriter::abandon(const fs::path& staging) {
 }
 
 Pruned CheckpointWriter::retain(int64_t keep, int64_t keep_every_steps) {
-  return prune_checkpoints(folder_, {.keep = keep, .keep_every_steps = keep_every_steps});
+  return prune_checkpoints(folder_, {.keep = keep, .keep_every_steps = keep_every_steps},
+                           [this](int64_t step) { return sound_.contains(step); });
 }
 
 fs::path CheckpointWriter::free_name_aside(int64_t step) const {
@@ -133,6 +136,7 @@ fs::path CheckpointWriter::free_name_aside(int64_t step) const {
 }
 
 void CheckpointWriter::set_aside(int64_t step) {
+  sound_.erase(step);
   files_.rename(folder_.of_step(step), free_name_aside(step));
   files_.sync_directory(folder_.path());
 }

@@ -1,7 +1,9 @@
 // core/checkpoint/checkpoint_writer.h: the one process that writes to RUN/checkpoints/: rank 0 of a run.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,7 +27,12 @@ class CheckpointWriter {
   void commit(const std::filesystem::path& staging, const Manifest& manifest);
   // Removes what begin() made; what cannot be removed now is at the next start.
   void abandon(const std::filesystem::path& staging);
+  // prune_checkpoints without reading: sound is what this writer committed or was told of.
   Pruned retain(int64_t keep, int64_t keep_every_steps);
+  // Every byte of it that a run needs was read and compared; or some of it was found damaged.
+  void note_soundness(int64_t step, bool sound) {
+    sound ? void(sound_.insert(step)) : void(sound_.erase(step));
+  }
   // Moves step-<step> out of the way, to aside-step-<step>-<n>.
   void set_aside(int64_t step);
   // Throws Fenced.
@@ -40,6 +47,7 @@ class CheckpointWriter {
   FileSystem& files_;
   CheckpointFolder folder_;
   std::filesystem::path epoch_;
+  std::set<int64_t> sound_;
   std::vector<std::string> notes_;
 };
 

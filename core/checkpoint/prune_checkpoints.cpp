@@ -34,11 +34,14 @@ void remove_checkpoint(const CheckpointFolder& folder, int64_t step) {
   remove_tree(files, gone);
 }
 
-Pruned prune_checkpoints(const CheckpointFolder& folder, const PruneOptions& options) {
-  int64_t good = 0;
+Pruned prune_checkpoints(const CheckpointFolder& folder, const PruneOptions& options,
+                         const std::function<bool(int64_t step)>& is_sound) {
+  constexpr int64_t kLeast = 2;
+  const int64_t keep = std::max(options.keep, kLeast);
+  int64_t counted = 0, sound = 0;
   Pruned pruned;
   for (const int64_t step : folder.steps()) {
-    if (good >= std::max<int64_t>(options.keep, 2)) {
+    if (counted >= keep && sound >= kLeast) {
       if (options.keep_every_steps > 0 && step % options.keep_every_steps == 0) continue;
       try {
         if (!options.only_tell) remove_checkpoint(folder, step);
@@ -50,8 +53,11 @@ Pruned prune_checkpoints(const CheckpointFolder& folder, const PruneOptions& opt
     }
     try {
       const NativeCheckpoint opened(folder.of_step(step), folder.files());
-      ++good;
-    } catch (const Error&) {  // stays, for a person to look at; it does not count
+      if (!is_sound) opened.verify();
+      ++counted;
+      if (!is_sound || is_sound(step)) ++sound;
+    } catch (const Error& error) {  // stays, for a person to look at
+      pruned.damaged.emplace_back(error.what());
     }
   }
   return pruned;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,11 +19,16 @@ struct PruneOptions {
 struct Pruned {
   std::vector<int64_t> removed;      // or would be
   std::vector<std::string> mishaps;  // what could not be, and why
+  std::vector<std::string> damaged;  // what stays, does not count, and why
 };
 
-// Removes old checkpoints, but for the newest `keep` that open without complaint, those newer than them, and those
-// whose step is a multiple of keep_every_steps.
-Pruned prune_checkpoints(const CheckpointFolder& folder, const PruneOptions& options);
+// Removes old checkpoints, but for the newest `keep`, those newer than them, and those whose step is a multiple of
+// keep_every_steps. A checkpoint that does not open does not count, and at least two of those that stay are known to be
+// sound to the last byte.
+//   is_sound   says so of a step without reading it; a step of which it does not know counts when it opens.
+//   (without)  every byte of those that are to stay is read and compared, and only what passes counts.
+Pruned prune_checkpoints(const CheckpointFolder& folder, const PruneOptions& options,
+                         const std::function<bool(int64_t step)>& is_sound = {});
 
 // A checkpoint under its name is whole: it first gets another name, which the next run that writes here collects.
 // Throws, with nothing changed, where it is no folder or holds one: that is none of ours.

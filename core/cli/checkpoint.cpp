@@ -176,6 +176,7 @@ void prune(const Options& options) {
   fmt::print("{} {} checkpoint(s)", options.dry_run ? "would remove" : "removed", steps.size());
   for (size_t i = 0; i < steps.size(); ++i) fmt::print("{}step-{}", i == 0 ? ": " : ", ", steps[i]);
   fmt::print("\n");
+  for (const std::string& damage : pruned.damaged) fmt::print("stays, and does not count: {}\n", damage);
   for (const std::string& mishap : pruned.mishaps) fmt::print("NOT REMOVED: {}\n", mishap);
   if (!pruned.mishaps.empty()) fail("{} checkpoint(s) could not be removed", pruned.mishaps.size());
 }
@@ -201,7 +202,7 @@ void add_checkpoint_command(Command shoal) {
   compare.positional("OTHER", options->other, "The other one");
   compare.option("--step", options->step, "Of this step in both; 0: the newest good one of each", {.low = 0});
   Command remove = add("prune", "Remove old checkpoints.\n\n  shoal checkpoint prune runs/a --keep 2", prune);
-  remove.option("--keep", options->keep, "The newest so many good ones stay", {.low = 2});
+  remove.option("--keep", options->keep, "The newest so many stay whose every byte was read and is right", {.low = 2});
   remove.option("--keep-every", options->keep_every, "So do steps that are a multiple of this; 0: none", {.low = 0});
   remove.flag("--dry-run", options->dry_run, "Only tell");
 }

@@ -119,12 +119,14 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     if (failed == ok.end()) {
       publish_restored_state(runtime_, optimizer_);
       newest_step_ = step;
+      if (saver_) saver_->note_loaded(step, true);
       if (world.rank() == 0 && !notes.moments) spdlog::info("it has no optimizer state: moments start at zero");
       if (world.rank() == 0 && !notes.residuals) {
         spdlog::info("another layout, or another encoding of gradients: what encoding had lost is dropped");
       }
       return progress;
     }
+    if (saver_) saver_->note_loaded(step, false);
     if (world.rank() != 0) continue;
     const auto rank = failed - ok.begin();
     const std::string mishap = fmt::format("rank {}: {}", rank, all[static_cast<size_t>(rank)]);
@@ -140,6 +142,7 @@ void TrainingCheckpoints::open_for_saving(int64_t step) {
   saver_ = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
                                              runtime_.allocator(), files_);
   for (const std::string& note : saver_->notes()) spdlog::warn("{}", note);
+  if (newest_step_ >= 0) saver_->note_loaded(newest_step_, true);
   // Later ones belong to a future that this run does not have.
   if (config_.train().resume() == TrainConfig::STEP) saver_->set_aside_after(step);
 }

@@ -191,6 +191,81 @@ TEST_CASE("retention keeps the newest that open, those newer, and milestones; ne
   }
 }
 
+namespace {
+
+// Of the right size, but not what was written.
+void flip_a_byte(const fs::path& file) {
+  std::string bytes = bytes_of_file(file);
+  bytes.back() ^= 1;
+  make_file(file, bytes);
+}
+
+// Counts the bytes that are read of ranks' files.
+class CountingDisk : public QuickDisk {
+ public:
+  int64_t opened = 0;
+  std::unique_ptr<ReadableFile> open(const Path& path) override {
+    if (path.filename().string().starts_with("rank-")) ++opened;
+    return QuickDisk::open(path);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("pruning by hand reads what is to stay: what is damaged does not count") {
+  Run run;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20, 30, 40, 50, 60}) run.save(writer, step);
+  }
+  for (const int64_t step : {50, 60}) flip_a_byte(run.folder.of_step(step) / "rank-00000.safetensors");
+  SECTION("two sound ones stay") {
+    CHECK(prune_checkpoints(run.folder, {.keep = 2, .only_tell = true}).removed == Steps{20, 10});
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2});
+    CHECK(pruned.removed == Steps{20, 10});
+    CHECK(pruned.mishaps.empty());
+    REQUIRE(pruned.damaged.size() == 2);
+    CHECK(pruned.damaged[0].find("step-60/rank-00000.safetensors") != std::string::npos);
+    CHECK(run.folder.steps() == Steps{60, 50, 40, 30});
+    CHECK(run.good(40));
+    CHECK(run.good(30));
+  }
+  SECTION("one sound one is too few for any to go") {
+    for (const int64_t step : {10, 20, 30}) flip_a_byte(run.folder.of_step(step) / "rank-00000.safetensors");
+    CHECK(prune_checkpoints(run.folder, {.keep = 2}).removed.empty());
+    CHECK(run.folder.steps().size() == 6);
+  }
+}
+
+TEST_CASE("a run's retention reads no data, and relies on two that it wrote or loaded itself") {
+  Run run;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20, 30, 40, 50}) run.save(writer, step);
+  }
+  for (const int64_t step : {40, 50}) flip_a_byte(run.folder.of_step(step) / "rank-00000.safetensors");
+  CountingDisk files;
+  CheckpointWriter writer(run.folder, files);
+  writer.retain(2, 0);  // both of the newest open
+  CHECK(run.folder.steps() == Steps{50, 40, 30, 20, 10});
+  writer.note_soundness(30, true);
+  writer.retain(2, 0);
+  CHECK(run.folder.steps() == Steps{50, 40, 30, 20, 10});
+  run.save(writer, 60);
+  writer.retain(2, 0);
+  CHECK(run.folder.steps() == Steps{60, 50, 40, 30});
+  CHECK(run.good(60));
+  CHECK(run.good(30));
+  run.save(writer, 70);
+  writer.retain(3, 0);
+  CHECK(run.folder.steps() == Steps{70, 60, 50});
+  CHECK(files.opened == 0);
+  // Moved aside, it is relied on no longer.
+  writer.set_aside(70);
+  writer.retain(2, 0);
+  CHECK(run.folder.steps() == Steps{60, 50});
+}
+
 TEST_CASE("a checkpoint of the same step changes places with the old, which is kept aside") {
   Run run;
   CheckpointWriter writer(run.folder, run.files);
