@@ -85,7 +85,7 @@ bool CheckpointSaver::agree_to_begin(int64_t step, int64_t bytes) {
 }
 
 // A run that stops right after a save, or right after it went on from one, has nothing new.
-bool CheckpointSaver::is_saved_already() const {
+bool CheckpointSaver::is_saved_already() {
   const std::filesystem::path place = folder_.of_step(head_.progress().step());
   const auto identity = [](Manifest manifest) {
     manifest.mutable_progress()->clear_training_seconds();
@@ -179,14 +179,10 @@ void CheckpointSaver::finish() {
   commit_->thread = std::jthread([this, commit = commit_.get(), manifest = std::move(manifest)] {
     yield_to_training();
     try {
-      writer_->commit(staging_, manifest);
+      commit->report.mishap = writer_->commit(staging_, manifest);
       commit->report.path = folder_.of_step(commit->report.step).string();
       commit->report.seconds = now_s() - began_s_;
-      const Pruned pruned = writer_->retain(config_.keep(), config_.keep_every_steps());
-      if (!pruned.mishaps.empty()) {
-        writer_->check_epoch();  // a newer run removes them too
-        commit->report.mishap = fmt::format("older checkpoints could not be removed: {}", pruned.mishaps.front());
-      }
+      if (commit->report.mishap.empty()) commit->report.mishap = retain();
     } catch (const std::exception& error) {
       commit->report.mishap = error.what();
       if (commit->report.path.empty()) writer_->abandon(staging_);
@@ -199,6 +195,14 @@ void CheckpointSaver::finish() {
     }
     commit->done.store(true, std::memory_order_release);
   });
+}
+
+// What could not be removed, in a sentence.
+std::string CheckpointSaver::retain() {
+  const Pruned pruned = writer_->retain(config_.keep(), config_.keep_every_steps());
+  if (pruned.mishaps.empty()) return {};
+  writer_->check_epoch();  // a newer run removes them too
+  return fmt::format("older checkpoints could not be removed: {}", pruned.mishaps.front());
 }
 
 void CheckpointSaver::drop(std::string mishap) {

@@ -69,8 +69,9 @@ class CheckpointSaver {
   struct Part;    // this rank's file, being written
   struct Commit;  // rank 0: manifest and retention, being written
   bool agree_to_begin(int64_t step, int64_t bytes);
-  bool is_saved_already() const;
+  bool is_saved_already();
   void take_snapshot(const std::vector<StatePiece>& pieces);
+  std::string retain();
   void drop(std::string mishap);
   void end_commit();
 

@@ -2,6 +2,7 @@
 #include "core/checkpoint/checkpoint_writer.h"
 
 #include <algorithm>
+#include <random>
 
 #include "core/checkpoint/checkpoint_names.h"
 #include "core/checkpoint/manifest_text.h"
@@ -29,20 +30,24 @@ void CheckpointWriter::claim_epoch() {
   }
   // Whoever comes second finds the name taken, and is the older of the two.
   epoch_ = folder_.path() / fmt::format("{}{}", kEpochPrefix, newest + 1);
-  files_.create(epoch_)->close();
+  std::random_device random;
+  nonce_ = fmt::format("{:08x}{:08x}{:08x}\n", random(), random(), random());
+  write_synced(files_, epoch_, nonce_);
   files_.sync_directory(folder_.path());
   for (const fs::path& file : older) files_.remove_file(file);
 }
 
 void CheckpointWriter::check_epoch() const {
+  // Opened and read: what a network file system last knew of its name may be old.
   try {
-    if (files_.status(epoch_).kind != FileKind::kAbsent) return;
+    if (read_small(files_, epoch_, 4096) == nonce_) return;
+  } catch (const NotThere&) {
   } catch (const Error&) {
     return;  // a disk that does not answer is not another run
   }
   throw Fenced(
-      fmt::format("{}: another run has taken this folder over since this one began ({} is gone): this run stops, so "
-                  "that the two do not mix; give each run a run.dir of its own",
+      fmt::format("{}: another run has taken this folder over since this one began (its {} is gone, or holds another "
+                  "mark): this run stops, so that the two do not mix; give each run a run.dir of its own",
                   folder_.path().string(), epoch_.filename().string()));
 }
 
@@ -74,9 +79,9 @@ fs::path CheckpointWriter::begin(int64_t step) {
   return staging;
 }
 
-void CheckpointWriter::commit(const fs::path& staging, const Manifest& manifest) {
+std::string CheckpointWriter::commit(const fs::path& staging, const Manifest& manifest) {
   const int64_t step = manifest.progress().step();
-  const std::string text = manifest_text(manifest);
+  const std::string text = manifest_text(manifest), commit = commit_text(text);
   const auto put = [&](const char* name, std::string_view content) {
     const fs::path temporary = staging / fmt::format("{}.tmp", name);
     write_synced(files_, temporary, content);
@@ -84,24 +89,56 @@ void CheckpointWriter::commit(const fs::path& staging, const Manifest& manifest)
   };
   files_.sync_directory(staging);
   put(kManifestName, text);
-  put(kCommitName, commit_text(text));
+  put(kCommitName, commit);
   files_.sync_directory(staging);
   check_epoch();
-  const fs::path place = folder_.of_step(step);
   sound_.erase(step);
-  const bool taken = files_.status(place).kind != FileKind::kAbsent;
-  const bool swapped = taken && files_.exchange(staging, place);
-  if (taken && !swapped) set_aside(step);
-  if (!swapped) files_.rename(staging, place);
-  files_.sync_directory(folder_.path());
-  sound_.insert(step);
-  if (swapped) {
-    try {
-      files_.rename(staging, free_name_aside(step));
-    } catch (const Error&) {  // the new one is there; what it replaced is collected at the next start
-    }
+  if (files_.status(folder_.of_step(step)).kind == FileKind::kAbsent) {
+    files_.rename(staging, folder_.of_step(step));
+  } else {
+    replace(staging, step, commit);
   }
+  try {
+    files_.sync_directory(folder_.path());
+  } catch (const Error& error) {
+    return fmt::format("the checkpoint is there, but may be gone after a power failure: {}", error.what());
+  }
+  sound_.insert(step);
   write_hint(step);
+  return {};
+}
+
+// The two change names at once. Whatever call fails or is the last before the machine stops, both are there, whole, and
+// neither under a name that is collected.
+void CheckpointWriter::replace(const fs::path& staging, int64_t step, const std::string& commit) {
+  const fs::path place = folder_.of_step(step), aside = free_name_aside(step);
+  const auto back = [&](const fs::path& from, const fs::path& to) {
+    try {
+      files_.rename(from, to);
+    } catch (const Error&) {  // it stays aside
+    }
+  };
+  files_.rename(staging, aside);
+  try {
+    if (files_.exchange(aside, place)) return;
+    const fs::path old = free_name_aside(step);
+    files_.rename(place, old);
+    try {
+      files_.rename(aside, place);
+    } catch (const Error&) {
+      back(old, place);
+      throw;
+    }
+  } catch (const Error&) {
+    // For abandon(), if it is the new one: a call that failed may have been carried out.
+    std::string there;
+    try {
+      there = read_small(files_, aside / kCommitName, 4096);
+    } catch (const Error&) {  // then it stays aside
+    }
+    if (there == commit) back(aside, staging);
+    throw;
+  }
 }
 
 // For people: the checkpoint is there, whether this succeeds or not.

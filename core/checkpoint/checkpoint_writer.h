@@ -23,9 +23,11 @@ class CheckpointWriter {
   const std::vector<std::string>& notes() const { return notes_; }
   // A new folder for the files of a checkpoint of this step.
   std::filesystem::path begin(int64_t step);
-  // All files are in `staging`, synced: makes it step-<step>. Throws Fenced when a newer run has taken over.
-  void commit(const std::filesystem::path& staging, const Manifest& manifest);
-  // Removes what begin() made; what cannot be removed now is at the next start.
+  // All files are in `staging`, synced: makes it step-<step>; what was there under this name is aside afterwards, or
+  // there as before. Throws Fenced when a newer run has taken over. Returned, it is there; what went wrong afterwards
+  // is returned, in a sentence, and so is nothing.
+  std::string commit(const std::filesystem::path& staging, const Manifest& manifest);
+  // Removes what begin() made, where commit() was not called or threw; what cannot be removed now is at the next start.
   void abandon(const std::filesystem::path& staging);
   // prune_checkpoints without reading: sound is what this writer committed or was told of.
   Pruned retain(int64_t keep, int64_t keep_every_steps);
@@ -41,12 +43,14 @@ class CheckpointWriter {
  private:
   void claim_epoch();
   void collect_garbage();
+  void replace(const std::filesystem::path& staging, int64_t step, const std::string& commit);
   void write_hint(int64_t step);
   std::filesystem::path free_name_aside(int64_t step) const;
 
   FileSystem& files_;
   CheckpointFolder folder_;
   std::filesystem::path epoch_;
+  std::string nonce_;  // what epoch_ holds
   std::set<int64_t> sound_;
   std::vector<std::string> notes_;
 };

@@ -55,7 +55,8 @@ void write_initial_checkpoint(const std::filesystem::path& run_dir, const std::s
       bytes += values.bytes();
     }
     flush();
-    writer.commit(staging, manifest);
+    const std::string mishap = writer.commit(staging, manifest);
+    if (!mishap.empty()) fail("{}: {}", folder.of_step(0).string(), mishap);
   } catch (const Error&) {
     writer.abandon(staging);
     throw;

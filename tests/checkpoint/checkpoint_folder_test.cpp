@@ -138,6 +138,38 @@ TEST_CASE("a newer run that comes between a commit's writing and its last look f
   CHECK(run.folder.steps().empty());
 }
 
+TEST_CASE("a run whose folder was moved aside for another does not take the other's epoch for its own") {
+  Run run;
+  CheckpointWriter older(run.folder, run.files);
+  run.save(older, 10);
+  fs::rename(run.folder.path(), run.run / "checkpoints.1");  // as run.overwrite does
+  CheckpointWriter newer(run.folder, run.files);
+  CHECK(run.names() == std::set<std::string>{".epoch-1"});
+  CHECK_THROWS_AS(older.check_epoch(), Fenced);
+  CHECK_THROWS_AS(older.begin(20), Fenced);
+  newer.check_epoch();
+}
+
+TEST_CASE("the fence asks for the file itself, not for what is remembered of its name; a disk that fails is no fence") {
+  // What it once saw under a name, it goes on saying is there, until that is opened.
+  class Remembers : public QuickDisk {
+   public:
+    FileStatus status(const Path& path) override {
+      return path.filename().string().starts_with(".epoch") ? FileStatus{FileKind::kFile, 9} : QuickDisk::status(path);
+    }
+  };
+  Run run;
+  Remembers files;
+  CheckpointWriter older(run.folder, files);
+  older.check_epoch();
+  FailingFileSystem broken;
+  CheckpointWriter newer(run.folder, broken);
+  CHECK_THROWS_AS(older.check_epoch(), Fenced);
+  broken.arm(Fault::kBrokenFromNow, 1);
+  newer.check_epoch();
+  CHECK(broken.has_failed());
+}
+
 TEST_CASE("epochs count up, whatever else is named like one") {
   Run run;
   fs::create_directories(run.folder.path());
@@ -278,16 +310,100 @@ TEST_CASE("a checkpoint of the same step changes places with the old, which is k
   CHECK(run.folder.steps() == Steps{10});
 }
 
-TEST_CASE("a file system that cannot swap names moves the old one aside first") {
-  class NoSwap : public QuickDisk {
-    bool exchange(const Path&, const Path&) override { return false; }
+namespace {
+
+// Where the checkpoint of one file that was there before another of two files was put in its place lies now, whole;
+// likewise the other.
+struct Replaced {
+  std::vector<std::string> old_one, new_one;
+
+  explicit Replaced(const CheckpointFolder& folder) {
+    for (const auto& entry : fs::directory_iterator(folder.path())) {
+      const std::string name = entry.path().filename().string();
+      if (!name.starts_with("step-") && !name.starts_with("aside-")) continue;
+      if (!fault_of(entry.path(), small_state(), 10).empty()) continue;
+      const int files = NativeCheckpoint(entry.path()).manifest().file_size();
+      (files == 1 ? old_one : new_one).push_back(name);
+    }
+  }
+};
+
+class NoSwap : public FailingFileSystem {
+ public:
+  bool exchange(const Path&, const Path&) override { return false; }
+};
+
+// A save of the same step, of two files.
+std::string replace(Run& run, CheckpointWriter& writer) {
+  const fs::path staging = writer.begin(10);
+  try {
+    return writer.commit(staging, write_ranks(run.files, staging, small_state(), 10, Split::kFlat, 2));
+  } catch (const Error&) {
+    writer.abandon(staging);
+    throw;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a disk that breaks at any call while a step is saved anew loses neither the old nor what is there") {
+  for (const bool swaps : {true, false}) {
+    for (const Fault fault : {Fault::kBroken, Fault::kBrokenFromNow}) {
+      int64_t call = 1, failures = 0;
+      for (bool reached = true; reached; ++call) {
+        Run run;
+        const auto files = swaps ? std::make_unique<FailingFileSystem>() : std::make_unique<NoSwap>();
+        CheckpointWriter writer(run.folder, *files);
+        run.save(writer, 10);
+        files->arm(fault, call);
+        std::string mishap;
+        const std::string said = error_of([&] { mishap = replace(run, writer); });
+        reached = files->has_failed();
+        files->heal();
+        INFO("swaps " << swaps << ", call " << call << ": " << said << mishap);
+        CheckpointWriter next(run.folder, run.files);
+        const Replaced there(run.folder);
+        CHECK(there.old_one.size() == 1);
+        if (said == "no error") CHECK(there.new_one == std::vector<std::string>{"step-10"});
+        if (said != "no error") ++failures;
+        // Both broken for good and unable to swap, it may be left with both aside; never with neither.
+        if (swaps || fault == Fault::kBroken) CHECK(run.good(10));
+        for (const std::string& name : run.names()) CHECK_FALSE(name.starts_with(".tmp-"));
+      }
+      WARN(call - 1 << " calls, " << failures << " saves failed");
+      CHECK(failures > 10);
+    }
+  }
+}
+
+TEST_CASE("a failed sync of the names after a step was saved anew is told; both are there") {
+  class Unsynced : public QuickDisk {
+   public:
+    bool armed = false;
+    void sync_directory(const Path& path) override {
+      if (armed && path.filename() == "checkpoints") fail("{}: the folder cannot be synced: broken", path.string());
+    }
   };
+  Run run;
+  Unsynced files;
+  CheckpointWriter writer(run.folder, files);
+  run.save(writer, 10);
+  files.armed = true;
+  const std::string mishap = replace(run, writer);
+  CHECK(mishap.find("the checkpoint is there, but may be gone after a power failure") != std::string::npos);
+  CHECK(mishap.find("cannot be synced: broken") != std::string::npos);
+  CHECK(Replaced(run.folder).new_one == std::vector<std::string>{"step-10"});
+  CHECK(Replaced(run.folder).old_one == std::vector<std::string>{"aside-step-10-1"});
+}
+
+TEST_CASE("a file system that cannot swap names moves the old one aside first") {
   Run run;
   NoSwap files;
   CheckpointWriter writer(run.folder, files);
-  for (int again = 0; again < 2; ++again) save_state(writer, files, small_state(), 10);
-  CHECK(run.good(10));
-  CHECK(fault_of(run.folder.path() / "aside-step-10-1", small_state(), 10).empty());
+  run.save(writer, 10);
+  CHECK(replace(run, writer).empty());
+  CHECK(Replaced(run.folder).new_one == std::vector<std::string>{"step-10"});
+  CHECK(Replaced(run.folder).old_one.size() == 1);
 }
 
 TEST_CASE("a hint that cannot be written is no reason to call a checkpoint failed") {
