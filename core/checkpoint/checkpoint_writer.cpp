@@ -81,7 +81,8 @@ fs::path CheckpointWriter::begin(int64_t step) {
 
 std::string CheckpointWriter::commit(const fs::path& staging, const Manifest& manifest) {
   const int64_t step = manifest.progress().step();
-  const std::string text = manifest_text(manifest), commit = commit_text(text);
+  const std::string text = readable_manifest_text(manifest, staging / kManifestName);
+  const std::string commit = commit_text(text);
   const auto put = [&](const char* name, std::string_view content) {
     const fs::path temporary = staging / fmt::format("{}.tmp", name);
     write_synced(files_, temporary, content);

@@ -89,7 +89,8 @@ void TrainingCheckpoints::check_config(const NativeCheckpoint& checkpoint) const
 // Why it cannot be loaded; empty: it was.
 std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes) {
   try {
-    const NativeCheckpoint checkpoint(folder_.of_step(step), files_);
+    const Communicator& world = runtime_.mesh().world();
+    const NativeCheckpoint checkpoint(folder_.of_step(step), files_, {.rank = world.rank(), .ranks = world.size()});
     if (checkpoint.manifest().progress().step() != step) {
       fail("{}: its manifest is of step {}; the folder was renamed", checkpoint.directory().string(),
            checkpoint.manifest().progress().step());
@@ -134,8 +135,11 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     mishaps += "\n  " + mishap;
   }
   mishaps = broadcast_text(world, runtime_.allocator(), mishaps, 0);
-  fail("no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}", folder_.path().string(),
-       list_of(candidates), mishaps);
+  fail(
+      "no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\nMend what is said, or put a copy of "
+      "one in its place; `shoal checkpoint list {}` shows what else is there. To start anew, set run.dir to another "
+      "folder, or run.overwrite=true to move this one aside",
+      folder_.path().string(), list_of(candidates), mishaps, config_.run().dir());
 }
 
 void TrainingCheckpoints::open_for_saving(int64_t step) {
