@@ -7,7 +7,8 @@
 //   .tmp-<step>-<nonce>/        being written, never loaded; removed by the next run that writes here
 //   .tmp-gone-step-<step>-…/    being removed; likewise
 //   .epoch-<number>             the run that may write here: an older run finds its own gone or another's, and stops
-//   aside-step-<step>-<n>/      was in the way of a checkpoint of the same step; never loaded, never removed
+//   aside-step-<step>-<n>/      was in the way of a checkpoint of the same step, or later than one a run went back to;
+//                               never loaded, never removed but by `shoal checkpoint prune --remains`
 //   LATEST                      the newest step, for people; never trusted
 #pragma once
 

@@ -19,16 +19,16 @@ fs::path fresh_staging_name(const CheckpointFolder& folder, const std::string& w
          fmt::format("{}{}-{:08x}{:08x}", kStagingPrefix, what, random(), static_cast<unsigned>(::getpid()));
 }
 
-void remove_checkpoint(const CheckpointFolder& folder, int64_t step) {
+void remove_checkpoint(const CheckpointFolder& folder, const std::string& name) {
   FileSystem& files = folder.files();
-  const fs::path place = folder.of_step(step);
+  const fs::path place = folder.path() / name;
   if (files.status(place).kind != FileKind::kFolder) fail("{}: is no folder; it is not removed", place.string());
-  for (const std::string& name : files.list(place)) {
-    if (files.status(place / name).kind != FileKind::kFolder) continue;
+  for (const std::string& inside : files.list(place)) {
+    if (files.status(place / inside).kind != FileKind::kFolder) continue;
     fail("{}: holds a folder, {}, which no checkpoint does; it is not removed: look at it, and remove it by hand",
-         place.string(), name);
+         place.string(), inside);
   }
-  const fs::path gone = fresh_staging_name(folder, fmt::format("gone-step-{}", step));
+  const fs::path gone = fresh_staging_name(folder, "gone-" + name);
   files.rename(place, gone);
   files.sync_directory(folder.path());
   remove_tree(files, gone);
@@ -40,15 +40,19 @@ Pruned prune_checkpoints(const CheckpointFolder& folder, const PruneOptions& opt
   const int64_t keep = std::max(options.keep, kLeast);
   int64_t counted = 0, sound = 0;
   Pruned pruned;
+  const auto remove = [&](const std::string& name) {
+    try {
+      if (!options.only_tell) remove_checkpoint(folder, name);
+      return true;
+    } catch (const Error& error) {
+      pruned.mishaps.emplace_back(error.what());
+      return false;
+    }
+  };
   for (const int64_t step : folder.steps()) {
     if (counted >= keep && sound >= kLeast) {
       if (options.keep_every_steps > 0 && step % options.keep_every_steps == 0) continue;
-      try {
-        if (!options.only_tell) remove_checkpoint(folder, step);
-        pruned.removed.push_back(step);
-      } catch (const Error& error) {
-        pruned.mishaps.emplace_back(error.what());
-      }
+      if (remove(folder.of_step(step).filename())) pruned.removed.push_back(step);
       continue;
     }
     try {
@@ -58,6 +62,16 @@ Pruned prune_checkpoints(const CheckpointFolder& folder, const PruneOptions& opt
       if (!is_sound || is_sound(step)) ++sound;
     } catch (const Error& error) {  // stays, for a person to look at
       pruned.damaged.emplace_back(error.what());
+    }
+  }
+  if (!options.remains) return pruned;
+  for (const FolderEntry& entry : folder.entries()) {
+    if (entry.kind != EntryKind::kAside && entry.kind != EntryKind::kUncommitted) continue;
+    if (sound < kLeast) {
+      pruned.mishaps.push_back(fmt::format("{}: stays, since fewer than two checkpoints are sound and it may be needed",
+                                           (folder.path() / entry.name).string()));
+    } else if (remove(entry.name)) {
+      pruned.remains.push_back(entry.name);
     }
   }
   return pruned;

@@ -552,3 +552,42 @@ TEST_CASE("what cannot be removed is told, and not called removed") {
     CHECK(call > 15);
   }
 }
+
+TEST_CASE("what no run removes goes when it is asked for, where two checkpoints are sound") {
+  Run run;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20, 30, 40}) run.save(writer, step);
+    for (const int64_t step : {10, 40}) writer.set_aside(step);
+  }
+  const fs::path at = run.folder.path();
+  fs::create_directory(at / "step-50");  // without COMMIT
+  make_file(at / "step-50/rank-00000.safetensors", "x");
+  make_file(at / "step-60", "a file");
+  fs::create_directory(at / "notes");
+  const std::vector<std::string> folders{"aside-step-10-1", "aside-step-40-1", "step-50"};
+  SECTION("only told") {
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2, .remains = true, .only_tell = true});
+    CHECK(pruned.remains.size() == 4);
+    CHECK(run.names().contains("aside-step-10-1"));
+  }
+  SECTION("removed") {
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2, .remains = true});
+    CHECK(pruned.remains == folders);
+    REQUIRE(pruned.mishaps.size() == 1);
+    CHECK(pruned.mishaps[0].find("step-60: is no folder; it is not removed") != std::string::npos);
+    CHECK(run.names() == std::set<std::string>{".epoch-1", "LATEST", "notes", "step-20", "step-30", "step-60"});
+    CHECK(run.good(20));
+  }
+  SECTION("not asked for") {
+    CHECK(prune_checkpoints(run.folder, {.keep = 2}).remains.empty());
+    for (const std::string& name : folders) CHECK(run.names().contains(name));
+  }
+  SECTION("one sound checkpoint is too few") {
+    flip_a_byte(run.folder.of_step(30) / "rank-00000.safetensors");
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2, .remains = true});
+    CHECK(pruned.remains.empty());
+    CHECK(pruned.mishaps.size() == 4);
+    CHECK(fault_of(at / "aside-step-40-1", small_state(), 40).empty());
+  }
+}

@@ -3,8 +3,10 @@
 
 #include <catch2/catch.hpp>
 
+#include <cmath>
 #include <limits>
 
+#include "core/checkpoint/compare_checkpoints.h"
 #include "core/checkpoint/manifest_text.h"
 #include "tests/checkpoint/checkpoint_states.h"
 #include "tests/rank_check.h"
@@ -235,6 +237,39 @@ TEST_CASE("of a checkpoint that many ranks open, each looks at its share of the 
   CHECK(contains(error_of([&] { NativeCheckpoint(checkpoint, disk(), {.rank = 0, .ranks = 4}).verify(); }), "expected"));
   fs::remove(checkpoint / "rank-00002.safetensors");
   for (const int rank : {0, 2}) CHECK(contains(read_third(rank), "rank-00002.safetensors"));
+}
+
+TEST_CASE("two checkpoints of which one has a tensor of zeros differ by so much, and by no ratio") {
+  const TemporaryFolder run;
+  QuickDisk files;
+  const auto save_values = [&](const fs::path& at, float value) {
+    CheckpointWriter writer(CheckpointFolder(at), files);
+    const fs::path staging = writer.begin(5);
+    StatePiece piece{.name = "a", .sharding = whole_tensor({4}), .begin = 0, .values = {}};
+    piece.values = Tensor::zeros({4}, DType::kF32, test_host(), MemoryKind::kWorkspace);
+    piece.values.data<float>()[1] = value;
+    Manifest manifest = head_of(5);
+    ManifestMerger(manifest).add(write_state_file(files, staging, 0, {piece}));
+    writer.commit(staging, manifest);
+    return writer.folder().of_step(5);
+  };
+  for (const char* name : {"a", "b", "c"}) fs::create_directory(run / name);
+  const NativeCheckpoint zero(save_values(run / "a", 0)), minus(save_values(run / "b", -0.0f)),
+      two(save_values(run / "c", 2));
+  const auto difference = [](const NativeCheckpoint& a, const NativeCheckpoint& b) {
+    const std::vector<TensorDifference> found = compare_checkpoints(a, b);
+    REQUIRE(found.size() == 1);
+    return found[0];
+  };
+  for (const NativeCheckpoint* other : {&minus, &two}) {
+    const TensorDifference found = difference(zero, *other);
+    CHECK(found.a_is_zero);
+    CHECK(std::isfinite(found.relative));
+    CHECK(found.differing == 1);
+    CHECK(found.largest == (other == &two ? 2 : 0));
+  }
+  CHECK_FALSE(difference(two, zero).a_is_zero);
+  CHECK(difference(two, zero).relative == 1);
 }
 
 TEST_CASE("an empty COMMIT is called that") {
