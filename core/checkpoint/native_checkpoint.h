@@ -14,11 +14,17 @@
 
 namespace shoal {
 
-// Opened, COMMIT fits MANIFEST, the manifest is sound, and every file is there with its exact size. Checksums are
-// verified piece by piece as data is read. Errors name the file, the tensor, what was expected and found.
+// Of a checkpoint that all ranks open, each looks at every ranks-th file at first, and at what it reads when it does.
+struct CheckShare {
+  int rank = 0;
+  int ranks = 1;
+};
+
+// Opened, COMMIT fits MANIFEST, the manifest is sound, and every file (of `share`) is there with its exact size.
+// Checksums are verified piece by piece as data is read. Errors name the file, the tensor, what was expected and found.
 class NativeCheckpoint {
  public:
-  explicit NativeCheckpoint(std::filesystem::path directory);
+  explicit NativeCheckpoint(std::filesystem::path directory, FileSystem& files = disk(), CheckShare share = {});
 
   const std::filesystem::path& directory() const { return directory_; }
   const Manifest& manifest() const { return manifest_; }
@@ -28,14 +34,16 @@ class NativeCheckpoint {
   // are converted: moments may change theirs. Reads the stored pieces that hold any of it, whole.
   void read(const StatePiece& piece) const;
 
-  // Reads every file and compares its checksum. Returns the bytes read.
+  // Reads every file and compares its checksum; an error names the tensors that are damaged. Returns the bytes read.
   int64_t verify() const;
 
  private:
   void read_stored(const StateTensor& tensor, const Piece& piece, const Tensor& to) const;
   const SafetensorsFile& file(int index) const;
+  std::string damage_in(int index) const;
 
   std::filesystem::path directory_;
+  FileSystem* disk_;
   Manifest manifest_;
   std::map<std::string, int> by_name_;
   mutable std::map<int, SafetensorsFile> files_;  // opened when first needed

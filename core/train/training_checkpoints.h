@@ -17,7 +17,7 @@ namespace shoal {
 //   AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
 //   NONE         none
 //   STEP         resume_step. Throws when it is not there
-std::vector<int64_t> resume_candidates(const Config& config);
+std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files = disk());
 
 class TrainingCheckpoints {
  public:

@@ -289,6 +289,8 @@ TEST_CASE("what one rank cannot load, no rank loads: all take the next older", "
   CHECK(contains(error, "(tried: 3, 2, 1)"));
   CHECK(contains(error, "rank 1: " + step_folder(folder.path(), 3).string()));
   CHECK(contains(error, "the file is damaged"));
+  CHECK(contains(error, "shoal checkpoint list " + folder.path().string()));
+  CHECK(contains(error, "To start anew, set run.dir to another folder, or run.overwrite=true"));
   CHECK(CheckpointFolder(folder.path()).steps() == std::vector<int64_t>{3, 2, 1});
 }
 
