@@ -28,10 +28,13 @@ StoredModel open_checkpoint(const std::filesystem::path& directory) {
   StoredModel stored;
   stored.config_name = directory / kManifestName;
   stored.config_text = checkpoint->manifest().config();
-  // The file that the run names; it was no part of the checkpoint.
+  // The file that the run names; it was no part of the checkpoint, which only tells what it was like.
   const std::string tokenizer = parse_config(stored.config_text, stored.config_name).config.data().tokenizer();
   std::error_code ignored;
   if (std::filesystem::is_regular_file(tokenizer, ignored)) stored.tokenizer = tokenizer;
+  stored.tokenizer_place = std::filesystem::absolute(tokenizer, ignored).string();
+  stored.tokenizer_fingerprint = checkpoint->manifest().data().tokenizer();
+  stored.is_checkpoint = true;
   stored.tensors = weights_of(checkpoint);
   return stored;
 }
@@ -50,6 +53,7 @@ StoredModel open_tensor_source(const std::filesystem::path& path) {
   stored.config_name = model.config_path().string();
   stored.config_text = read_config(model.config_path());
   stored.tokenizer = model.tokenizer_path();
+  stored.tokenizer_place = stored.tokenizer.value_or(model.directory() / "tokenizer.*").string();
   stored.tensors = std::make_unique<FinalTensorSource>(std::move(model));
   return stored;
 }

@@ -9,6 +9,7 @@
 #include "core/base/steady_clock.h"
 #include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
+#include "core/train/data_agreement.h"
 #include "core/train/environment.h"
 #include "core/train/generator.h"
 #include "core/train/memory_report.h"
@@ -113,6 +114,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                        config_.train().validation_sequences(), config_.train().microbatch());
   }
   step_.set_judge([this](double loss, double norm) { return faults_.judge(loss, norm, newest_checkpoint_ >= 0); });
+  checkpoints_.set_data(agree_on_data(*training_, tokenizer_.get(), mesh_.world(), allocator));
   begin_or_go_on();
   if (speaks()) {
     describe_run(run_dir_, options_.config_text,

@@ -17,6 +17,7 @@
 #include "core/train/train_step.h"
 #include "core/train/training_checkpoints.h"
 #include "data/loader.h"
+#include "data/packing.h"
 #include "data/tokenizer.h"
 #include "optim/batch_schedule.h"
 #include "parallel/process_mesh.h"
@@ -74,7 +75,7 @@ class Trainer {
   Config config_;  // parallel.overlap resolved
 
   std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
-  std::shared_ptr<const SampleStream> training_;
+  std::shared_ptr<const TrainingStream> training_;
   std::optional<Evaluator> evaluator_;  // absent without validation data
   std::unique_ptr<Prefetcher> prefetcher_;
   BatchSchedule batches_;
