@@ -87,9 +87,10 @@ std::array<int, 256> bytes_by_character() {
   return bytes;
 }
 
+std::string quoted(std::string_view text) { return nlohmann::json(text).dump(); }
+
 std::string file_contents(const std::vector<std::string>& special, const std::string& pre_tokenizer,
                           const std::vector<std::string>& tokens, const std::vector<BpeMerge>& merges) {
-  const auto quoted = [](std::string_view text) { return nlohmann::json(text).dump(); };
   std::string out = "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [";
   for (size_t i = 0; i < special.size(); ++i) {
     out += fmt::format(R"({}{{"id": {}, "content": {}, "single_word": false, "lstrip": false, "rstrip": false, )"
@@ -98,11 +99,11 @@ std::string file_contents(const std::vector<std::string>& special, const std::st
   }
   const std::string bytes = R"({"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true})";
   out += fmt::format(
-      "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {},\n  \"post_processor\": null,\n  \"decoder\": {},\n"
+      "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {},\n  \"post_processor\": {},\n  \"decoder\": {},\n"
       "  \"model\": {{\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n"
       "    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n    \"fuse_unk\": false,\n"
       "    \"byte_fallback\": false,\n    \"ignore_merges\": false,\n    \"vocab\": {{",
-      pre_tokenizer, bytes);
+      pre_tokenizer, starting_with(special[0], 0), bytes);
   for (size_t id = 0; id < tokens.size(); ++id) {
     out += fmt::format("{}{}: {}", id == 0 ? "\n      " : ",\n      ", quoted(tokens[id]), id);
   }
@@ -116,6 +117,14 @@ std::string file_contents(const std::vector<std::string>& special, const std::st
 }
 
 }  // namespace
+
+std::string starting_with(std::string_view token, int32_t id) {
+  const std::string name = quoted(token), special = fmt::format(R"({{"SpecialToken":{{"id":{},"type_id":0}}}})", name);
+  const auto sequence = [](char which) { return fmt::format(R"({{"Sequence":{{"id":"{}","type_id":0}}}})", which); };
+  return fmt::format(R"({{"type":"TemplateProcessing","single":[{0},{1}],"pair":[{0},{1},{0},{2}],)"
+                     R"("special_tokens":{{{3}:{{"id":{3},"ids":[{4}],"tokens":[{3}]}}}}}})",
+                     special, sequence('A'), sequence('B'), name, id);
+}
 
 std::vector<std::string> bpe_pre_tokenizer_names() {
   std::vector<std::string> names;
