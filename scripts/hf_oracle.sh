@@ -3,7 +3,7 @@
 #
 # usage: scripts/hf_oracle.sh [--install] [TEST...]
 #
-#   --install   only make build-hf/, a Python environment with torch and transformers (3.7 GB; downloads 2.2 GB); done anyway
+#   --install   only make build-hf/, a Python environment with torch and transformers (3.8 GB; downloads 2.1 GB); done anyway
 #               where it is absent
 #   TEST        tests of tests/cli/hf_oracle_test.py, such as Oracle.test_theirs; none: all
 #
