@@ -76,8 +76,9 @@ class HuggingFace(ShoalTest):
     def test_a_trained_tokenizer_there_and_back(self):
         self.write("words.txt", "The sea was calm, and 12 of 345 said: caf\u00e9 \u6f22\u5b57!\n" * 40)
         self.shoal("tokenizer", "train", "--type", "bpe", "--input", "words.txt", "--vocab", 280, "--output", "pairs.json")
-        self.shoal("tokenize", "--tokenizer", "pairs.json", "--input", "words.txt", "--output", "tokens")
-        self.shoal("train", "config.textproto", "run.dir=pairs", "model.vocab=280", "data.tokenizer=pairs.json")
+        self.shoal("tokenize", "--tokenizer", "pairs.json", "--input", "words.txt", "--output", "pair_tokens")
+        self.shoal("train", "config.textproto", "run.dir=pairs", "model.vocab=280", "data.tokenizer=pairs.json",
+                   'data.train=[{prefix: "pair_tokens"}]')
         self.shoal("export", "pairs", "there")
         files = {name: (self.folder / "there" / name).read_text() for name in
                  ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")}
