@@ -79,8 +79,8 @@ std::filesystem::path open_run_folder(const Config& config, DType compute, bool 
 }
 
 // With parallel.overlap resolved.
-Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes) {
-  config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes));
+Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes, DeviceKind device) {
+  config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes, device));
   return config;
 }
 
@@ -92,7 +92,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       options_(std::move(options)),
       threads_(threads),
       compute_(resolve_compute(config.precision(), allocator.device(), mesh.world())),
-      config_(with_overlap(config, mesh, compute_, options_.memory_bytes)),
+      config_(with_overlap(config, mesh, compute_, options_.memory_bytes, allocator.device())),
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
@@ -230,7 +230,8 @@ Trainer::End Trainer::run() {
     }
     return End::kRequeue;
   }
-  const FullestRank fullest = find_fullest_rank(runtime_.allocator().use(), mesh_.world());
+  const FullestRank fullest = find_fullest_rank(
+      {.use = runtime_.allocator().use(), .host_snapshot_bytes = checkpoints_.host_bytes()}, mesh_.world());
   if (speaks()) say(describe_memory(predicted_memory_, &fullest));
   if (config_.train().save_final()) write_final();
   return End::kDone;
