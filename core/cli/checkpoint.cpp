@@ -220,12 +220,10 @@ void prune(const Options& options) {
   if (is_being_appended_to(run / "metrics.jsonl")) {
     fail("{}: a job is writing there, and removes old checkpoints by itself (checkpoint.keep)", run.string());
   }
-  const Pruned pruned = prune_checkpoints(
-      CheckpointFolder(run),
-      {.keep = options.keep,
-       .keep_every_steps = options.keep_every,
-       .remains = options.remains,
-       .only_tell = options.dry_run});
+  const Pruned pruned = prune_checkpoints(CheckpointFolder(run), {.keep = options.keep,
+                                                                  .keep_every_steps = options.keep_every,
+                                                                  .remains = options.remains,
+                                                                  .only_tell = options.dry_run});
   const std::vector<int64_t>& steps = pruned.removed;
   fmt::print("{} {} checkpoint(s)", options.dry_run ? "would remove" : "removed", steps.size());
   for (size_t i = 0; i < steps.size(); ++i) fmt::print("{}step-{}", i == 0 ? ": " : ", ", steps[i]);
@@ -259,7 +257,8 @@ void add_checkpoint_command(Command shoal) {
   Command remove = add("prune", "Remove old checkpoints.\n\n  shoal checkpoint prune runs/a --keep 2", prune);
   remove.option("--keep", options->keep, "The newest so many stay whose every byte was read and is right", {.low = 2});
   remove.option("--keep-every", options->keep_every, "So do steps that are a multiple of this; 0: none", {.low = 0});
-  remove.flag("--remains", options->remains, "Remove aside-* and step-* without COMMIT too, which nothing else removes");
+  remove.flag("--remains", options->remains,
+              "Remove aside-* and step-* without COMMIT too, which nothing else removes");
   remove.flag("--dry-run", options->dry_run, "Only tell");
 }
 

@@ -11,6 +11,7 @@
 #include "core/config/load.h"
 #include "core/config/print.h"
 #include "core/config/validate.h"
+#include "core/train/device_setup.h"
 #include "core/train/rehearsal.h"
 #include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
@@ -65,12 +66,13 @@ void run_dry(const Config& config, const SimulatedCluster& cluster, const std::s
   const auto wire = std::make_shared<SimulatedWire>(cluster.links, cluster.ranks_on_node(), clock);
   Allocator paper(DeviceKind::kSimulated);
   SimulatedCommunicator world(cluster.rank, cluster.nodes, paper, wire);
-  DryRun result = dry_run(config, ProcessMesh(sizes, world), paper, compute);
+  const DeviceKind device = expected_device(config.run().device());
+  DryRun result = dry_run(config, ProcessMesh(sizes, world), paper, compute, device);
   result.busy_s[0] = wire->busy_s(LinkClass::kIntraNode);
   result.busy_s[1] = wire->busy_s(LinkClass::kInterNode);
   fmt::print("{}", describe(result));
   if (speeds_path.empty()) return;
-  fmt::print("{}", describe(predict_step(config, sizes, cluster, compute, read_op_speeds(speeds_path))));
+  fmt::print("{}", describe(predict_step(config, sizes, cluster, compute, read_op_speeds(speeds_path), device)));
 }
 
 void run(const Options& options, MpiSession& session) {

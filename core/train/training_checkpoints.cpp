@@ -113,7 +113,8 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
   }
   mishaps = broadcast_text(world, runtime_.allocator(), mishaps, 0);
   fail(
-      "no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\nMend what is said, or put a copy of "
+      "no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\nMend what is said, or put a copy "
+      "of "
       "one in its place; `shoal checkpoint list {}` shows what else is there. To start anew, set run.dir to another "
       "folder, or run.overwrite=true to move this one aside",
       folder_.path().string(), list_of(candidates), mishaps, config_.run().dir());
