@@ -21,7 +21,7 @@ Plan make_plan(const Config& config, const ClusterConfig& cluster, double tokens
   plan.gpu = cluster.gpu().name();
   plan.bf16_tflops = cluster.gpu().bf16_tflops();
   plan.has_mtp = config.model().mtp().depth() > 0;
-  plan.has_price = cluster.usd_per_gpu_hour() > 0;
+  plan.has_price = usd_per_gpu_hour(config, cluster) > 0;
   plan.efficiency_source = source_of_seconds(cluster);
   plan.step = plan_step(config, cluster);
   plan.run = plan_run(config, cluster, plan.step, tokens);

@@ -16,6 +16,10 @@ FailureCost failure_cost(double interval_s, const CheckpointCost& checkpoint, do
           .lost_share = (interval_s / 2 + checkpoint.write_s + restart_s) / mtbf_s};
 }
 
+double usd_per_gpu_hour(const Config& config, const ClusterConfig& cluster) {
+  return cluster.usd_per_gpu_hour() > 0 ? cluster.usd_per_gpu_hour() : config.run().usd_per_gpu_hour();
+}
+
 namespace {
 
 constexpr double kGiga = 1e9, kTera = 1e12, kHour = 3600;
@@ -78,8 +82,8 @@ RunCost plan_run(const Config& config, const ClusterConfig& cluster, const StepP
   cost.hours = cost.steps * step.step_s / kHour;
   cost.gpu_hours = cost.hours * ranks;
   cost.gpu_hours_per_trillion_tokens = 1e12 / cost.tokens_per_gpu_s / kHour;
-  cost.usd = cost.gpu_hours * cluster.usd_per_gpu_hour();
-  cost.usd_per_trillion_tokens = cost.gpu_hours_per_trillion_tokens * cluster.usd_per_gpu_hour();
+  cost.usd = cost.gpu_hours * usd_per_gpu_hour(config, cluster);
+  cost.usd_per_trillion_tokens = cost.gpu_hours_per_trillion_tokens * usd_per_gpu_hour(config, cluster);
   cost.checkpoint = plan_checkpoint(config, cluster, step);
   add_failures(config, cluster, step, cost);
   return cost;

@@ -44,6 +44,9 @@ struct RunCost {
 // `tokens`: of the run; 0: by train.steps.
 RunCost plan_run(const Config& config, const ClusterConfig& cluster, const StepPlan& step, double tokens = 0);
 
+// The cluster's price, else that of run.usd_per_gpu_hour; 0: none known.
+double usd_per_gpu_hour(const Config& config, const ClusterConfig& cluster);
+
 // Young's interval, sqrt(2 * stall * mtbf): saving more often costs more than it saves. (Young 1974, Daly 2006)
 double best_checkpoint_interval_s(double stall_s, double mtbf_s);
 // With a failure every mtbf_s, half an interval, what was being written, and the restart are lost.

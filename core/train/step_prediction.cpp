@@ -32,6 +32,7 @@ StepPrediction play_step(const StepToPlay& to_play) {
   SimulatedCommunicator world(to_play.cluster.rank, to_play.cluster.nodes, paper, wire);
   const ProcessMesh mesh(to_play.sizes, world);
   Rehearsal rehearsal(to_play.config, mesh, paper, to_play.compute, to_play.part);
+  PaperSnapshot snapshot(to_play.config, rehearsal, to_play.imitated);
   Stream& stream = rehearsal.runtime().stream();
   stream.set_clock(&clock);
   rehearsal.run_step();
@@ -70,6 +71,7 @@ StepPrediction play_step(const StepToPlay& to_play) {
   step.model_flops = stream.model_flops();
   step.rows = rehearsal.my_tokens() - rows_before;
   step.sent = mesh.bytes() - sent_before;
+  snapshot.take_last();
   keep_higher(step.memory, paper.use());
   for (const StatePiece& piece : state_pieces(rehearsal.runtime(), rehearsal.optimizer())) {
     step.checkpoint_bytes += piece.values.bytes();
@@ -78,7 +80,7 @@ StepPrediction play_step(const StepToPlay& to_play) {
 }
 
 StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const SimulatedCluster& cluster,
-                            DType compute, const OpSpeeds& speeds) {
+                            DType compute, const OpSpeeds& speeds, DeviceKind device) {
   OpTimes times(speeds);
   StepPrediction step = play_step({.config = config,
                                    .sizes = sizes,
@@ -86,7 +88,8 @@ StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const 
                                    .compute = compute,
                                    .device = {.op_seconds = [&](const Work& work) { return times.seconds(work); },
                                               .between_ops_s = speeds.between_ops_s,
-                                              .begin_told_step = [&] { times.reset_guesses(); }}});
+                                              .begin_told_step = [&] { times.reset_guesses(); }},
+                                   .imitated = device});
   step.guessed_s = times.guessed_s();
   return step;
 }

@@ -23,7 +23,7 @@ TEST_CASE("a plan's JSON has what others read, and parts that add up") {
             json.at("pipeline").at("bubble_s").get<double>() + json.at("pipeline").at("unpaired_s").get<double>() ==
         Approx(plan.step.step_s));
   double memory = 0;
-  for (const char* kind : {"weights", "gradients", "optimizer", "activations", "workspace"}) {
+  for (const char* kind : {"weights", "gradients", "optimizer", "activations", "workspace", "snapshot"}) {
     memory += json.at("memory_bytes").at(kind).get<double>();
   }
   CHECK(memory == Approx(json.at("memory_bytes").at("peak").get<double>()));
