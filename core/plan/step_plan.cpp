@@ -1,4 +1,4 @@
-// core/plan/step_plan.cpp: ranks dealt to axes, stages played, the slowest and the fullest found.
+// core/plan/step_plan.cpp: stages played, the slowest and the fullest found.
 #include "core/plan/step_plan.h"
 
 #include <algorithm>
@@ -7,11 +7,6 @@
 #include <tuple>
 #include <utility>
 
-#include "core/config/layer_part.h"
-#include "core/train/microbatches.h"
-#include "core/train/overlap_choice.h"
-#include "parallel/simulated_communicator.h"
-
 namespace shoal {
 
 namespace {
@@ -19,48 +14,6 @@ namespace {
 using Overlap = ParallelConfig::Overlap;
 
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
-
-// The ranks of one stage.
-int ranks_of_stage(const ParallelConfig& parallel, const ClusterConfig& cluster) {
-  const int num_ranks = cluster.num_nodes() * cluster.gpus_per_node();
-  const int64_t given = int64_t{parallel.pipeline()} * parallel.tensor() * std::max(parallel.data(), 1);
-  const bool exact = parallel.data() > 0;
-  if (exact ? given == num_ranks : num_ranks % given == 0) return num_ranks / parallel.pipeline();
-  fail(
-      "parallel.pipeline ({}) * tensor ({}){} = {} {} the {} GPUs of cluster '{}' ({} nodes of {}); change the layout, "
-      "or the cluster with cluster.num_nodes=N",
-      parallel.pipeline(), parallel.tensor(), exact ? fmt::format(" * data ({})", parallel.data()) : "", given,
-      exact ? "is not" : "does not divide", num_ranks, cluster.name(), cluster.num_nodes(), cluster.gpus_per_node());
-}
-
-DType planned_compute(const PrecisionConfig& precision, const ClusterConfig& cluster) {
-  if (precision.compute() == PrecisionConfig::AUTO && cluster.has_measured()) {
-    return cluster.measured().compute() == name_of(DType::kF32) ? DType::kF32 : DType::kBF16;
-  }
-  return resolve_compute(precision, DeviceKind::kCuda);
-}
-
-bool computes_in_fp8(const PrecisionConfig& precision) {
-  for (int part = 0; part < kNumLayerParts; ++part) {
-    if (is_fp8(precision, static_cast<LayerPart>(part))) return true;
-  }
-  return false;
-}
-
-// The config of one stage's ranks, with the schedule that its own mesh would choose.
-Config stage_config(const Config& config, int num_ranks, int ranks_per_node) {
-  Config stage = config;
-  ParallelConfig& parallel = *stage.mutable_parallel();
-  parallel.set_pipeline(1);
-  parallel.clear_data();
-  parallel.clear_emulate();
-  parallel.set_ranks_per_node(ranks_per_node);
-  Allocator paper(DeviceKind::kSimulated);
-  SimulatedCommunicator world(0, simulated_nodes(num_ranks, ranks_per_node), paper);
-  const ProcessMesh mesh(mesh_sizes(parallel), world);
-  parallel.set_overlap(resolve_overlap(stage, mesh));
-  return stage;
-}
 
 // What a microbatch's activations, and their gradients, take from one stage to the next.
 struct Hop {
@@ -71,7 +24,7 @@ struct Hop {
 
 Hop hop_between_stages(const Config& config, const ClusterConfig& cluster, const PlannedLayout& layout) {
   Hop hop;
-  const bool leaves_node = layout.num_ranks / layout.pipeline >= cluster.gpus_per_node();
+  const bool leaves_node = layout.stage_ranks() >= cluster.gpus_per_node();
   hop.link = leaves_node ? LinkClass::kInterNode : LinkClass::kIntraNode;
   hop.bytes = static_cast<double>(config.train().microbatch() * config.data().seq_len() * config.model().hidden() *
                                   size_of(layout.compute)) /
@@ -139,32 +92,9 @@ PlayedStage both(const PlayedStage& a, const PlayedStage& b) {
 
 class StepPlanner {
  public:
-  StepPlanner(const Config& config, const ClusterConfig& cluster)
-      : cluster_(cluster),
-        stage_ranks_(ranks_of_stage(config.parallel(), cluster)),
-        config_(stage_config(config, stage_ranks_, cluster.gpus_per_node())),
-        speeds_(cluster) {
-    PlannedLayout& layout = plan_.layout;
-    const ParallelConfig& parallel = config.parallel();
-    const MeshSizes sizes = ProcessMesh::resolve(mesh_sizes(config_.parallel()), stage_ranks_);
-    layout.num_nodes = cluster.num_nodes();
-    layout.num_ranks = cluster.num_nodes() * cluster.gpus_per_node();
-    layout.pipeline = parallel.pipeline();
-    layout.data = sizes.data;
-    layout.tensor = sizes.tensor;
-    layout.expert = sizes.expert;
-    layout.expert_tensor = sizes.expert_tensor;
-    layout.expert_data = sizes.data * sizes.tensor / (sizes.expert * sizes.expert_tensor);
-    layout.pipeline_schedule = parallel.pipeline_schedule();
-    layout.overlap = config_.parallel().overlap();
-    layout.compute = planned_compute(config.precision(), cluster);
-    layout.fp8 = computes_in_fp8(config.precision());
-    TrainConfig& train = *config_.mutable_train();
-    layout.microbatches = num_microbatches(train.global_batch(), sizes.data, train.microbatch());
-    // Every rank gets the largest share.
-    const int64_t shares = layout.microbatches * sizes.data;
-    train.set_microbatch((train.global_batch() + shares - 1) / shares);
-    check_pipeline(config, layout.microbatches);
+  StepPlanner(const Config& config, const ClusterConfig& cluster) : cluster_(cluster), speeds_(cluster) {
+    plan_.layout = plan_layout(config, cluster);
+    config_ = stage_config(config, cluster, plan_.layout);
   }
 
   StepPlan plan() {
@@ -197,7 +127,7 @@ class StepPlanner {
     return play_stage({.config = config_,
                        .cluster = cluster_,
                        .speeds = speeds_,
-                       .num_ranks = stage_ranks_,
+                       .num_ranks = plan_.layout.stage_ranks(),
                        .compute = plan_.layout.compute,
                        .part = part,
                        .num_microbatches = plan_.layout.microbatches,
@@ -283,7 +213,6 @@ class StepPlanner {
   }
 
   const ClusterConfig& cluster_;
-  int stage_ranks_;
   Config config_;  // of one stage
   ClusterSpeeds speeds_;
   StepPlan plan_;

@@ -9,20 +9,10 @@
 #include <vector>
 
 #include "core/config/cluster.pb.h"
+#include "core/plan/planned_layout.h"
 #include "core/plan/stage_play.h"
 
 namespace shoal {
-
-// How the ranks are used.
-struct PlannedLayout {
-  int num_ranks = 1, num_nodes = 1;
-  int pipeline = 1, data = 1, tensor = 1, expert = 1, expert_tensor = 1, expert_data = 1;
-  PipelineSchedule pipeline_schedule = ParallelConfig::Pipeline::ONE_F_ONE_B;
-  ParallelConfig::Overlap::Schedule overlap = ParallelConfig::Overlap::OFF;
-  int64_t microbatches = 1;  // of a rank, each step
-  DType compute = DType::kBF16;
-  bool fp8 = false;
-};
 
 struct StepPlan {
   PlannedLayout layout;
