@@ -27,10 +27,9 @@ struct Options {
 
 constexpr const char* kDescription = R"(Predict time, memory and money of a run on a described cluster.
 
-  shoal plan configs/models/deepseek_v3.textproto --cluster configs/clusters/h800_2048.textproto --tokens 14.8e12 \
-      parallel.pipeline=16 parallel.pipeline_schedule=DUALPIPE parallel.expert=64 train.global_batch=15360 \
-      train.microbatch=1 precision.linear=FP8 train.recompute.norms=true train.recompute.mla_up=true
-  shoal plan configs/moe_1b.textproto --cluster configs/clusters/h100_8x_100gbe.textproto cluster.num_nodes=4 --json
+  shoal plan configs/models/deepseek_v3.textproto configs/layouts/deepseek_v3.textproto --tokens 14.8e12 \
+      --cluster configs/clusters/h800_2048.textproto
+  shoal plan configs/moe_1b.textproto --cluster configs/clusters/h100_100gbe.textproto cluster.num_nodes=2 --json
 
 The cluster says how many GPUs there are, all of which are used; cluster.key=value changes its description. The training
 step itself is played by one rank, without storage: memory is what its allocators count, time what its ops and transfers

@@ -77,15 +77,15 @@ double ClusterSpeeds::peak_flops_per_s(const Work& work) const {
 
 double ClusterSpeeds::described_seconds(const Work& work) const {
   const OpEfficiency::Kind kind = efficiency_kind(work);
-  const OpEfficiency& row = efficiency(kind, work);
+  const double peak = multiplies(kind) ? peak_flops_per_s(work) : 0;
   const double bytes_per_s = cluster_.gpu().memory_tbyte_per_s() * kTera;
+  const OpEfficiency& row = efficiency(kind, work);
   if (!multiplies(kind)) {
     if (work.bytes <= 0) return 0;
     return (work.bytes + row.half_size() * kMega) / (bytes_per_s * row.of_peak()) + row.per_call_us() * kMicro;
   }
   const OpEfficiency& memory = efficiency(OpEfficiency::MEMORY, work);
-  const double multiplying_s =
-      (work.executed_flops + row.half_size() * kGiga) / (peak_flops_per_s(work) * row.of_peak());
+  const double multiplying_s = (work.executed_flops + row.half_size() * kGiga) / (peak * row.of_peak());
   return std::max(multiplying_s, work.bytes / (bytes_per_s * memory.of_peak())) + row.per_call_us() * kMicro;
 }
 
