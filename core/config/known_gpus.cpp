@@ -4,7 +4,8 @@
 namespace shoal {
 namespace {
 
-// Dense peaks in TFLOP/s (f32: not TF32, which rounds to 10 bits), memory in GiB as it can be allocated, bandwidth in TB/s.
+// Dense peaks in TFLOP/s (f32: not TF32, which rounds to 10 bits), memory in GiB as it can be allocated, bandwidth in
+// TB/s.
 struct Sheet {
   const char* name;
   double bf16, fp8, f32, memory_gib, memory_tbyte_per_s;

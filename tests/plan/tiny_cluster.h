@@ -11,7 +11,10 @@ namespace shoal::tiny {
 // 1 TFLOP/s in bf16, 2 in FP8, half of one in f32; 0.1 TB/s; half of all of it is reached.
 constexpr const char* kCluster = R"(
 name: "tiny"
-gpu { name: "abacus" bf16_tflops: 1 fp8_tflops: 2 f32_tflops: 0.5 memory_gib: 1 reserved_gib: 0 memory_tbyte_per_s: 0.1 }
+gpu {
+  name: "abacus" bf16_tflops: 1 fp8_tflops: 2 f32_tflops: 0.5
+  memory_gib: 1 reserved_gib: 0 memory_tbyte_per_s: 0.1
+}
 num_nodes: 2
 gpus_per_node: 2
 in_node { peak_gbyte_per_s: 2 gbyte_per_s: 1 latency_us: 2 }
