@@ -86,6 +86,24 @@ class WatchdogTest(ShoalTest):
             for path in flights:
                 self.assertEqual(len([json.loads(line) for line in path.read_text().splitlines()]), 65, path)
 
+    def warnings_on(self, emulate):
+        """What a job of 30 steps on links of 0.02 Gbit/s says of slow ranks and links."""
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", RANKS, SHOAL, "train", "tiny.textproto",
+                   "parallel.expert=2", "train.global_batch=8", "train.steps=30", "parallel.ranks_per_node=1",
+                   "train.save_final=false", "parallel.emulate={inter_node{gbit_per_s: 0.02 latency_us: 50} " + emulate + "}"]
+        done = self.run_program(command, timeout=SECONDS, environment={**ROOT_ALLOWED, **NO_LEAK_CHECK})
+        said = done.stdout + done.stderr
+        self.assertEqual(done.returncode, 0, said)
+        return [line for line in said.splitlines() if " is slow" in line]
+
+    def test_a_slow_link_is_named_and_no_rank_for_it(self):
+        said = self.warnings_on("slow_rank: 2 slow_factor: 6")
+        print("\n".join(said))
+        self.assertEqual(len(said), 1, said)
+        self.assertIn("the link between nodes from and to rank 2 is slow", said[0])
+        self.assertEqual(self.warnings_on(""), [])
+
     def test_a_killed_rank_ends_the_job(self):
         _, code, stderr = self.disturb(signal.SIGKILL)
         self.assertNotIn(code, (0, WATCHDOG_EXIT), stderr)
