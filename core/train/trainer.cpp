@@ -211,7 +211,13 @@ Trainer::End Trainer::run() {
     if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
     if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
     const int64_t every = config_.checkpoint().every_steps();
-    if (checkpoints_.saves() && (last || stop || step % every == 0)) save(step);
+    save_due_ = save_due_ || (every > 0 && step % every == 0);
+    // Weights that a fault was just found with are no state to go back to: they wait for a step that is good.
+    const bool good = verdict.action == StepVerdict::Action::kUpdate;
+    if (checkpoints_.saves() && (last || stop || (save_due_ && good))) {
+      save(step);
+      save_due_ = false;
+    }
     if (stop) break;
   }
   finish_last_save();
@@ -266,19 +272,36 @@ void Trainer::roll_back(int64_t step) {
   progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
   progress_.set_skipped_steps(skipped_steps);
   faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
+  save_due_ = false;
   start_prefetch();
   if (!speaks()) return;
   spdlog::warn("rolled back from step {} to the checkpoint of step {}; {} sequences of data are passed over", step,
                progress_.step(), progress_.skipped_sequences());
 }
 
-// Ends the job. What the last good step left is saved first.
+// Ends the job. Nothing is saved: the weights of the step before have met no loss but this one. What is newest on disk
+// is from before the fault, and told.
 void Trainer::give_up(int64_t step, const std::string& reason) {
-  if (checkpoints_.saves()) {
-    save(step - 1);
-    finish_last_save();
+  std::string text = fmt::format("step {}: {}; train.faults says to stop. ", step, reason);
+  if (checkpoints_.saves()) finish_last_save();
+  Communicator& world = mesh_.world();
+  std::vector<int64_t> steps;
+  if (speaks()) steps = CheckpointFolder(config_.run().dir()).steps();
+  steps = broadcast_numbers(world, runtime_.allocator(), steps, 0);
+  if (steps.empty()) fail("{}There is no checkpoint: the same command starts anew", text);
+  text += fmt::format(
+      "The newest checkpoint is of step {}: change what led here (optim.lr, the data, train.faults), and the same "
+      "command "
+      "goes on from there",
+      steps[0]);
+  if (steps[0] == step - 1 && steps.size() > 1) {
+    text += fmt::format(
+        ". Its weights are those that met the fault: should they be bad, train.resume=STEP train.resume_step={} goes "
+        "on "
+        "from the one before",
+        steps[1]);
   }
-  fail("step {}: {}; train.faults says to stop", step, reason);
+  fail("{}", text);
 }
 
 StepInput Trainer::next_input(int64_t step) {
