@@ -55,8 +55,8 @@ void CheckpointWriter::collect_garbage() {
   for (const FolderEntry& entry : folder_.entries()) {
     const fs::path path = folder_.path() / entry.name;
     if (!entry.mishap.empty()) {
-      notes_.push_back(fmt::format("{}: whether this is a checkpoint cannot be told; it stays: {}", path.string(),
-                                   entry.mishap));
+      notes_.push_back(
+          fmt::format("{}: whether this is a checkpoint cannot be told; it stays: {}", path.string(), entry.mishap));
     }
     if (entry.kind == EntryKind::kUncommitted) {
       notes_.push_back(fmt::format("{}: has no {}, so it is no checkpoint; it stays, for you to look at and remove",
@@ -66,8 +66,8 @@ void CheckpointWriter::collect_garbage() {
     try {
       remove_tree(files_, path);
     } catch (const Error& error) {
-      notes_.push_back(fmt::format("{}: what an earlier run left half-done cannot be removed: {}", path.string(),
-                                   error.what()));
+      notes_.push_back(
+          fmt::format("{}: what an earlier run left half-done cannot be removed: {}", path.string(), error.what()));
     }
   }
 }

@@ -32,9 +32,7 @@ class CheckpointWriter {
   // prune_checkpoints without reading: sound is what this writer committed or was told of.
   Pruned retain(int64_t keep, int64_t keep_every_steps);
   // Every byte of it that a run needs was read and compared; or some of it was found damaged.
-  void note_soundness(int64_t step, bool sound) {
-    sound ? void(sound_.insert(step)) : void(sound_.erase(step));
-  }
+  void note_soundness(int64_t step, bool sound) { sound ? void(sound_.insert(step)) : void(sound_.erase(step)); }
   // Moves step-<step> out of the way, to aside-step-<step>-<n>.
   void set_aside(int64_t step);
   // Throws Fenced.

@@ -179,8 +179,8 @@ std::string readable_manifest_text(const Manifest& manifest, const std::string& 
   Checker(manifest, path).check();
   std::string text = manifest_text(manifest);
   if (static_cast<int64_t>(text.size()) > max_bytes) {
-    fail("{}: would have {} bytes, and more than {} are never read back: it is not written; save from fewer ranks", path,
-         text.size(), max_bytes);
+    fail("{}: would have {} bytes, and more than {} are never read back: it is not written; save from fewer ranks",
+         path, text.size(), max_bytes);
   }
   return text;
 }

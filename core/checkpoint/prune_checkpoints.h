@@ -13,7 +13,7 @@ namespace shoal {
 struct PruneOptions {
   int64_t keep = 3;              // two at least
   int64_t keep_every_steps = 0;  // 0: none
-  bool remains = false;  // also what no run removes: aside-… and step-N without COMMIT
+  bool remains = false;          // also what no run removes: aside-… and step-N without COMMIT
   bool only_tell = false;
 };
 

@@ -72,8 +72,7 @@ std::string date_of(const fs::path& checkpoint) {
 }
 
 std::vector<fs::path> all_of(const std::string& path) {
-  std::error_code ignored;
-  if (fs::exists(fs::path(path) / kManifestName, ignored)) return {path};
+  if (is_checkpoint_folder(path)) return {path};
   const CheckpointFolder folder(run_of_checkpoint(path));
   std::vector<fs::path> checkpoints;
   for (const int64_t step : folder.steps()) checkpoints.push_back(folder.of_step(step));
@@ -123,8 +122,7 @@ void list_remains(const CheckpointFolder& folder, const FolderEntry& entry) {
 
 void list(const Options& options) {
   fmt::print("{:<20} {:<19} {:>10} {:>6} {:>16}  state\n", "name", "written", "size", "ranks", "tokens");
-  std::error_code ignored;
-  if (fs::exists(fs::path(options.path) / kManifestName, ignored)) return list_checkpoint(options.path);
+  if (is_checkpoint_folder(options.path)) return list_checkpoint(options.path);
   const CheckpointFolder folder(run_of_checkpoint(options.path));
   const std::vector<FolderEntry> entries = folder.entries();
   if (std::ranges::none_of(entries, [](const FolderEntry& entry) { return entry.kind != EntryKind::kOther; })) {
@@ -211,12 +209,10 @@ void prune(const Options& options) {
   if (is_being_appended_to(run / "metrics.jsonl")) {
     fail("{}: a job is writing there, and removes old checkpoints by itself (checkpoint.keep)", run.string());
   }
-  const Pruned pruned = prune_checkpoints(
-      CheckpointFolder(run),
-      {.keep = options.keep,
-       .keep_every_steps = options.keep_every,
-       .remains = options.remains,
-       .only_tell = options.dry_run});
+  const Pruned pruned = prune_checkpoints(CheckpointFolder(run), {.keep = options.keep,
+                                                                  .keep_every_steps = options.keep_every,
+                                                                  .remains = options.remains,
+                                                                  .only_tell = options.dry_run});
   const std::vector<int64_t>& steps = pruned.removed;
   fmt::print("{} {} checkpoint(s)", options.dry_run ? "would remove" : "removed", steps.size());
   for (size_t i = 0; i < steps.size(); ++i) fmt::print("{}step-{}", i == 0 ? ": " : ", ", steps[i]);
@@ -250,7 +246,8 @@ void add_checkpoint_command(Command shoal) {
   Command remove = add("prune", "Remove old checkpoints.\n\n  shoal checkpoint prune runs/a --keep 2", prune);
   remove.option("--keep", options->keep, "The newest so many stay whose every byte was read and is right", {.low = 2});
   remove.option("--keep-every", options->keep_every, "So do steps that are a multiple of this; 0: none", {.low = 0});
-  remove.flag("--remains", options->remains, "Remove aside-* and step-* without COMMIT too, which nothing else removes");
+  remove.flag("--remains", options->remains,
+              "Remove aside-* and step-* without COMMIT too, which nothing else removes");
   remove.flag("--dry-run", options->dry_run, "Only tell");
 }
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <system_error>
 
 #include "core/config/compare.h"
 #include "core/config/load.h"
@@ -34,8 +33,7 @@ std::string list_of(const std::vector<int64_t>& steps) {
 std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files) {
   const CheckpointFolder folder(config.run().dir(), files);
   const TrainConfig& train = config.train();
-  std::error_code ignored;
-  const bool has_folder = std::filesystem::is_directory(config.run().dir(), ignored);
+  const bool has_folder = files.status(config.run().dir()).kind != FileKind::kAbsent;
   const bool by_step = train.resume() == TrainConfig::STEP;
   if (train.resume() == TrainConfig::NONE || (!has_folder && !by_step)) return {};  // no folder: run_folder.h says so
   const std::vector<int64_t> steps = has_folder ? folder.steps() : std::vector<int64_t>();
@@ -136,7 +134,8 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
   }
   mishaps = broadcast_text(world, runtime_.allocator(), mishaps, 0);
   fail(
-      "no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\nMend what is said, or put a copy of "
+      "no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\nMend what is said, or put a copy "
+      "of "
       "one in its place; `shoal checkpoint list {}` shows what else is there. To start anew, set run.dir to another "
       "folder, or run.overwrite=true to move this one aside",
       folder_.path().string(), list_of(candidates), mishaps, config_.run().dir());

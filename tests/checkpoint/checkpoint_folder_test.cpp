@@ -1,11 +1,10 @@
 // tests/checkpoint/checkpoint_folder_test.cpp: what the folder holds, who may write to it, and what is thrown away.
-#include "core/checkpoint/checkpoint_writer.h"
-
 #include <catch2/catch.hpp>
 #include <sys/stat.h>
 
 #include <set>
 
+#include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/manifest_text.h"
 #include "tests/checkpoint/failing_file_system.h"
 #include "tests/rank_check.h"
@@ -446,7 +445,8 @@ TEST_CASE("what the disk does not say about a COMMIT is not taken for its absenc
   CHECK(next.notes()[0].find("step-20/COMMIT: cannot be looked at: Input/output error") != std::string::npos);
   // It is tried, and says why it cannot be loaded; then the older one is.
   CHECK(next.folder().steps() == Steps{20, 10});
-  CHECK(error_of([&] { NativeCheckpoint(next.folder().of_step(20), files); }).find("Input/output") != std::string::npos);
+  CHECK(error_of([&] { NativeCheckpoint(next.folder().of_step(20), files); }).find("Input/output") !=
+        std::string::npos);
   next.retain(2, 0);
   CHECK(run.good(20));
 }

@@ -234,7 +234,8 @@ TEST_CASE("of a checkpoint that many ranks open, each looks at its share of the 
   CHECK(read_third(0) == "no error");
   fs::resize_file(checkpoint / "rank-00002.safetensors", 100);
   for (const int rank : {0, 2}) CHECK(contains(read_third(rank), "rank-00002.safetensors: has 100 bytes, expected"));
-  CHECK(contains(error_of([&] { NativeCheckpoint(checkpoint, disk(), {.rank = 0, .ranks = 4}).verify(); }), "expected"));
+  CHECK(
+      contains(error_of([&] { NativeCheckpoint(checkpoint, disk(), {.rank = 0, .ranks = 4}).verify(); }), "expected"));
   fs::remove(checkpoint / "rank-00002.safetensors");
   for (const int rank : {0, 2}) CHECK(contains(read_third(rank), "rank-00002.safetensors"));
 }
