@@ -13,7 +13,7 @@
 #   --log FILE         lines about starts and ends go to this file too, at its end
 #
 # The command's last words must be those of `shoal train`: overrides are added behind them. A restart goes on from the
-# newest checkpoint that this run made (run.overwrite=false train.resume=RESUME_AUTO); a run that died before its first
+# newest checkpoint that this run made (run.overwrite=false train.resume=AUTO); a run that died before its first
 # begins anew, its records moved aside to RUN.1, RUN.2, … (run.overwrite=true).
 #
 #   the command ends with  0             done: so does this script
@@ -189,7 +189,7 @@ choose_extra() {
   local now
   now=$(state) extra=()
   if [ -n "$now" ]; then
-    ! has_new "$at_start" "$now" || extra=(run.overwrite=false train.resume=RESUME_AUTO)
+    ! has_new "$at_start" "$now" || extra=(run.overwrite=false train.resume=AUTO)
   elif ! has_remains && { [ -z "$folder_at_start" ] || [ "$folder_at_start" != "$(folder_id)" ]; }; then
     extra=(run.overwrite=true)
   fi  # else the folder is as it was found: the command means what it meant

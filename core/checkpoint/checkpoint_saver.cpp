@@ -48,7 +48,12 @@ struct CheckpointSaver::Commit {
 
 CheckpointSaver::CheckpointSaver(const std::filesystem::path& run_dir, const CheckpointConfig& config,
                                  Communicator& world, Allocator& allocator, FileSystem& files)
-    : config_(config), world_(world), allocator_(allocator), files_(files), folder_(run_dir, files) {
+    : config_(config),
+      world_(world),
+      allocator_(allocator),
+      files_(files),
+      folder_(run_dir, files),
+      snapshot_(allocator.device() == DeviceKind::kCuda ? host_ : allocator) {
   if (world_.rank() == 0) writer_.emplace(folder_, files_);
   wait(world_.barrier());
 }
@@ -113,22 +118,6 @@ void CheckpointSaver::set_aside_after(int64_t step) {
   }
 }
 
-// Of pieces in host memory that nobody changes while they are written, none is needed.
-void CheckpointSaver::take_snapshot(const std::vector<StatePiece>& pieces) {
-  part_->pieces = pieces;
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    const Tensor& values = pieces[i].values;
-    if (!config_.asynchronous() && values.device() == DeviceKind::kCpu) continue;
-    if (snapshot_.size() <= i) snapshot_.resize(i + 1);
-    Tensor& copy = snapshot_[i];
-    if (!copy.defined() || copy.shape() != values.shape() || copy.dtype() != values.dtype()) {
-      copy = Tensor::empty(values.shape(), values.dtype(), host_, MemoryKind::kWorkspace);
-    }
-    copy_elements(copy, values);
-    part_->pieces[i].values = copy;
-  }
-}
-
 void CheckpointSaver::begin(const Manifest& head, const std::vector<StatePiece>& pieces) {
   if (in_flight_) finish();
   if (writer_) end_commit();  // the folder is one writer's at a time
@@ -136,7 +125,7 @@ void CheckpointSaver::begin(const Manifest& head, const std::vector<StatePiece>&
   head_ = head;
   if (!agree_to_begin(head.progress().step(), state_file_bytes(pieces))) return;
   part_ = std::make_unique<Part>();
-  take_snapshot(pieces);
+  part_->pieces = needs_snapshot(config_, allocator_.device()) ? snapshot_.take(pieces) : pieces;
   in_flight_ = true;
   part_->thread = std::jthread([part = part_.get(), &files = files_, staging = staging_, rank = world_.rank()] {
     yield_to_training();

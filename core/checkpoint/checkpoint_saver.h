@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "core/checkpoint/checkpoint_writer.h"
-#include "core/checkpoint/state_piece.h"
+#include "core/checkpoint/state_snapshot.h"
 #include "core/config/config.pb.h"
 #include "parallel/communicator.h"
 
@@ -35,7 +35,7 @@ struct SaveReport {
 class CheckpointSaver {
  public:
   // Collective. `world` carries a few small messages, of `allocator`'s device, at begin() and finish(). Rank 0 owns the
-  // folder from now on.
+  // folder from now on. The copy that is written comes from `allocator` too, but for a GPU's.
   CheckpointSaver(const std::filesystem::path& run_dir, const CheckpointConfig& config, Communicator& world,
                   Allocator& allocator, FileSystem& files);
   // Waits for what is being written; a save nobody finished is dropped.
@@ -64,13 +64,14 @@ class CheckpointSaver {
   void finish();
   // Rank 0: what has been committed, or has failed, since last asked. `wait`: also what still is being committed.
   std::vector<SaveReport> take_reports(bool wait_for_commit);
+  // On a GPU's rank: of the copy, which lies in host memory; 0 elsewhere.
+  int64_t host_bytes() const { return host_.use().total_peak_bytes; }
 
  private:
   struct Part;    // this rank's file, being written
   struct Commit;  // rank 0: manifest and retention, being written
   bool agree_to_begin(int64_t step, int64_t bytes);
   bool is_saved_already();
-  void take_snapshot(const std::vector<StatePiece>& pieces);
   std::string retain();
   void drop(std::string mishap);
   void end_commit();
@@ -81,8 +82,8 @@ class CheckpointSaver {
   FileSystem& files_;
   std::optional<CheckpointWriter> writer_;  // rank 0
   CheckpointFolder folder_;
-  Allocator host_{DeviceKind::kCpu};
-  std::vector<Tensor> snapshot_;  // one a piece, kept between saves: memory that was there once is there again
+  Allocator host_{DeviceKind::kCpu};  // used when allocator_ is a GPU's
+  StateSnapshot snapshot_;
   bool in_flight_ = false;
   Manifest head_;
   std::filesystem::path staging_;

@@ -141,7 +141,11 @@ const SafetensorsFile& NativeCheckpoint::file(int index) const {
 }
 
 // [count], verified.
-void NativeCheckpoint::read_stored(const StateTensor& tensor, const Piece& piece, const Tensor& to) const {
+Tensor NativeCheckpoint::read_stored(const StateTensor& tensor, int index, DType dtype, KeptPieces* kept) const {
+  if (kept != nullptr && kept->values.contains(index)) return kept->values.at(index);
+  const Piece& piece = tensor.piece(index);
+  Allocator host(DeviceKind::kCpu);
+  const Tensor to = Tensor::empty({piece.count()}, dtype, host, MemoryKind::kWorkspace);
   const SafetensorsFile& stored = file(piece.file());
   const StoredTensor& in_file = stored.find(tensor.name());
   if (in_file.dtype != tensor.dtype() || in_file.numel != piece.count()) {
@@ -154,9 +158,11 @@ void NativeCheckpoint::read_stored(const StateTensor& tensor, const Piece& piece
     fail("{}: tensor \"{}\": its data has the checksum {:016x}, expected {:016x}: the file is damaged (bytes {} to {})",
          stored.path().string(), tensor.name(), found, piece.xxh3(), in_file.begin_bytes, in_file.end_bytes);
   }
+  if (kept != nullptr) kept->values[index] = to;
+  return to;
 }
 
-void NativeCheckpoint::read(const StatePiece& piece) const {
+void NativeCheckpoint::read(const StatePiece& piece, KeptPieces* kept) const {
   const std::string path = directory_ / kManifestName;
   const StateTensor* tensor = find_or_null(piece.name);
   if (tensor == nullptr) fail("{}: has no tensor \"{}\"; it is of another model", path, piece.name);
@@ -172,13 +178,16 @@ void NativeCheckpoint::read(const StatePiece& piece) const {
          tensor->dtype());
   }
   const std::vector<Run> wanted = runs_of(piece.sharding, piece.begin, piece.values.numel());
-  Allocator host(DeviceKind::kCpu);
+  if (kept != nullptr && kept->tensor != piece.name) *kept = {.tensor = piece.name, .values = {}};
   std::vector<IndexRange> placed;  // as many as were wanted may still be one part twice and another not at all
-  for (const Piece& held : tensor->piece()) {
+  for (int index = 0; index < tensor->piece_size(); ++index) {
+    const Piece& held = tensor->piece(index);
     const std::vector<Run> runs = runs_of(sharding_of(*tensor, held), held.begin(), held.count());
-    if (!touch(runs, wanted)) continue;
-    const Tensor values = Tensor::empty({held.count()}, stored, host, MemoryKind::kWorkspace);
-    read_stored(*tensor, held, values);
+    if (!touch(runs, wanted)) {
+      if (kept != nullptr) kept->values.erase(index);
+      continue;
+    }
+    const Tensor values = read_stored(*tensor, index, stored, kept);
     intersect(runs, wanted, [&](int64_t from, int64_t to, int64_t count) {
       copy_converted(piece.values, to, values, from, count);
       placed.push_back({to, count});
@@ -265,14 +274,17 @@ class CheckpointWeights final : public TensorSource {
   void read(const std::string& name, int64_t begin, const Tensor& out) const override {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) fail("{}: has no tensor \"{}\"", description(), name);
+    const bool whole = out.numel() == found->second.shape.numel();
     checkpoint_->read({.name = name,
                        .sharding = whole_tensor(found->second.shape),
                        .begin = begin,
-                       .values = out.reshape({out.numel()})});
+                       .values = out.reshape({out.numel()})},
+                      whole ? nullptr : &kept_);
   }
 
  private:
   std::shared_ptr<const NativeCheckpoint> checkpoint_;
+  mutable KeptPieces kept_;  // else a tensor read in many ranges would be read from disk as often
   std::map<std::string, SourceTensor> tensors_;
 };
 

@@ -14,6 +14,7 @@
 #include "core/checkpoint/append_file.h"
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/compare_checkpoints.h"
+#include "core/checkpoint/data_record.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/native_checkpoint.h"
 #include "core/checkpoint/prune_checkpoints.h"
@@ -163,6 +164,9 @@ void show(const Options& options) {
                format_count(progress.skipped_sequences()));
   }
   fmt::print("{}\n", layout_text(manifest.layout()));
+  const DataFingerprint data = from_record(manifest.data());
+  for (size_t i = 0; i < data.train.size(); ++i) fmt::print("data.train[{}]: {}\n", i, describe(data.train[i]));
+  if (!data.tokenizer.empty()) fmt::print("data.tokenizer: {}\n", data.tokenizer);
   int64_t weights = 0;
   for (const StateTensor& tensor : manifest.tensor()) {
     if (tensor.name().find('/') == std::string::npos) weights += numel_of(tensor);
@@ -191,6 +195,11 @@ void diff(const Options& options) {
   const std::vector<ConfigChange> changes = compare_configs(parse_config(a.manifest().config(), of_a).config,
                                                             parse_config(b.manifest().config(), of_b).config);
   fmt::print("config: {}\n{}", changes.empty() ? "equal" : "differs", describe(changes));
+  if (a.manifest().has_data() && b.manifest().has_data()) {
+    const std::vector<ConfigChange> other =
+        compare_data(from_record(a.manifest().data()), from_record(b.manifest().data()), {});
+    fmt::print("data: {}\n{}", other.empty() ? "equal" : "differ", describe(other));
+  }
   const std::vector<TensorDifference> differences = compare_checkpoints(a, b);
   if (differences.empty()) fmt::print("tensors: all equal to the bit\n");
   for (const TensorDifference& one : differences) {

@@ -47,6 +47,20 @@ void check_space(const fs::path& folder, int64_t needed_bytes) {
   }
 }
 
+// Of what lies in a folder, as far as it can be seen.
+int64_t bytes_of_files(const fs::path& folder) {
+  int64_t bytes = 0;
+  std::error_code error;
+  for (auto entry = fs::recursive_directory_iterator(folder, error); !error && entry != end(entry);
+       entry.increment(error)) {
+    std::error_code ignored;
+    if (!entry->is_regular_file(ignored)) continue;
+    const auto size = entry->file_size(ignored);
+    if (!ignored) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
+}
+
 // Writes and removes a small file: permissions, quotas and read-only disks show here, not after an hour of training.
 void check_writable(const fs::path& folder) {
   try {
@@ -121,7 +135,7 @@ void make_synced(const fs::path& folder, FileSystem& files) {
 
 fs::path reopen_run_folder(const RunConfig& config, int64_t needed_bytes, FileSystem& files) {
   const fs::path folder = usable_folder(config);
-  check_space(folder, needed_bytes);
+  check_space(folder, needed_bytes - bytes_of_files(folder / "checkpoints") - bytes_of_files(folder / "final"));
   make_synced(folder, files);  // whoever made it may have died before its name was on the disk
   check_writable(folder);
   return folder;

@@ -27,7 +27,8 @@ std::filesystem::path prepare_run_folder(const RunConfig& config, int64_t needed
 // (an empty metrics.jsonl) is no run: prepare_run_folder removes it.
 bool holds_run(const std::filesystem::path& folder);
 
-// The folder of a run that goes on: checks all of the above but that it holds no run.
+// The folder of a run that goes on: checks all of the above but that it holds no run. The checkpoints and the model
+// that are there already count as space for those to come, which replace them.
 std::filesystem::path reopen_run_folder(const RunConfig& config, int64_t needed_bytes, FileSystem& files = disk());
 
 // Writes config.textproto and environment.json.

@@ -6,20 +6,14 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "core/config/compare.h"
-#include "core/config/load.h"
+#include "core/checkpoint/data_record.h"
 #include "core/train/progress.h"
+#include "core/train/same_run.h"
 #include "parallel/gather_values.h"
 
 namespace shoal {
 
 namespace {
-
-// Another run's config: not a damaged checkpoint, so no reason to look for an older one.
-class ConfigChanged : public Error {
- public:
-  using Error::Error;
-};
 
 // What is still missing when the first candidates are not to be had.
 std::string list_of(const std::vector<int64_t>& steps) {
@@ -64,28 +58,9 @@ TrainingCheckpoints::TrainingCheckpoints(const Config& config, std::string confi
       files_(files),
       folder_(config.run().dir(), files) {}
 
-void TrainingCheckpoints::check_config(const NativeCheckpoint& checkpoint) const {
-  const std::string path = checkpoint.directory() / "MANIFEST.textproto (config)";
-  const LoadedConfig was = parse_config(checkpoint.manifest().config(), path);
-  const LoadedConfig is = parse_config(config_text_, "this run's config");
-  const std::vector<std::string> allowed(config_.train().allow_changed().begin(),
-                                         config_.train().allow_changed().end());
-  std::vector<ConfigChange> refused;
-  for (const ConfigChange& change : compare_configs(was.config, is.config)) {
-    // Where nothing was trained yet (imported), only the network must be the same.
-    const bool matters =
-        checkpoint.manifest().progress().updates() > 0 ? change.matters : is_covered(change.path, {"model"});
-    if (matters && !is_covered(change.path, allowed)) refused.push_back(change);
-  }
-  if (refused.empty()) return;
-  throw ConfigChanged(
-      fmt::format("{} was made with another config:\n{}To go on all the same, name what may differ: "
-                  "train.allow_changed=[\"{}\"]; to train anew, set run.dir to another folder",
-                  checkpoint.directory().string(), describe(refused), refused.front().path));
-}
-
 // Why it cannot be loaded; empty: it was.
-std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes) {
+std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes,
+                                                std::string& about_data) {
   try {
     const Communicator& world = runtime_.mesh().world();
     const NativeCheckpoint checkpoint(folder_.of_step(step), files_, {.rank = world.rank(), .ranks = world.size()});
@@ -93,11 +68,11 @@ std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress
       fail("{}: its manifest is of step {}; the folder was renamed", checkpoint.directory().string(),
            checkpoint.manifest().progress().step());
     }
-    check_config(checkpoint);
+    about_data = check_same_run(checkpoint, config_, config_text_, data_);
     notes = restore_state(runtime_, optimizer_, checkpoint);
     progress = checkpoint.manifest().progress();
     return {};
-  } catch (const ConfigChanged&) {
+  } catch (const RunChanged&) {
     throw;
   } catch (const Error& error) {
     return error.what();
@@ -111,7 +86,8 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
   for (const int64_t step : candidates) {
     Progress progress;
     RestoreNotes notes;
-    const std::string mine = try_to_restore(step, progress, notes);
+    std::string about_data;
+    const std::string mine = try_to_restore(step, progress, notes, about_data);
     const std::vector<int64_t> ok = gather_numbers(world, runtime_.allocator(), mine.empty() ? 1 : 0);
     const std::vector<std::string> all = gather_texts(world, runtime_.allocator(), mine);
     const auto failed = std::ranges::find(ok, 0);
@@ -119,6 +95,7 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
       publish_restored_state(runtime_, optimizer_);
       newest_step_ = step;
       if (saver_) saver_->note_loaded(step, true);
+      if (world.rank() == 0 && !about_data.empty()) spdlog::warn("{}", about_data);
       if (world.rank() == 0 && !notes.moments) spdlog::info("it has no optimizer state: moments start at zero");
       if (world.rank() == 0 && !notes.residuals) {
         spdlog::info("another layout, or another encoding of gradients: what encoding had lost is dropped");
@@ -155,6 +132,7 @@ void TrainingCheckpoints::begin_save(const Progress& progress) {
   *head.mutable_progress() = progress;
   *head.mutable_layout() = layout_of(runtime_);
   head.set_config(config_text_);
+  if (data_) *head.mutable_data() = to_record(*data_);
   saver_->begin(head, state_pieces(runtime_, optimizer_));
   if (config_.checkpoint().asynchronous() || !saver_->in_flight()) return;
   saver_->finish();

@@ -5,6 +5,8 @@
 
 #include <limits>
 
+#include "core/checkpoint/data_record.h"
+#include "core/config/compare.h"
 #include "tests/checkpoint/checkpoint_states.h"
 #include "tests/rank_check.h"
 
@@ -122,6 +124,32 @@ TEST_CASE("file names stay inside the folder") {
   CHECK_REFUSED("expected letters", m.mutable_file(0)->set_name(std::string("a\0b", 3)));
   CHECK_REFUSED("is listed twice", m.mutable_file(1)->set_name("rank-00000.safetensors"));
   CHECK_REFUSED("has -1 bytes", m.mutable_file(0)->set_bytes(-1));
+}
+
+TEST_CASE("what the data are known by comes back, and is checked") {
+  const DataFingerprint data{
+      .train = {{.tokens = 5, .documents = 2, .shards = std::nullopt, .xxh3_128 = std::string(32, 'a')},
+                {.tokens = 0, .documents = std::nullopt, .shards = 0, .xxh3_128 = std::string(32, 'b')}},
+      .tokenizer = "bpe-0"};
+  Manifest manifest = sound();
+  CHECK_FALSE(parse_manifest(manifest_text(manifest), "MANIFEST").has_data());
+  *manifest.mutable_data() = to_record(data);
+  const Manifest read = parse_manifest(manifest_text(manifest), "MANIFEST");
+  const DataFingerprint back = from_record(read.data());
+  CHECK(compare_data(data, back, {}).empty());
+  REQUIRE(back.train.size() == 2);
+  CHECK(back.train[0].documents == 2);
+  CHECK_FALSE(back.train[0].shards.has_value());
+  CHECK_FALSE(back.train[1].documents.has_value());
+  CHECK(back.train[1].shards == 0);
+  CHECK(back.tokenizer == "bpe-0");
+  CHECK_REFUSED("train[0] has a count of -1", (m.mutable_data()->add_train()->set_tokens(-1)));
+  CHECK_REFUSED("train[0] has a count of -7", (m.mutable_data()->add_train()->set_documents(-7)));
+  CHECK_REFUSED("train[0]: xxh3_128 \"\"", (m.mutable_data()->add_train()->set_tokens(1)));
+  CHECK_REFUSED("expected 32 hexadecimal", (m.mutable_data()->add_train()->set_xxh3_128(std::string(32, '\n'))));
+  CHECK_REFUSED("expected 32 hexadecimal", (m.mutable_data()->add_train()->set_xxh3_128(std::string(33, '0'))));
+  CHECK_REFUSED("the tokenizer \"a/b\"", m.mutable_data()->set_tokenizer("a/b"));
+  CHECK_REFUSED("the tokenizer", m.mutable_data()->set_tokenizer(std::string(100'000, 't')));
 }
 
 TEST_CASE("tensors have a name, a known dtype, and a shape whose product is known") {

@@ -351,3 +351,35 @@ TEST_CASE("weights of a checkpoint: parameters and biases, no moments, in any pi
   const Tensor out = Tensor::empty({1}, DType::kF32, test_host(), MemoryKind::kWorkspace);
   CHECK(contains(error_of([&] { source->read("nothing", 0, out); }), "has no tensor \"nothing\""));
 }
+
+TEST_CASE("a tensor that is read range after range is read from disk once, and verified") {
+  for (const Split split : kAllSplits) {
+    const TemporaryFolder run;
+    const auto specs = small_state();
+    const fs::path place = save(run, 5, split, 3);
+    const auto source = weights_of(std::make_shared<NativeCheckpoint>(place));
+    const std::vector<std::byte> whole = bytes_at(specs[3], 5);
+    const auto read = [&](int64_t begin, int64_t count) {
+      const Tensor out = Tensor::empty({count}, DType::kF32, test_host(), MemoryKind::kWorkspace);
+      source->read(specs[3].name, begin, out);
+      CHECK(std::memcmp(out.raw(), whole.data() + 4 * begin, static_cast<size_t>(4 * count)) == 0);
+    };
+    read(0, 20);  // two rows
+    // From now on whatever is read from these files anew is refused.
+    for (const fs::directory_entry& entry : fs::directory_iterator(place)) {
+      if (entry.path().extension() != ".safetensors") continue;
+      std::string bytes = bytes_of_file(entry.path());
+      uint64_t header_bytes = 0;
+      std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
+      for (size_t i = 8 + header_bytes; i < bytes.size(); ++i) bytes[i] ^= 1;
+      std::ofstream(entry.path(), std::ios::binary | std::ios::in) << bytes;
+    }
+    const bool all_touched = split == Split::kFirstRankOnly || split == Split::kColumns || split == Split::kSections;
+    if (all_touched) {
+      for (int64_t begin = 20; begin < 240; begin += 20) read(begin, 20);
+    } else {
+      CHECK(contains(error_of([&] { read(239, 1); }), "the file is damaged"));
+    }
+    CHECK_THROWS_AS(read(0, 240), Error);  // all of it at once is not kept
+  }
+}

@@ -38,7 +38,7 @@ for word in "$@"; do
   last=$word
 done
 """
-GOES_ON = "run.overwrite=false train.resume=RESUME_AUTO"
+GOES_ON = "run.overwrite=false train.resume=AUTO"
 
 
 class StandIn(ShoalTest):

@@ -132,6 +132,16 @@ TEST_CASE("too little space is refused with both numbers, before anything is mad
   CHECK(bytes_of_file(run / "metrics.jsonl") == "old");
 }
 
+TEST_CASE("a run that goes on needs no space again for what it has saved") {
+  const TemporaryFolder folder;
+  constexpr int64_t kNeeded = int64_t{1} << 42;
+  CHECK_THROWS_WITH(reopen_run_folder(config_of(folder.path()), kNeeded), Contains("no space left for the run folder"));
+  fs::create_directories(folder / "checkpoints/step-5");
+  make_file(folder / "checkpoints/step-5/rank-00000.safetensors", "");
+  fs::resize_file(folder / "checkpoints/step-5/rank-00000.safetensors", kNeeded);  // no block of it is on the disk
+  CHECK(reopen_run_folder(config_of(folder.path()), kNeeded) == folder.path());
+}
+
 TEST_CASE("impossible places are refused with a reason") {
   const TemporaryFolder folder;
   make_file(folder / "file", "");
