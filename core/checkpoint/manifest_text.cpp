@@ -194,6 +194,16 @@ std::string manifest_text(const Manifest& manifest) {
   return text + fields;
 }
 
+std::string readable_manifest_text(const Manifest& manifest, const std::string& path, int64_t max_bytes) {
+  Checker(manifest, path).check();
+  std::string text = manifest_text(manifest);
+  if (static_cast<int64_t>(text.size()) > max_bytes) {
+    fail("{}: would have {} bytes, and more than {} are never read back: it is not written; save from fewer ranks",
+         path, text.size(), max_bytes);
+  }
+  return text;
+}
+
 std::string commit_text(std::string_view manifest_text) {
   return fmt::format("xxh3_128 {} bytes {}\n", xxh3_128_text(manifest_text), manifest_text.size());
 }

@@ -41,6 +41,17 @@ Changes not_allowed(const Changes& changes, const Config& config) {
   return refused;
 }
 
+// ["optim.lr", "data.train[0]"], as train.allow_changed takes it.
+std::string list_of_paths(const Changes& changes, const Changes& more) {
+  std::string text;
+  for (const Changes* list : {&changes, &more}) {
+    for (const ConfigChange& change : *list) {
+      text += fmt::format("{}\"{}\"", text.empty() ? "[" : ", ", change.path);
+    }
+  }
+  return text + "]";
+}
+
 }  // namespace
 
 std::string check_same_run(const NativeCheckpoint& checkpoint, const Config& config, const std::string& config_text,
@@ -51,7 +62,7 @@ std::string check_same_run(const NativeCheckpoint& checkpoint, const Config& con
   const std::string name = checkpoint.directory().string();
   if (!refused.empty() || !refused_data.empty()) {
     throw RunChanged(fmt::format(
-        "{} was made with {}:\n{}{}{}To go on all the same, name what may differ: train.allow_changed=[\"{}\"]; to "
+        "{} was made with {}:\n{}{}{}To go on all the same, name what may differ: train.allow_changed={}; to "
         "train anew, set run.dir to another folder",
         name,
         refused_data.empty() ? "another config"
@@ -59,7 +70,7 @@ std::string check_same_run(const NativeCheckpoint& checkpoint, const Config& con
                              : "another config and other data",
         describe(refused), describe(refused_data),
         refused_data.empty() ? "" : "If that is a mistake, bring the old files back. ",
-        (refused.empty() ? refused_data : refused).front().path));
+        list_of_paths(refused, refused_data)));
   }
   if (!of_data.empty()) {
     return fmt::format(

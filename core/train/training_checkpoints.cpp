@@ -25,8 +25,8 @@ std::string list_of(const std::vector<int64_t>& steps) {
 
 }  // namespace
 
-std::vector<int64_t> resume_candidates(const Config& config) {
-  const CheckpointFolder folder(config.run().dir());
+std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files) {
+  const CheckpointFolder folder(config.run().dir(), files);
   const TrainConfig& train = config.train();
   std::error_code ignored;
   const bool has_folder = std::filesystem::is_directory(config.run().dir(), ignored);
@@ -58,13 +58,14 @@ TrainingCheckpoints::TrainingCheckpoints(const Config& config, std::string confi
       runtime_(runtime),
       optimizer_(optimizer),
       files_(files),
-      folder_(config.run().dir()) {}
+      folder_(config.run().dir(), files) {}
 
 // Why it cannot be loaded; empty: it was.
 std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes,
                                                 std::string& about_data) {
   try {
-    const NativeCheckpoint checkpoint(folder_.of_step(step));
+    const Communicator& world = runtime_.mesh().world();
+    const NativeCheckpoint checkpoint(folder_.of_step(step), files_, {.rank = world.rank(), .ranks = world.size()});
     if (checkpoint.manifest().progress().step() != step) {
       fail("{}: its manifest is of step {}; the folder was renamed", checkpoint.directory().string(),
            checkpoint.manifest().progress().step());
@@ -95,6 +96,7 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     if (failed == ok.end()) {
       publish_restored_state(runtime_, optimizer_);
       newest_step_ = step;
+      if (saver_) saver_->note_loaded(step, true);
       if (world.rank() == 0 && !about_data.empty()) spdlog::warn("{}", about_data);
       if (world.rank() == 0 && !notes.moments) spdlog::info("it has no optimizer state: moments start at zero");
       if (world.rank() == 0 && !notes.residuals) {
@@ -102,6 +104,7 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
       }
       return progress;
     }
+    if (saver_) saver_->note_loaded(step, false);
     if (world.rank() != 0) continue;
     const auto rank = failed - ok.begin();
     const std::string mishap = fmt::format("rank {}: {}", rank, all[static_cast<size_t>(rank)]);
@@ -109,13 +112,19 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     mishaps += "\n  " + mishap;
   }
   mishaps = broadcast_text(world, runtime_.allocator(), mishaps, 0);
-  fail("no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}", folder_.path().string(),
-       list_of(candidates), mishaps);
+  fail(
+      "no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\nMend what is said, or put a copy "
+      "of "
+      "one in its place; `shoal checkpoint list {}` shows what else is there. To start anew, set run.dir to another "
+      "folder, or run.overwrite=true to move this one aside",
+      folder_.path().string(), list_of(candidates), mishaps, config_.run().dir());
 }
 
 void TrainingCheckpoints::open_for_saving(int64_t step) {
   saver_ = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
                                              runtime_.allocator(), files_);
+  for (const std::string& note : saver_->notes()) spdlog::warn("{}", note);
+  if (newest_step_ >= 0) saver_->note_loaded(newest_step_, true);
   // Later ones belong to a future that this run does not have.
   if (config_.train().resume() == TrainConfig::STEP) saver_->set_aside_after(step);
 }
@@ -143,7 +152,7 @@ void TrainingCheckpoints::report(bool wait_for_commit) {
     newest_step_ = report.step;
     save_seconds_ = report.seconds;
     say(fmt::format("saved {} ({} in {:.1f} s)", report.path, format_bytes(report.bytes), report.seconds));
-    if (!report.mishap.empty()) spdlog::warn("older checkpoints could not be removed: {}", report.mishap);
+    if (!report.mishap.empty()) spdlog::warn("step {}: {}", report.step, report.mishap);
   }
 }
 

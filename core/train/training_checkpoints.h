@@ -16,10 +16,10 @@
 namespace shoal {
 
 // Rank 0 looks at run.dir, before anything is written: the checkpoints a run may begin from, newest first.
-//   RESUME_AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
+//   AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
 //   NONE         none
 //   STEP         resume_step. Throws when it is not there
-std::vector<int64_t> resume_candidates(const Config& config);
+std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files = disk());
 
 class TrainingCheckpoints {
  public:
@@ -50,6 +50,8 @@ class TrainingCheckpoints {
   // Rank 0: the step of the newest one that was loaded or saved, by this run or the one it goes on with; -1: none.
   int64_t newest_step() const { return newest_step_; }
   int64_t failed_saves() const { return failed_saves_; }
+  // Of host memory, on a GPU's rank (CheckpointSaver::host_bytes).
+  int64_t host_bytes() const { return saver_ ? saver_->host_bytes() : 0; }
   // Seconds that the last save took.
   double save_seconds() const { return save_seconds_; }
   // Collective: back to the newest checkpoint. The save in flight is finished first.

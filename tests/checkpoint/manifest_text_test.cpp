@@ -202,3 +202,34 @@ TEST_CASE("tensors without elements are none's, and open") {
   manifest.mutable_tensor(0)->set_shape(1, 0);
   CHECK(error_in(manifest_text(manifest)) == "no error");
 }
+
+TEST_CASE("a manifest too large to be read back, or unsound, is not written") {
+  Manifest manifest = sound();
+  const std::string text = manifest_text(manifest);
+  const auto size = static_cast<int64_t>(text.size());
+  CHECK(readable_manifest_text(manifest, "MANIFEST", size) == text);
+  const std::string said = error_of([&] { readable_manifest_text(manifest, "MANIFEST", size - 1); });
+  CHECK(said.find(fmt::format("MANIFEST: would have {} bytes, and more than {} are never read", size, size - 1)) == 0);
+  manifest.mutable_file(0)->set_name("../elsewhere");
+  CHECK(error_of([&] { readable_manifest_text(manifest, "MANIFEST"); }).find("../elsewhere") != std::string::npos);
+}
+
+TEST_CASE("a piece takes as much of a manifest as its limit is reckoned with") {
+  // The longest numbers, in one dim and in two.
+  Manifest manifest = sound();
+  StateTensor& tensor = *manifest.mutable_tensor(0);
+  const size_t before = manifest_text(manifest).size();
+  Piece& piece = *tensor.add_piece();
+  piece.set_file(12'345);
+  piece.set_begin(123'456'789);
+  piece.set_count(123'456'789);
+  piece.set_xxh3(std::numeric_limits<uint64_t>::max());
+  const size_t flat = manifest_text(manifest).size() - before;
+  HeldDim& dim = *piece.add_dim();
+  dim.add_range(12'345);
+  dim.add_range(12'345);
+  const size_t sharded = manifest_text(manifest).size() - before;
+  CAPTURE(flat, sharded);
+  CHECK(flat <= 110);
+  CHECK(sharded - flat <= 60);
+}

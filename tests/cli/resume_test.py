@@ -234,7 +234,8 @@ class Resume(ShoalTest):
         self.damage(14)
         before = self.listing()
         self.refused("train", "tiny.textproto", "train.steps=14",
-                     says=["no checkpoint of", "(tried: 14, 7)", "the file is damaged"])
+                     says=["no checkpoint of", "(tried: 14, 7)", "the file is damaged", "shoal checkpoint list run",
+                           "To start anew"])
         for step in (7, 14):
             (self.folder / f"run/checkpoints/step-{step}/COMMIT").unlink()
         self.refused("train", "tiny.textproto", "train.steps=14", says=["none that is whole", "nothing was changed"])

@@ -10,6 +10,7 @@ import time
 import unittest
 
 from bad_input_test import CONFIG
+from netns_cluster_test import NAME, SCRIPT, missing
 from shoal_program import NO_LEAK_CHECK, ROOT_ALLOWED, SHOAL, ShoalTest
 
 RANKS = 4
@@ -17,7 +18,9 @@ WATCHDOG_EXIT = 92
 SECONDS = 120  # a job that does not end at all; the time it takes is printed
 
 
-class WatchdogTest(ShoalTest):
+class WatchedJob(ShoalTest):
+    launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(RANKS)]
+
     def setUp(self):
         super().setUp()
         self.write("tiny.textproto", CONFIG.replace("steps: 2", "steps: 1000000 validate_every: 0"))
@@ -29,8 +32,8 @@ class WatchdogTest(ShoalTest):
 
     def launch(self, *overrides):
         shutil.rmtree(self.folder / "run", ignore_errors=True)
-        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(RANKS), SHOAL, "train", "tiny.textproto",
-                   "parallel.expert=2", "parallel.tensor=2", "train.global_batch=8", *overrides]
+        command = [*self.launcher, SHOAL, "train", "tiny.textproto", "parallel.expert=2", "parallel.tensor=2",
+                   "train.global_batch=8", *overrides]
         job = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, **ROOT_ALLOWED, **NO_LEAK_CHECK})
         self.addCleanup(job.stderr.close)
@@ -79,6 +82,14 @@ class WatchdogTest(ShoalTest):
             self.assertIn(state, "ZX", f"process {pid} outlives its job")
         return rank, job.returncode, stderr
 
+    def assert_all_left_records(self):
+        flights = sorted((self.folder / "run/flight").glob("rank-*.jsonl"))
+        self.assertEqual([path.name for path in flights], [f"rank-{r:05}.jsonl" for r in range(RANKS)])
+        for path in flights:
+            self.assertEqual(len([json.loads(line) for line in path.read_text().splitlines()]), 65, path)
+
+
+class WatchdogTest(WatchedJob):
     def test_a_stopped_rank_is_named_and_the_job_is_over(self):
         for overrides in ((), ("parallel.ranks_per_node=2",)):
             rank, code, stderr = self.disturb(signal.SIGSTOP, *overrides)
@@ -86,10 +97,7 @@ class WatchdogTest(ShoalTest):
             self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
             self.assertIn(f": rank {rank} of {RANKS} ", stderr)
             self.assertIn("is stopped, by a signal or a debugger", stderr)
-            flights = sorted((self.folder / "run/flight").glob("rank-*.jsonl"))
-            self.assertEqual([path.name for path in flights], [f"rank-{r:05}.jsonl" for r in range(RANKS)])
-            for path in flights:
-                self.assertEqual(len([json.loads(line) for line in path.read_text().splitlines()]), 65, path)
+            self.assert_all_left_records()
 
     def test_a_rank_that_is_stopped_before_there_is_a_watchdog_is_named_too(self):
         job = self.launch()
@@ -108,6 +116,22 @@ class WatchdogTest(ShoalTest):
     def test_a_killed_rank_ends_the_job(self):
         _, code, stderr = self.disturb(signal.SIGKILL)
         self.assertNotIn(code, (0, WATCHDOG_EXIT), stderr)
+
+
+@unittest.skipIf(missing(), f"no hosts can be made here: {missing()}")
+class HostsTest(WatchedJob):
+    launcher = [SCRIPT, "run", "--name", NAME, "--hosts", "2", "--ranks-per-host", "2", "--"]
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(subprocess.run, [SCRIPT, "down", "--name", NAME], capture_output=True)
+
+    def test_a_stopped_rank_of_another_host_is_named(self):
+        rank, code, stderr = self.disturb(signal.SIGSTOP)
+        self.assertEqual(code, WATCHDOG_EXIT, stderr)
+        self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
+        self.assertIn(f": rank {rank} of {RANKS} (host {NAME}-{rank // 2}, ", stderr)
+        self.assert_all_left_records()
 
 
 if __name__ == "__main__":
