@@ -235,13 +235,17 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_b
   return header;
 }
 
-std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
-                                    const std::map<std::string, std::string>& metadata) {
+void sort_as_in_file(std::vector<NamedTensor>& tensors) {
   std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
     const int order_a = order_of(safetensors_name(a.dtype));
     const int order_b = order_of(safetensors_name(b.dtype));
     return order_a != order_b ? order_a > order_b : a.name < b.name;
   });
+}
+
+std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
+                                    const std::map<std::string, std::string>& metadata) {
+  sort_as_in_file(tensors);
   const auto quoted = [](const std::string& text) {
     try {
       return Json(text).dump();

@@ -69,6 +69,8 @@ int main(int argc, char** argv) {
       exit_code = session.exit_code();
     } catch (const shoal::PeerFailed& error) {
       session.abort(shoal::kInternalError, error.what());
+    } catch (const shoal::ReadFailed& error) {
+      session.abort(shoal::kInternalError, error.what());
     } catch (const shoal::Error& error) {
       session.abort(shoal::kUserError, error.what());
     } catch (const std::exception& error) {
