@@ -7,20 +7,19 @@
 #include <algorithm>
 
 #include "core/base/steady_clock.h"
-#include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
+#include "core/train/data_agreement.h"
 #include "core/train/environment.h"
 #include "core/train/generator.h"
 #include "core/train/memory_report.h"
 #include "core/train/microbatches.h"
+#include "core/train/open_run.h"
 #include "core/train/overlap_choice.h"
-#include "core/train/rank_setup.h"
 #include "core/train/rehearsal.h"
 #include "core/train/run_folder.h"
 #include "data/open_data.h"
 #include "optim/lr_schedule.h"
 #include "parallel/flight_recorder.h"
-#include "parallel/gather_values.h"
 
 namespace shoal {
 
@@ -36,51 +35,9 @@ std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
   return tokenizer;
 }
 
-// Weights once more for final/, room for metrics, events and samples, and for the checkpoints that are kept and the one
-// being written: masters and two moments.
-int64_t run_folder_bytes(const Config& config, DType compute) {
-  const int64_t parameters = count_parameters(config.model()).total;
-  const bool narrow = config.precision().moments() == PrecisionConfig::MOMENTS_BF16;
-  const int64_t saved = config.checkpoint().every_steps() > 0 ? parameters * (narrow ? 8 : 12) : 0;
-  const int64_t bytes = parameters * size_of(compute) + saved * (std::max<int64_t>(config.checkpoint().keep(), 2) + 1);
-  return bytes + bytes / 20 + config.train().steps() * 2048 + (int64_t{16} << 20);
-}
-
-// Collective. Rank 0 looks what there is to go on from.
-std::vector<int64_t> find_checkpoints(const Config& config, Communicator& world, Allocator& allocator) {
-  const std::vector<int64_t> mine = world.rank() == 0 ? resume_candidates(config) : std::vector<int64_t>();
-  return broadcast_numbers(world, allocator, mine, 0);
-}
-
-// A run that would have saved, and ended before it did: the same command starts it anew. Nothing of it is removed.
-bool ended_before_its_first_save(const std::filesystem::path& run) {
-  std::error_code ignored;
-  return std::filesystem::exists(run / "checkpoints", ignored) && !std::filesystem::exists(run / "final", ignored) &&
-         !CheckpointFolder(run).has_remains();
-}
-
-// Collective. Rank 0 makes the folder; a refusal ends the job.
-std::filesystem::path open_run_folder(const Config& config, DType compute, bool goes_on, Communicator& world) {
-  check_timeline_ranks(config.train(), world.size());
-  if (world.rank() == 0) {
-    const int64_t bytes = run_folder_bytes(config, compute);
-    RunConfig run = config.run();
-    if (!goes_on && config.train().resume() == TrainConfig::RESUME_AUTO && !run.overwrite() &&
-        ended_before_its_first_save(run.dir())) {
-      spdlog::warn("{}: the run there ended before its first checkpoint: it is moved aside, and starts anew",
-                   run.dir());
-      run.set_overwrite(true);
-    }
-    goes_on ? reopen_run_folder(run, bytes) : prepare_run_folder(run, bytes);
-  }
-  wait(world.barrier());
-  check_shared_folder(config.run().dir(), world);
-  return config.run().dir();
-}
-
 // With parallel.overlap resolved.
-Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes) {
-  config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes));
+Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes, DeviceKind device) {
+  config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes, device));
   return config;
 }
 
@@ -92,7 +49,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       options_(std::move(options)),
       threads_(threads),
       compute_(resolve_compute(config.precision(), allocator.device(), mesh.world())),
-      config_(with_overlap(config, mesh, compute_, options_.memory_bytes)),
+      config_(with_overlap(config, mesh, compute_, options_.memory_bytes, allocator.device())),
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
@@ -113,6 +70,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                        config_.train().validation_sequences(), config_.train().microbatch());
   }
   step_.set_judge([this](double loss, double norm) { return faults_.judge(loss, norm, newest_checkpoint_ >= 0); });
+  checkpoints_.set_data(agree_on_data(*training_, tokenizer_.get(), mesh_.world(), allocator));
   begin_or_go_on();
   if (speaks()) {
     describe_run(run_dir_, options_.config_text,
@@ -236,72 +194,11 @@ Trainer::End Trainer::run() {
     }
     return End::kRequeue;
   }
-  const FullestRank fullest = find_fullest_rank(runtime_.allocator().use(), mesh_.world());
+  const FullestRank fullest = find_fullest_rank(
+      {.use = runtime_.allocator().use(), .host_snapshot_bytes = checkpoints_.host_bytes()}, mesh_.world());
   if (speaks()) say(describe_memory(predicted_memory_, &fullest));
   if (config_.train().save_final()) write_final();
   return End::kDone;
-}
-
-void Trainer::save(int64_t step) {
-  const PhaseScope phase(mesh_.world(), Phase::kSave);
-  const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "save");
-  progress_.set_updates(step_.optimizer().num_updates());
-  progress_.set_tokens(batches_.first_sequence(step + 1) * config_.data().seq_len());
-  progress_.set_sequences(batches_.first_sequence(step + 1) + progress_.skipped_sequences());
-  progress_.clear_recent_loss();
-  for (const double loss : faults_.recent_losses()) progress_.add_recent_loss(loss);
-  progress_.set_training_seconds(earlier_training_s_ + training_s_);
-  checkpoints_.begin_save(progress_);
-}
-
-void Trainer::finish_last_save() {
-  const PhaseScope phase(mesh_.world(), Phase::kSave);
-  if (checkpoints_.in_flight()) checkpoints_.finish_save();
-  checkpoints_.report(true);
-  wait(mesh_.world().barrier());
-}
-
-// Back to the newest checkpoint, with the data behind `step`: what led here is not seen again.
-void Trainer::roll_back(int64_t step) {
-  const int64_t skipped_steps = progress_.skipped_steps();
-  const int64_t seen = sequences_of(step).first + batches_.sequences(step);
-  {
-    const PhaseScope phase(mesh_.world(), Phase::kLoad);
-    progress_ = checkpoints_.roll_back();
-  }
-  progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
-  progress_.set_skipped_steps(skipped_steps);
-  faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
-  save_due_ = false;
-  start_prefetch();
-  if (!speaks()) return;
-  spdlog::warn("rolled back from step {} to the checkpoint of step {}; {} sequences of data are passed over", step,
-               progress_.step(), progress_.skipped_sequences());
-}
-
-// Ends the job. Nothing is saved: the weights of the step before have met no loss but this one. What is newest on disk
-// is from before the fault, and told.
-void Trainer::give_up(int64_t step, const std::string& reason) {
-  std::string text = fmt::format("step {}: {}; train.faults says to stop. ", step, reason);
-  if (checkpoints_.saves()) finish_last_save();
-  Communicator& world = mesh_.world();
-  std::vector<int64_t> steps;
-  if (speaks()) steps = CheckpointFolder(config_.run().dir()).steps();
-  steps = broadcast_numbers(world, runtime_.allocator(), steps, 0);
-  if (steps.empty()) fail("{}There is no checkpoint: the same command starts anew", text);
-  text += fmt::format(
-      "The newest checkpoint is of step {}: change what led here (optim.lr, the data, train.faults), and the same "
-      "command "
-      "goes on from there",
-      steps[0]);
-  if (steps[0] == step - 1 && steps.size() > 1) {
-    text += fmt::format(
-        ". Its weights are those that met the fault: should they be bad, train.resume=STEP train.resume_step={} goes "
-        "on "
-        "from the one before",
-        steps[1]);
-  }
-  fail("{}", text);
 }
 
 StepInput Trainer::next_input(int64_t step) {
@@ -381,22 +278,6 @@ void Trainer::sample(int64_t step) {
   if (!speaks()) return;
   log_->write_text(step, "sample", "```\n" + text + "\n```");
   say(fmt::format("sample after step {}: {}", step, text));
-}
-
-void Trainer::write_final() {
-  const PhaseScope phase(mesh_.world(), Phase::kSave);
-  const std::vector<NamedTensor> tensors = runtime_.named_tensors();
-  if (speaks()) {
-    // As the run was trained with, whatever has happened to its path meanwhile.
-    const std::string tokenizer_file(tokenizer_ ? tokenizer_->file_bytes() : "");
-    write_final_model(run_dir_, {.tensors = tensors,
-                                 .config_text = options_.config_text,
-                                 .tokenizer_name = tokenizer_file.empty() ? "" : config_.data().tokenizer(),
-                                 .tokenizer_bytes = tokenizer_file,
-                                 .metadata = {{"producer", "shoal"}, {"step", std::to_string(batches_.steps())}}});
-    say(fmt::format("wrote {}", (run_dir_ / "final").string()));
-  }
-  wait(mesh_.world().barrier());
 }
 
 }  // namespace shoal

@@ -9,6 +9,7 @@
 
 #include "core/base/cpu_threads.h"
 #include "core/train/evaluator.h"
+#include "core/train/memory_report.h"
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
 #include "core/train/slow_links.h"
@@ -18,6 +19,7 @@
 #include "core/train/train_step.h"
 #include "core/train/training_checkpoints.h"
 #include "data/loader.h"
+#include "data/packing.h"
 #include "data/tokenizer.h"
 #include "optim/batch_schedule.h"
 #include "parallel/process_mesh.h"
@@ -76,7 +78,7 @@ class Trainer {
   Config config_;  // parallel.overlap resolved
 
   std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
-  std::shared_ptr<const SampleStream> training_;
+  std::shared_ptr<const TrainingStream> training_;
   std::optional<Evaluator> evaluator_;  // absent without validation data
   std::unique_ptr<Prefetcher> prefetcher_;
   BatchSchedule batches_;
@@ -92,10 +94,10 @@ class Trainer {
   std::optional<MetricsLog> log_;  // rank 0
   MfuConvention convention_;
   double flops_per_token_ = 0;
-  MemoryUse predicted_memory_;  // rank 0
-  WireBytes sent_;              // by this rank, when last looked
-  double training_s_ = 0;       // in steps since this start, for the time left
-  int64_t first_step_ = 1;      // of this start
+  RankMemory predicted_memory_;  // rank 0
+  WireBytes sent_;               // by this rank, when last looked
+  double training_s_ = 0;        // in steps since this start, for the time left
+  int64_t first_step_ = 1;       // of this start
   double longest_step_s_ = 0;
   double earlier_training_s_ = 0;  // of the starts before
   // What the ranks told each other with the last step's metrics.

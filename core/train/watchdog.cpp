@@ -57,6 +57,7 @@ Watchdog::Watchdog(MpiSession& session, Communicator& world, const RunConfig& ru
       rank_(world.rank()),
       node_(world.node(world.rank())) {
   if (num_ranks_ == 1 || flight_ == nullptr || !run.watchdog().enabled()) {
+    session_.siblings().pause();
     flight_ = nullptr;
     return;
   }
@@ -82,6 +83,7 @@ Watchdog::Watchdog(MpiSession& session, Communicator& world, const RunConfig& ru
   std::ranges::sort(records_, {}, [&](int record) { return flight_->state(record).rank; });
   started_s_ = now_s();
   thread_ = std::thread([this] { this->run(); });
+  session_.siblings().pause();
 }
 
 Watchdog::~Watchdog() {
@@ -98,6 +100,7 @@ Watchdog::~Watchdog() {
   // Whoever found that calls differ has asked for it. This rank may be the one that ends the job.
   const bool tells = fails && flight_->dump_asked();
   if (!tells) flight_->enter(Phase::kEnded);
+  session_.siblings().resume();
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

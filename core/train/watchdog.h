@@ -5,7 +5,7 @@
 // The first rank of each node sends that to rank 0 over a channel of its own (side_channel.h), rank 0 judges all
 // (watchdog_verdict.h); should it be the one that is stopped, another rank of its node does, or another node. Whoever
 // judges has every rank's flight record written to RUN/flight/rank-NNNNN.jsonl, says once on stderr who is at fault,
-// and ends the job with kWatchdogExit.
+// and ends the job with kWatchdogExit. Before it watches, and after, parallel/sibling_watch.h does.
 //
 // Ranks whose calls differ end by an exception (collective_call.h): whoever finds it asks for the records, and they are
 // written while the exception leaves.
@@ -20,11 +20,10 @@
 #include "core/train/watchdog_verdict.h"
 #include "parallel/flight_recorder.h"
 #include "parallel/mpi_session.h"
+#include "parallel/sibling_watch.h"
 #include "parallel/side_channel.h"
 
 namespace shoal {
-
-constexpr int kWatchdogExit = 92;
 
 class Watchdog {
  public:

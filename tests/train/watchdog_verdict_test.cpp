@@ -133,7 +133,7 @@ TEST_CASE("of a node that is not heard of, all ranks are named, a little later")
     view.ranks[static_cast<size_t>(rank)].silent_s = 6;
   }
   CHECK(judged(view).finding == Finding::kNone);
-  for (const int rank : {2, 3}) view.ranks[static_cast<size_t>(rank)].silent_s = 7;
+  for (const int rank : {2, 3}) view.ranks[static_cast<size_t>(rank)].silent_s = 8;
   const Verdict verdict = judged(view);
   CHECK((verdict.finding == Finding::kSilent && verdict.ranks == std::vector{2, 3}));
   CHECK_THAT(verdict.text, Contains("its host or the network is gone") && Contains("with ranks 2, 3"));
