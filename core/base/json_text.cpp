@@ -17,7 +17,7 @@ using nlohmann::ordered_json;
 namespace {
 
 template <class Json>
-Json parse(std::string_view text, const std::string& path) {
+Json parse(std::string_view text, const std::string& path, size_t max_members) {
   // The library would take it for the end.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
     fail("{}: byte {} is NUL: expected JSON in UTF-8", path, nul);
@@ -36,6 +36,7 @@ Json parse(std::string_view text, const std::string& path) {
       case Event::key: {
         const std::string& name = value.template get_ref<const std::string&>();
         if (!open.back().insert(name).second) fail("{}: the member \"{}\" appears twice", path, name.substr(0, 80));
+        if (open.back().size() > max_members) fail("{}: an object has more than {} members", path, max_members);
         break;
       }
       case Event::value: break;
@@ -56,10 +57,10 @@ Json parse(std::string_view text, const std::string& path) {
 
 }  // namespace
 
-json parse_json(std::string_view text, const std::string& path) { return parse<json>(text, path); }
+json parse_json(std::string_view text, const std::string& path) { return parse<json>(text, path, SIZE_MAX); }
 
 ordered_json parse_ordered_json(std::string_view text, const std::string& path) {
-  return parse<ordered_json>(text, path);
+  return parse<ordered_json>(text, path, kMaxOrderedMembers);
 }
 
 int64_t json_integer(const json& value, int64_t low, int64_t high) {

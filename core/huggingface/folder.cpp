@@ -1,10 +1,12 @@
 // core/huggingface/folder.cpp: the index is a claim; the files' headers are held against it.
 #include "core/huggingface/folder.h"
 
+#include <nlohmann/json.hpp>
+
 #include <set>
 
+#include "core/base/check.h"
 #include "core/base/json_text.h"
-#include "core/huggingface/config_keys.h"
 
 namespace shoal {
 namespace {
@@ -21,14 +23,15 @@ std::string cut(const std::string& name) { return name.size() <= 120 ? name : na
 }  // namespace
 
 std::map<std::string, std::string> parse_hf_index(const std::string& text, const std::string& file) {
-  const OrderedJson json = parse_ordered_json(text, file);
+  const nlohmann::json json = parse_json(text, file);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
     fail("{}: expected an object with a weight_map, which names each tensor's file", file);
   }
   std::map<std::string, std::string> map;
   for (const auto& [tensor, shard] : json["weight_map"].items()) {
     if (!shard.is_string()) {
-      fail("{}: weight_map: \"{}\": expected a file name, found {}", file, cut(tensor), shown_json(shard));
+      fail("{}: weight_map: \"{}\": expected a file name, found {}", file, cut(tensor),
+           shard.is_primitive() ? cut(shard.dump()) : shard.type_name());
     }
     map[tensor] = shard.get<std::string>();
   }

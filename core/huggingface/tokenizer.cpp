@@ -128,11 +128,11 @@ OrderedJson sentencepiece_json(const SentencePieceModel& model, int32_t end_id) 
 }
 
 // The name of a special token in a tokenizer.json.
-std::string token_name(const OrderedJson& json, int32_t id) {
+std::string token_name(const nlohmann::json& json, int32_t id) {
   const auto added = json.find("added_tokens");
   if (added != json.end() && added->is_array()) {
-    for (const OrderedJson& token : *added) {
-      if (token.is_object() && token.value("id", OrderedJson()) == id && token.contains("content") &&
+    for (const nlohmann::json& token : *added) {
+      if (token.is_object() && token.value("id", nlohmann::json()) == id && token.contains("content") &&
           token["content"].is_string()) {
         return token["content"];
       }
@@ -163,7 +163,7 @@ HfTokenizerFiles hf_tokenizer_files(const Tokenizer& tokenizer, int64_t max_posi
     }
   } else {
     made.files["tokenizer.json"] = std::string(tokenizer.file_bytes());
-    end = token_name(parse_ordered_json(tokenizer.file_bytes(), "tokenizer.json"), end_id);
+    end = token_name(parse_json(tokenizer.file_bytes(), "tokenizer.json"), end_id);
   }
   made.ids = {.bos = end_id, .eos = end_id, .pad = std::nullopt};
   const OrderedJson names = {{"bos_token", end}, {"eos_token", end}};
