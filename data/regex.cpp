@@ -23,12 +23,6 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(text.data());
 }
 
-// For messages. What a pattern becomes for PCRE2 can be fifty times as long.
-std::string shown(std::string_view pattern) {
-  constexpr size_t kMost = 200;
-  return fmt::format("{}{}", pattern.substr(0, kMost), pattern.size() > kMost ? "…" : "");
-}
-
 }  // namespace
 
 struct Regex::Compiled {
@@ -66,7 +60,7 @@ Regex::Regex(std::string_view pattern, const std::string& place)
                                   context.get());
   if (compiled_->code == nullptr) {
     fail("{}: expected a regular expression, found \"{}\": {} (at byte {} of \"{}\")", place,
-         shown(pattern), message_of(error), error_at, shown(translated));
+         shown_pattern(pattern), message_of(error), error_at, shown_pattern(translated));
   }
   // Without the compiler (a system that forbids it), the interpreter does the same, slowly.
   compiled_->has_jit = pcre2_jit_compile(compiled_->code, PCRE2_JIT_COMPLETE) == 0;
