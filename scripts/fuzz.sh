@@ -48,13 +48,14 @@ for name in "${names[@]}"; do
     -malloc_limit_mb=1024 -print_final_stats=1 "-dict=tests/fuzz/dictionaries/$name.dict" "-artifact_prefix=$findings/" \
     >"$log" 2>&1 || code=$?
   runs=$(awk '/^stat::number_of_executed_units:/ { print $2 }' "$log")
+  ran=$(awk '/^Done [0-9]+ runs in / { print $5 }' "$log")
   edges=$(grep -o 'cov: [0-9]*' "$log" | tail -n 1 | cut -d ' ' -f 2)
   verdict="no finding"
   if [ "$code" -ne 0 ]; then
     num_findings=$((num_findings + 1))
     verdict="a finding: $log, $findings"
   fi
-  table+=("$(printf '%-20s %12s executions %8s edges  %s' "$name" "${runs:-?}" "${edges:-?}" "$verdict")")
+  table+=("$(printf '%-18s %6s s %10s executions %6s edges  %s' "$name" "${ran:-?}" "${runs:-?}" "${edges:-?}" "$verdict")")
   say "${table[-1]}"
 done
 [ "$num_findings" -eq 0 ] || die "$num_findings parser(s) fell over a file"
