@@ -50,7 +50,8 @@ std::vector<Seed> seeds() {
   with("deepseek_v3", "rope_scaling",
        {{"type", "yarn"}, {"factor", 40}, {"original_max_position_embeddings", 8}, {"mscale", 1}}, sound);
   with("llama", "rope_parameters", {{"rope_type", "default"}, {"rope_theta", 5e5}}, sound);
-  with("qwen3_moe", "mlp_only_layers", {1, 0}, "experts");
+  with("qwen3_moe", "mlp_only_layers", {1, 0}, sound);
+  with("qwen3_moe", "mlp_only_layers", {1}, "dense blocks are the first ones");
   with("llama", "eos_token_id", {2, 3}, sound);
   with("llama", "eos_token_id", OrderedJson::array(), sound);
   with("llama", "eos_token_id", -1, "eos_token_id: expected whole numbers");

@@ -14,7 +14,8 @@ namespace shoal::fuzz {
 namespace {
 
 void run(std::string_view input) {
-  const std::filesystem::path folder = std::filesystem::path(scratch_file("hf/config.json", take_part(input))).parent_path();
+  const std::filesystem::path folder =
+      std::filesystem::path(scratch_file("hf/config.json", take_part(input))).parent_path();
   const std::string_view index = take_part(input), a = take_part(input);
   const auto put = [&](const std::string& name, bool wanted, std::string_view bytes) {
     if (wanted) {
@@ -106,10 +107,13 @@ std::vector<Seed> seeds() {
     index["weight_map"]["model.norm.weight"] = shard;
     indexed(index, says);
   };
-  changed("c.safetensors", "c.safetensors: cannot be opened");
+  changed("c.safetensors", "places in c.safetensors");
   changed("config.json", "config.json");
   changed(7, "expected a file name, found 7");
-  changed({{"a", {"b", {"c", 1}}}}, "expected a file name, found array");
+  changed({{"a", {"b", {"c", 1}}}}, "expected a file name, found object");
+  OrderedJson absent = good;
+  absent["weight_map"]["more"] = "c.safetensors";
+  indexed(absent, "c.safetensors: cannot be opened");
   indexed({{"weight_map", OrderedJson::object()}}, "weight_map is empty");
   indexed({{"weight_map", nullptr}}, "expected an object with a weight_map");
   good["weight_map"]["model.more.weight"] = "a.safetensors";
@@ -123,7 +127,7 @@ std::vector<Seed> seeds() {
   all.emplace_back(llama.with_index("", tensors_file(fewer)), "tensors are missing");
   all.emplace_back(llama.with_index("", file.substr(0, file.size() - 1)), "bytes of data");
   all.emplace_back(std::string(kBetween) + std::string(kBetween) + file, "config.json: is not JSON");
-  all.emplace_back("", "config.json: is not JSON");
+  all.emplace_back("", "holds 0 bytes");
   return all;
 }
 
