@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <system_error>
 
 #include "core/checkpoint/data_record.h"
 #include "core/train/progress.h"
@@ -28,8 +27,7 @@ std::string list_of(const std::vector<int64_t>& steps) {
 std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files) {
   const CheckpointFolder folder(config.run().dir(), files);
   const TrainConfig& train = config.train();
-  std::error_code ignored;
-  const bool has_folder = std::filesystem::is_directory(config.run().dir(), ignored);
+  const bool has_folder = files.status(config.run().dir()).kind != FileKind::kAbsent;
   const bool by_step = train.resume() == TrainConfig::STEP;
   if (train.resume() == TrainConfig::NONE || (!has_folder && !by_step)) return {};  // no folder: run_folder.h says so
   const std::vector<int64_t> steps = has_folder ? folder.steps() : std::vector<int64_t>();
