@@ -2,7 +2,7 @@
 #include "core/checkpoint/checkpoint_folder.h"
 
 #include <algorithm>
-#include <system_error>
+#include <optional>
 
 #include "core/checkpoint/checkpoint_names.h"
 #include "core/checkpoint/manifest_text.h"
@@ -52,16 +52,18 @@ bool CheckpointFolder::has_remains() const {
       names, [](std::string_view name) { return name.starts_with(kStepPrefix) || name.starts_with(kAsidePrefix); });
 }
 
+bool is_checkpoint_folder(const fs::path& path) {
+  return disk().status(path / kManifestName).kind != FileKind::kAbsent;
+}
+
 fs::path run_of_checkpoint(const fs::path& path) {
   const fs::path given = (fs::absolute(path) / "").lexically_normal().parent_path();  // without a slash at its end
-  std::error_code ignored;
-  if (fs::exists(given / kManifestName, ignored)) return given.parent_path().parent_path();
+  if (is_checkpoint_folder(given)) return given.parent_path().parent_path();
   return given.filename() == "checkpoints" ? given.parent_path() : given;
 }
 
 fs::path find_checkpoint(const fs::path& path, int64_t step) {
-  std::error_code ignored;
-  if (fs::exists(path / kManifestName, ignored)) return path;
+  if (is_checkpoint_folder(path)) return path;
   const CheckpointFolder folder(run_of_checkpoint(path));
   const std::vector<int64_t> steps = folder.steps();
   if (steps.empty()) {

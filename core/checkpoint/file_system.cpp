@@ -140,7 +140,7 @@ class Disk final : public FileSystem {
     std::vector<std::string> names;
     const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(directory.c_str()), ::closedir);
     if (!folder) {
-      if (errno == ENOENT) return names;
+      if (is_absence(errno)) return names;
       refuse(directory, "cannot be listed", errno);
     }
     while (true) {

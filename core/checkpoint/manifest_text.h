@@ -14,8 +14,8 @@ namespace shoal {
 constexpr const char* kManifestName = "MANIFEST.textproto";
 constexpr const char* kCommitName = "COMMIT";
 
-// About 100 bytes a piece, and 40 more for each dim that is sharded: ten million pieces, such as 10,000 ranks with a
-// thousand each.
+// About 100 bytes a piece, and 50 more for each dim where some dim is sharded: ten million pieces at most, such as
+// 10,000 ranks with a thousand each.
 constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
 
 std::string manifest_text(const Manifest& manifest);

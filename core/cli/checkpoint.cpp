@@ -73,8 +73,7 @@ std::string date_of(const fs::path& checkpoint) {
 }
 
 std::vector<fs::path> all_of(const std::string& path) {
-  std::error_code ignored;
-  if (fs::exists(fs::path(path) / kManifestName, ignored)) return {path};
+  if (is_checkpoint_folder(path)) return {path};
   const CheckpointFolder folder(run_of_checkpoint(path));
   std::vector<fs::path> checkpoints;
   for (const int64_t step : folder.steps()) checkpoints.push_back(folder.of_step(step));
@@ -124,8 +123,7 @@ void list_remains(const CheckpointFolder& folder, const FolderEntry& entry) {
 
 void list(const Options& options) {
   fmt::print("{:<20} {:<19} {:>10} {:>6} {:>16}  state\n", "name", "written", "size", "ranks", "tokens");
-  std::error_code ignored;
-  if (fs::exists(fs::path(options.path) / kManifestName, ignored)) return list_checkpoint(options.path);
+  if (is_checkpoint_folder(options.path)) return list_checkpoint(options.path);
   const CheckpointFolder folder(run_of_checkpoint(options.path));
   const std::vector<FolderEntry> entries = folder.entries();
   if (std::ranges::none_of(entries, [](const FolderEntry& entry) { return entry.kind != EntryKind::kOther; })) {

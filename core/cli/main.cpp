@@ -12,6 +12,7 @@
 #include <string>
 
 #include "core/base/check.h"
+#include "core/base/input_file.h"
 #include "core/base/log.h"
 #include "core/cli/commands.h"
 #include "parallel/mpi_session.h"

@@ -74,8 +74,8 @@ std::string check_same_run(const NativeCheckpoint& checkpoint, const Config& con
   }
   if (!of_data.empty()) {
     return fmt::format(
-        "{} was made with other data, which train.allow_changed lets pass; which sequences come next is worked out "
-        "from the new files, so that some may be seen twice and others never:\n{}",
+        "{} was made with other data, which train.allow_changed lets pass:\n{}Which sequences come next is worked out "
+        "from the new files: some may be seen twice, others never",
         name, describe(of_data));
   }
   if (data && has_trained(checkpoint) && !checkpoint.manifest().has_data()) {

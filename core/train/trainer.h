@@ -12,6 +12,7 @@
 #include "core/train/memory_report.h"
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
+#include "core/train/slow_links.h"
 #include "core/train/stop_request.h"
 #include "core/train/stragglers.h"
 #include "core/train/timeline.h"
@@ -63,6 +64,7 @@ class Trainer {
   StepInput next_input(int64_t step);
   StepMetrics metrics_of(int64_t step, const StepOutcome& outcome, double step_s);
   void add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome);
+  void watch_links(const StepMetrics& metrics, double slowest_step_s);
   void validate(int64_t step);
   void sample(int64_t step);
   void write_final();
@@ -101,8 +103,10 @@ class Trainer {
   // What the ranks told each other with the last step's metrics.
   bool stop_asked_ = false;
   bool all_written_ = false;
+  bool save_due_ = false;
   int64_t newest_checkpoint_ = -1;  // its step; -1: none
   StragglerWatch stragglers_;       // rank 0
+  LinkWatch link_watch_;
 };
 
 }  // namespace shoal

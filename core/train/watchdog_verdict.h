@@ -8,6 +8,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/config/config.pb.h"
@@ -61,8 +62,12 @@ struct Verdict {
   std::string text;        // a sentence for a person
 };
 
-// How long the rank may make no progress. `longest_step_s`: of any rank.
-double phase_limit_s(const RankState& state, double longest_step_s, const WatchLimits& limits);
+// How long the rank may make no progress, and what says so. `longest_step_s`: of any rank.
+struct PhaseLimit {
+  double seconds = 0;
+  std::string_view knob;
+};
+PhaseLimit phase_limit(const RankState& state, double longest_step_s, const WatchLimits& limits);
 
 Verdict judge(const WatchView& view, const WatchLimits& limits);
 

@@ -185,7 +185,11 @@ class Resume(ShoalTest):
                                                             "expected bpe-", "found bpe-", "bring the file back"])
         self.assertIn(str(tokenizer), said)
         self.assertFalse((self.folder / "there").exists())
+        self.refused("generate", "run", "--prompt", "a", says="tokenizer.json: is another tokenizer than the model of")
+        self.refused("evaluate", "run", says="tokenizer.json: is another tokenizer than the model of")
         tokenizer.unlink()
+        self.refused("generate", "run", "--prompt", "a", says=[f"is missing: there is no file {tokenizer}", "--ids"])
+        self.assertIn(f"there is no file {tokenizer}: there are no bits per byte", self.shoal("evaluate", "run").stderr)
         said = self.shoal("export", "run", "without").stdout
         self.assertIn(f"is missing: there is no file {tokenizer}; none was written", said)
         self.assertFalse((self.folder / "without/tokenizer.json").exists())
@@ -284,13 +288,33 @@ class Resume(ShoalTest):
     def test_weights_that_run_away_stop_the_run(self):
         self.train("train.steps=7")
         changes = ["train.steps=20", "optim.lr=1e30", "optim.clip_norm=0", 'train.allow_changed=["train.steps", "optim"]',
-                   "train.faults.max_skips=2", "train.faults.max_roll_backs=1"]
+                   "train.faults.max_skips=2", "train.faults.max_roll_backs=1", "checkpoint.every_steps=5"]
         text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])
         self.assertIn("rolled back from step", text)
         self.assertIn("the update was skipped", text)
         skipped = [record for record in self.records() if record["update_skipped"]]
         self.assertGreaterEqual(len(skipped), 4)
         self.assertGreater(self.records()[-1]["skipped_sequences"], 0)
+        # Step 10 would have been saved, but was skipped: what is newest is from before the fault.
+        self.assertIn("to the checkpoint of step 7;", text)
+        self.assertEqual(self.steps(), [7])
+        self.assertIn("The newest checkpoint is of step 7: change what led here", text)
+        self.assertIn("going on from the checkpoint of step 7",
+                      self.train("train.steps=9", 'train.allow_changed=["train.steps", "optim"]'))
+
+    def test_a_fault_that_stops_the_run_at_once(self):
+        changes = ["optim.lr=1e30", "optim.clip_norm=0", "train.faults.not_finite=STOP"]
+        text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])
+        self.assertIn("There is no checkpoint: the same command starts anew", text)
+        self.assertEqual(self.steps(), [])
+        self.train("train.steps=7")
+        changes += ["train.steps=20", 'train.allow_changed=["train.steps", "optim"]', "checkpoint.every_steps=1"]
+        text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])
+        newest = self.steps()[-1]
+        self.assertGreater(newest, 7)
+        self.assertIn(f"step {newest + 1}: ", text)
+        self.assertIn(f"The newest checkpoint is of step {newest}: ", text)
+        self.assertIn(f"train.resume=STEP train.resume_step={newest - 1} goes on from the one before", text)
 
 
 if __name__ == "__main__":

@@ -62,12 +62,14 @@ class WatchedJob(ShoalTest):
                 pass
         return None
 
-    def disturb(self, what, *overrides):
+    def disturb(self, what, *overrides, prepare=None):
         """Exit code, stderr and seconds from the signal to the job's end; no rank outlives it."""
         job = self.start(*overrides)
         rank = random.randrange(RANKS)
         pids = [self.rank_process(r) for r in range(RANKS)]
         self.assertNotIn(None, pids)
+        if prepare:
+            prepare()
         os.kill(pids[rank], what)
         begin = time.monotonic()
         _, stderr = job.communicate(timeout=SECONDS)
@@ -99,6 +101,17 @@ class WatchdogTest(WatchedJob):
             self.assertIn("is stopped, by a signal or a debugger", stderr)
             self.assert_all_left_records()
 
+    def test_a_folder_that_does_not_answer_holds_no_verdict_back(self):
+        def block_the_records():
+            (self.folder / "run/flight").mkdir()
+            for rank in range(RANKS):
+                for by in range(RANKS):
+                    os.mkfifo(self.folder / f"run/flight/.rank-{rank:05}.jsonl.by-{by}")  # its opening never ends
+        rank, code, stderr = self.disturb(signal.SIGSTOP, prepare=block_the_records)
+        self.assertEqual(code, WATCHDOG_EXIT, stderr)
+        self.assertIn(f": rank {rank} of {RANKS} ", stderr)
+        self.assertIn("cannot be written to", stderr)
+
     def test_a_rank_that_is_stopped_before_there_is_a_watchdog_is_named_too(self):
         job = self.launch()
         rank = random.randrange(RANKS)
@@ -112,6 +125,24 @@ class WatchdogTest(WatchedJob):
         self.assertEqual(job.returncode, WATCHDOG_EXIT, stderr)
         self.assertRegex(stderr, rf"error: rank {rank} \(process {pid}\) on .* has been stopped \(SIGSTOP\)")
         self.assertFalse((self.folder / "run/metrics.jsonl").exists(), "the rank was not stopped at its start")
+
+    def warnings_on(self, emulate):
+        """What a job of 30 steps on links of 0.02 Gbit/s says of slow ranks and links."""
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", RANKS, SHOAL, "train", "tiny.textproto",
+                   "parallel.expert=2", "train.global_batch=8", "train.steps=30", "parallel.ranks_per_node=1",
+                   "train.save_final=false", "parallel.emulate={inter_node{gbit_per_s: 0.02 latency_us: 50} " + emulate + "}"]
+        done = self.run_program(command, timeout=SECONDS, environment={**ROOT_ALLOWED, **NO_LEAK_CHECK})
+        said = done.stdout + done.stderr
+        self.assertEqual(done.returncode, 0, said)
+        return [line for line in said.splitlines() if " is slow" in line]
+
+    def test_a_slow_link_is_named_and_no_rank_for_it(self):
+        said = self.warnings_on("slow_rank: 2 slow_factor: 6")
+        print("\n".join(said))
+        self.assertEqual(len(said), 1, said)
+        self.assertIn("the link between nodes from and to rank 2 is slow", said[0])
+        self.assertEqual(self.warnings_on(""), [])
 
     def test_a_killed_rank_ends_the_job(self):
         _, code, stderr = self.disturb(signal.SIGKILL)
