@@ -63,7 +63,8 @@ std::string describe_time(const Plan& plan) {
     text += part(fmt::format("    {}", kWireKindNames[kind]), rank.exposed_s[kind]);
   }
   if (step.has_closed_forms) {
-    text += part("  unpaired passes", step.unpaired_s, "closed form: nothing to hide their waiting");
+    if (step.unpaired_s > 0)
+      text += part("  unpaired passes", step.unpaired_s, "closed form: nothing to hide their waiting");
     text += part("  bubble", step.bubble_s, "closed form: the runtime has no pipeline yet");
     text +=
         fmt::format("    a microbatch on stage {}: forward {}, backward {} ({} of it weight gradients), together {}\n",
