@@ -77,6 +77,16 @@ class StoredModel(ShoalTest):
         self.assertAlmostEqual(split[1]["val_loss"], whole[1]["val_loss"], places=2)
         self.assertEqual(said.count("newest good checkpoint"), 1, said)
 
+    def test_a_final_model_that_is_older_than_the_newest_checkpoint(self):
+        self.train()
+        old, _ = self.answer("run")
+        self.train("train.steps=28", "train.save_final=false", 'train.allow_changed=["train.steps"]')
+        found, said = self.answer("run")
+        self.assertIn("final/ is of an earlier step; this is the newest good checkpoint, ", said)
+        self.assertEqual(found, self.answer("run/checkpoints/step-28")[0])
+        self.assertNotEqual(found, old)
+        self.assertEqual(self.answer("run/final")[0], old)
+
     def test_damage_is_named_and_the_checkpoint_before_it_taken(self):
         self.train("train.save_final=false")
         before, _ = self.answer("run/checkpoints/step-14")
