@@ -16,7 +16,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/checkpoint/checkpoint_folder.h"
+#include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/state_snapshot.h"
 #include "core/config/config.pb.h"
 #include "parallel/communicator.h"
@@ -29,7 +29,7 @@ struct SaveReport {
   int64_t bytes = 0;        // all ranks
   double seconds = 0;       // from begin() to the commit
   std::string path = {};    // of the checkpoint, where it was committed
-  std::string mishap = {};  // why not, else
+  std::string mishap = {};  // why not; where it was, what went wrong afterwards, in a sentence
 };
 
 class CheckpointSaver {
@@ -43,8 +43,16 @@ class CheckpointSaver {
   CheckpointSaver(const CheckpointSaver&) = delete;
   CheckpointSaver& operator=(const CheckpointSaver&) = delete;
 
+  // Rank 0: what is in the folder that is no checkpoint and stays, each in a sentence; nothing elsewhere.
+  std::vector<std::string> notes() const { return writer_ ? writer_->notes() : std::vector<std::string>(); }
   // Rank 0: moves checkpoints of later steps aside, before a run goes on from an earlier one; nothing elsewhere.
   void set_aside_after(int64_t step);
+
+  // Rank 0: every rank loaded the checkpoint of this step, so that retention can rely on it; or one could not. Nothing
+  // elsewhere.
+  void note_loaded(int64_t step, bool could) {
+    if (writer_) writer_->note_soundness(step, could);
+  }
 
   // Collective, at a step boundary. `head` (rank 0's counts): progress, layout and config. The values of `pieces` may
   // change as soon as this returns. A save still in flight is finished first. Nothing is saved where the very same
@@ -63,7 +71,8 @@ class CheckpointSaver {
   struct Part;    // this rank's file, being written
   struct Commit;  // rank 0: manifest and retention, being written
   bool agree_to_begin(int64_t step, int64_t bytes);
-  bool is_saved_already() const;
+  bool is_saved_already();
+  std::string retain();
   void drop(std::string mishap);
   void end_commit();
 

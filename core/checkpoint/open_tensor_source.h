@@ -15,7 +15,10 @@ struct StoredModel {
   std::unique_ptr<TensorSource> tensors;
   std::string config_text;                         // of the run
   std::string config_name;                         // for messages
-  std::optional<std::filesystem::path> tokenizer;  // a file; absent for the byte tokenizer
+  std::optional<std::filesystem::path> tokenizer;  // a file; absent for the byte tokenizer, or where it is missing
+  std::string tokenizer_place;                     // where it is, or should be: for messages
+  std::string tokenizer_fingerprint;               // as it was trained with; empty: not recorded (final/ has a copy)
+  bool is_checkpoint = false;                      // not final/
 };
 
 // The stored models that `path` may mean, by their folders, the best first; more than one only for a run folder without

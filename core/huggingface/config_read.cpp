@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "core/base/check.h"
-#include "core/base/json_text.h"
 #include "core/huggingface/config.h"
 #include "core/huggingface/config_keys.h"
 
@@ -13,11 +12,10 @@ namespace {
 // Both ways of writing rotary embeddings: rope_theta beside rope_scaling, and rope_parameters, which holds both.
 class RopeReader {
  public:
-  RopeReader(HfConfigKeys& keys, const std::string& file, HfArchitecture architecture)
+  RopeReader(HfConfigKeys& keys, HfArchitecture architecture)
       : architecture_(architecture),
         // Where both are there transformers believes rope_scaling.
-        json_(keys.object(keys.has("rope_scaling") ? "rope_scaling" : "rope_parameters")),
-        rope_(json_, file, keys.has("rope_scaling") ? "rope_scaling." : "rope_parameters.") {
+        rope_(keys.object(keys.has("rope_scaling") ? "rope_scaling" : "rope_parameters")) {
     keys.ignore({"rope_parameters"});
     const double usual = architecture == HfArchitecture::kMixtral ? 1e6 : 1e4;
     theta_ = rope_.real_or("rope_theta", keys.real_or("rope_theta", usual));
@@ -68,7 +66,6 @@ class RopeReader {
   }
 
   HfArchitecture architecture_;
-  OrderedJson json_;
   HfConfigKeys rope_;
   double theta_ = 0;
 };
@@ -194,10 +191,9 @@ void read_experts(HfConfigKeys& keys, HfArchitecture architecture, ModelConfig& 
   }
 }
 
-bool is_block_fp8(HfConfigKeys& keys, const std::string& file) {
+bool is_block_fp8(HfConfigKeys& keys) {
   if (!keys.has("quantization_config")) return false;
-  const OrderedJson json = keys.object("quantization_config");
-  HfConfigKeys quantization(json, file, "quantization_config.");
+  HfConfigKeys quantization = keys.object("quantization_config");
   if (quantization.text_or("quant_method", "") != "fp8") quantization.refuse("quant_method", "Shoal reads fp8");
   quantization.must_be("fmt", "e4m3", "Shoal reads e4m3");
   if (quantization.integers("weight_block_size") != std::vector<int64_t>{128, 128}) {
@@ -214,8 +210,8 @@ std::optional<int64_t> id(HfConfigKeys& keys, const char* key) {
 }  // namespace
 
 HfConfig parse_hf_config(std::string_view text, const std::string& file) {
-  const OrderedJson json = parse_ordered_json(text, file);
-  HfConfigKeys keys(json, file);
+  const JsonDocument json(text, file);
+  HfConfigKeys keys(json.root());
   HfConfig config;
   if (!keys.has("model_type")) fail("{}: model_type is missing; it is no config of a Hugging Face model", file);
   config.architecture = hf_architecture(keys.text_or("model_type", ""), file);
@@ -234,13 +230,13 @@ HfConfig parse_hf_config(std::string_view text, const std::string& file) {
   } else {
     read_gqa(keys, config.architecture, model, attention);
   }
-  RopeReader(keys, file, config.architecture).read(*attention.mutable_rope());
+  RopeReader(keys, config.architecture).read(*attention.mutable_rope());
   read_experts(keys, config.architecture, model);
   const bool of_experts =
       config.architecture == HfArchitecture::kMixtral || config.architecture == HfArchitecture::kOlmoe;
   if (!of_experts) model.set_ffn(keys.integer("intermediate_size"));
   config.max_positions = keys.integer("max_position_embeddings");
-  config.is_fp8 = is_block_fp8(keys, file);
+  config.is_fp8 = is_block_fp8(keys);
   config.ids = {.bos = id(keys, "bos_token_id"), .eos = id(keys, "eos_token_id"), .pad = id(keys, "pad_token_id")};
   keys.must_be("hidden_act", "silu", "Shoal has SwiGLU, which is silu");
   keys.must_be("attention_bias", false, false, "Shoal has no biases");

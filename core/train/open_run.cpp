@@ -51,7 +51,7 @@ std::filesystem::path open_run_folder(const Config& config, DType compute, bool 
   if (world.rank() == 0) {
     const int64_t bytes = run_folder_bytes(config, compute);
     RunConfig run = config.run();
-    if (!goes_on && config.train().resume() == TrainConfig::RESUME_AUTO && !run.overwrite() &&
+    if (!goes_on && config.train().resume() == TrainConfig::AUTO && !run.overwrite() &&
         ended_before_its_first_save(run.dir())) {
       spdlog::warn("{}: the run there ended before its first checkpoint: it is moved aside, and starts anew",
                    run.dir());

@@ -8,6 +8,7 @@
 
 #include "core/base/steady_clock.h"
 #include "core/model/flops.h"
+#include "core/train/data_agreement.h"
 #include "core/train/environment.h"
 #include "core/train/generator.h"
 #include "core/train/memory_report.h"
@@ -69,6 +70,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                        config_.train().validation_sequences(), config_.train().microbatch());
   }
   step_.set_judge([this](double loss, double norm) { return faults_.judge(loss, norm, newest_checkpoint_ >= 0); });
+  checkpoints_.set_data(agree_on_data(*training_, tokenizer_.get(), mesh_.world(), allocator));
   begin_or_go_on();
   if (speaks()) {
     describe_run(run_dir_, options_.config_text,
@@ -164,10 +166,18 @@ Trainer::End Trainer::run() {
       checkpoints_.finish_save();
     }
     checkpoints_.report(false);
-    if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
-    if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
+    if (!stop) {  // whoever asked may not wait for long
+      if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
+      if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
+    }
     const int64_t every = config_.checkpoint().every_steps();
-    if (checkpoints_.saves() && (last || stop || step % every == 0)) save(step);
+    save_due_ = save_due_ || (every > 0 && step % every == 0);
+    // Weights that a fault was just found with are no state to go back to: they wait for a step that is good.
+    const bool good = verdict.action == StepVerdict::Action::kUpdate;
+    if (checkpoints_.saves() && (last || stop || (save_due_ && good))) {
+      save(step);
+      save_due_ = false;
+    }
     if (stop) break;
   }
   finish_last_save();
@@ -232,7 +242,10 @@ StepVerdict Trainer::train_one_step(int64_t step) {
   const StepMetrics metrics = metrics_of(step, outcome, step_s);
   const bool wrote_timeline = timeline_.write_after(step);
   if (!speaks()) return outcome.verdict;
-  log_->write(metrics);
+  {
+    const PhaseScope writes(mesh_.world(), Phase::kSave);  // the disk may stall
+    log_->write(metrics);
+  }
   if (outcome.verdict.action == StepVerdict::Action::kSkip) {
     spdlog::warn("step {}: {}; the update was skipped ({} so far)", step, outcome.verdict.reason,
                  progress_.skipped_steps());

@@ -12,12 +12,14 @@
 #include "core/train/memory_report.h"
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
+#include "core/train/slow_links.h"
 #include "core/train/stop_request.h"
 #include "core/train/stragglers.h"
 #include "core/train/timeline.h"
 #include "core/train/train_step.h"
 #include "core/train/training_checkpoints.h"
 #include "data/loader.h"
+#include "data/packing.h"
 #include "data/tokenizer.h"
 #include "optim/batch_schedule.h"
 #include "parallel/process_mesh.h"
@@ -62,6 +64,7 @@ class Trainer {
   StepInput next_input(int64_t step);
   StepMetrics metrics_of(int64_t step, const StepOutcome& outcome, double step_s);
   void add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome);
+  void watch_links(const StepMetrics& metrics, double slowest_step_s);
   void validate(int64_t step);
   void sample(int64_t step);
   void write_final();
@@ -75,7 +78,7 @@ class Trainer {
   Config config_;  // parallel.overlap resolved
 
   std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
-  std::shared_ptr<const SampleStream> training_;
+  std::shared_ptr<const TrainingStream> training_;
   std::optional<Evaluator> evaluator_;  // absent without validation data
   std::unique_ptr<Prefetcher> prefetcher_;
   BatchSchedule batches_;
@@ -100,8 +103,10 @@ class Trainer {
   // What the ranks told each other with the last step's metrics.
   bool stop_asked_ = false;
   bool all_written_ = false;
+  bool save_due_ = false;
   int64_t newest_checkpoint_ = -1;  // its step; -1: none
   StragglerWatch stragglers_;       // rank 0
+  LinkWatch link_watch_;
 };
 
 }  // namespace shoal

@@ -8,6 +8,7 @@
 #include "core/train/trainer.h"
 #include "core/train/weight_stream.h"
 #include "parallel/flight_recorder.h"
+#include "parallel/gather_values.h"
 
 namespace shoal {
 
@@ -30,30 +31,47 @@ void Trainer::finish_last_save() {
   wait(mesh_.world().barrier());
 }
 
-// Back to the newest checkpoint, with the data behind `step`: what led here is not seen again.
+// Back to a checkpoint, with the data behind `step`: what led here is not seen again. The newest one, or, where that
+// one led here too, the one before it.
 void Trainer::roll_back(int64_t step) {
   const int64_t skipped_steps = progress_.skipped_steps();
   const int64_t seen = sequences_of(step).first + batches_.sequences(step);
   {
     const PhaseScope phase(mesh_.world(), Phase::kLoad);
-    progress_ = checkpoints_.roll_back();
+    progress_ = checkpoints_.roll_back(faults_.roll_backs());
   }
   progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
   progress_.set_skipped_steps(skipped_steps);
   faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
+  save_due_ = false;
   start_prefetch();
   if (!speaks()) return;
   spdlog::warn("rolled back from step {} to the checkpoint of step {}; {} sequences of data are passed over", step,
                progress_.step(), progress_.skipped_sequences());
 }
 
-// Ends the job. What the last good step left is saved first.
+// Ends the job. Nothing is saved: the weights of the step before have met no loss but this one. What is newest on disk
+// is from before the fault, and told.
 void Trainer::give_up(int64_t step, const std::string& reason) {
-  if (checkpoints_.saves()) {
-    save(step - 1);
-    finish_last_save();
+  std::string text = fmt::format("step {}: {}; train.faults says to stop. ", step, reason);
+  if (checkpoints_.saves()) finish_last_save();
+  std::vector<int64_t> steps;
+  if (speaks()) {
+    try {
+      steps = CheckpointFolder(config_.run().dir()).steps();
+    } catch (const Error& error) {
+      fail("{}Its checkpoints cannot be seen: {}", text, error.what());
+    }
   }
-  fail("step {}: {}; train.faults says to stop", step, reason);
+  steps = broadcast_numbers(mesh_.world(), runtime_.allocator(), steps, 0);
+  if (steps.empty()) fail("{}There is no checkpoint: the same command starts anew", text);
+  text += fmt::format("The newest checkpoint is of step {}: ", steps[0]);
+  text += "change what led here (optim.lr, the data, train.faults), and the same command goes on from there";
+  if (steps[0] == step - 1 && steps.size() > 1) {
+    text += ". Its weights are those that met the fault: should they be bad, train.resume=STEP train.resume_step=";
+    text += fmt::format("{} goes on from the one before", steps[1]);
+  }
+  fail("{}", text);
 }
 
 // Streamed from all ranks: no rank could hold the whole of a large model.

@@ -4,7 +4,6 @@
 #include <catch2/catch.hpp>
 #include <google/protobuf/util/message_differencer.h>
 
-#include "core/huggingface/config_keys.h"
 #include "tests/huggingface/tiny.h"
 
 namespace shoal {

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <random>
 
-#include "core/huggingface/config_keys.h"
 #include "core/huggingface/export.h"
 #include "core/huggingface/source.h"
 #include "tests/huggingface/tiny.h"
@@ -49,6 +48,14 @@ TEST_CASE("an index names files of its folder, and nothing else") {
     index["weight_map"]["model.norm.weight"] = "model-00001-of-00001.safetensors";
     exported.write(kIndex, index);
   }
+}
+
+TEST_CASE("an index of many tensors is read in the time that it takes to read it") {
+  std::string text = R"({"weight_map": {)";
+  for (int i = 0; i < 200'000; ++i) text += fmt::format(R"("{:06}": "a",)", i);
+  text.back() = '}';
+  CHECK(parse_hf_index(text + "}", "index.json").size() == 200'000);
+  CHECK_THROWS_AS(parse_hf_config(text + "}", "config.json"), Error);
 }
 
 TEST_CASE("links and what is no file are not followed") {
@@ -96,6 +103,13 @@ TEST_CASE("an index must agree with its files") {
   exported.refused("the member \"a\" appears twice");
   exported.write(kIndex, good);
   CHECK_NOTHROW(HfTensorSource(exported.folder / "there"));
+}
+
+TEST_CASE("an index of DeepSeek-V3's size is read at once") {  // looked up one by one, names would take half a minute
+  std::string text = "{\"weight_map\": {\"a\": \"model.safetensors\"";
+  for (int i = 0; i < 92'000; ++i)
+    text += fmt::format(", \"model.layers.{}.weight\": \"m-{}.safetensors\"", i, i % 163);
+  CHECK(parse_hf_index(text + "}}", "index.json").size() == 92'001);
 }
 
 TEST_CASE("a truncated shard is named") {
