@@ -5,7 +5,7 @@ import shutil
 import struct
 import unittest
 
-from shoal_program import ShoalTest
+from shoal_program import NO_LEAK_CHECK, ROOT_ALLOWED, SHOAL, ShoalTest
 
 CONFIG = """model {
   name: "tiny" vocab: 320 hidden: 32 layers: 2 ffn: 64
@@ -16,7 +16,7 @@ data { train { prefix: "tokens" } validation { prefix: "tokens" } seq_len: 32 to
 train { steps: 21 global_batch: 4 microbatch: 1 validate_every: 0 validation_sequences: 4 }
 optim { lr: 0.01 }
 checkpoint { every_steps: 7 }
-run { dir: "run" }
+run { dir: "run" threads: 1 }
 """
 
 
@@ -28,7 +28,9 @@ class StoredModel(ShoalTest):
         self.shoal("tokenize", "--tokenizer", "bytes", "--input", "a.jsonl", "--output", "tokens")
 
     def train(self, *changes, ranks=1):
-        done = self.mpirun(ranks, "train", "tiny.textproto", *changes)
+        launch = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", ranks] if ranks > 1 else []
+        done = self.run_program([*launch, SHOAL, "train", "tiny.textproto", *changes], timeout=240,
+                                environment={**ROOT_ALLOWED, **NO_LEAK_CHECK})
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def answer(self, model, *mesh, ranks=1):
