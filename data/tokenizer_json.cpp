@@ -15,6 +15,7 @@ namespace {
 using TokenIds = std::unordered_map<std::string_view, int32_t>;
 
 constexpr size_t kMaxAddedTokenBytes = 4096;
+constexpr size_t kMaxAllAddedBytes = size_t{4} << 20;  // they become a trie, which takes fifty times as much
 constexpr std::string_view kRefit = "the file is damaged, or was edited by hand";
 
 void parse_model(const JsonValue& model, TokenizerJson& json) {
@@ -39,6 +40,7 @@ void parse_model(const JsonValue& model, TokenizerJson& json) {
 std::vector<AddedToken> parse_added_tokens(const JsonValue& list) {
   std::vector<AddedToken> tokens;
   if (list.is_null()) return tokens;
+  size_t all_bytes = 0;
   for (size_t i = 0; i < list.size(); ++i) {
     const JsonValue item = list.at(i);
     expect_only(item, {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
@@ -54,6 +56,10 @@ std::vector<AddedToken> parse_added_tokens(const JsonValue& list) {
     if (token.content.empty() || token.content.size() > kMaxAddedTokenBytes) {
       fail("{}: expected 1 to {} bytes, found {}", item.at("content").full_place(), kMaxAddedTokenBytes,
            token.content.size());
+    }
+    all_bytes += token.content.size();
+    if (all_bytes > kMaxAllAddedBytes) {
+      fail("{}: more than {} bytes in all tokens together", list.full_place(), kMaxAllAddedBytes);
     }
     tokens.push_back(std::move(token));
   }

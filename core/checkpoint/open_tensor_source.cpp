@@ -1,11 +1,10 @@
 // core/checkpoint/open_tensor_source.cpp: told apart by what lies in the folder.
 #include "core/checkpoint/open_tensor_source.h"
 
-#include <fstream>
-#include <iterator>
 #include <system_error>
 #include <utility>
 
+#include "core/base/input_file.h"
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/final_model.h"
 #include "core/checkpoint/manifest_text.h"
@@ -19,13 +18,6 @@ namespace {
 // Further back nobody would want to go unasked.
 constexpr size_t kMostCheckpoints = 3;
 constexpr const char* kFinalTensors = "model.safetensors";
-
-std::string read_config(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file) fail("{}: cannot be read", path.string());
-  return text;
-}
 
 StoredModel open_checkpoint(const std::filesystem::path& directory) {
   const auto checkpoint = std::make_shared<const NativeCheckpoint>(directory);
@@ -86,7 +78,8 @@ StoredModel open_stored_model(const std::filesystem::path& folder) {
   FinalModel model(folder);
   StoredModel stored;
   stored.config_name = model.config_path().string();
-  stored.config_text = read_config(model.config_path());
+  constexpr int64_t kMaxConfigBytes = 1 << 20;
+  stored.config_text = read_small_file(stored.config_name, "the model's config", kMaxConfigBytes);
   stored.tokenizer = model.tokenizer_path();
   stored.tokenizer_place = stored.tokenizer.value_or(model.directory() / "tokenizer.*").string();
   stored.tensors = std::make_unique<FinalTensorSource>(std::move(model));

@@ -1,4 +1,6 @@
 // core/cli/evaluate.cpp: `shoal evaluate`: the loss of a trained model on held-out tokens.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -94,6 +96,9 @@ void run(const Options& options, MpiSession& mpi) {
   }
   if (data.validation_size() == 0) fail("'{}' names no validation data: give token files with --data", options.model);
   const Tokenizer* tokenizer = session.tokenizer();
+  if (tokenizer == nullptr && session.config().data().has_tokenizer() && session.job().speaks()) {
+    spdlog::warn("{}: there are no bits per byte", session.tokenizer_note());
+  }
   const Evaluator evaluator(open_validation_stream(data, session.config().model().vocab(), tokenizer),
                             tokenizer != nullptr ? tokenizer->byte_lengths() : std::vector<int32_t>(),
                             options.sequences, session.config().train().microbatch());

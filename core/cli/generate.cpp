@@ -76,6 +76,9 @@ void run(const Options& options, MpiSession& mpi) {
   if (!options.ids.empty() && !options.prompt.empty()) fail("--ids and --prompt are both prompts: give one");
   ModelSession session(mpi, options.model, options.mesh);
   if (session.tokenizer() == nullptr && options.ids.empty()) {
+    if (session.config().data().has_tokenizer()) {
+      fail("{}; bring it back, or give the prompt as --ids", session.tokenizer_note());
+    }
     fail("the model in '{}' has no tokenizer: train it with data.tokenizer set, or give the prompt as --ids",
          options.model);
   }

@@ -49,14 +49,13 @@ RunConfig run_of(const Config& config) {
   return run;
 }
 
-std::unique_ptr<Tokenizer> open_stored_tokenizer(const StoredModel& stored, const Config& config) {
-  if (!stored.tokenizer && !config.data().has_tokenizer()) return nullptr;
-  auto tokenizer = open_tokenizer(stored.tokenizer ? stored.tokenizer->string() : config.data().tokenizer());
-  if (tokenizer->vocab_size() > config.model().vocab()) {
+StoredTokenizer open_fitting_tokenizer(const StoredModel& stored, const Config& config) {
+  StoredTokenizer found = open_stored_tokenizer(stored, config.data().tokenizer());
+  if (found.tokenizer && found.tokenizer->vocab_size() > config.model().vocab()) {
     fail("{}: the tokenizer has {} tokens, the model only {}: the two files do not belong together",
-         stored.tensors->description(), tokenizer->vocab_size(), config.model().vocab());
+         stored.tensors->description(), found.tokenizer->vocab_size(), config.model().vocab());
   }
-  return tokenizer;
+  return found;
 }
 
 }  // namespace
@@ -66,12 +65,13 @@ ModelSession::ModelSession(MpiSession& session, const std::string& path, const s
       stored_(open_stored_model(places_.front())),
       loaded_(load_stored_config(stored_, mesh)),
       job_(session, loaded_.config.parallel(), run_of(loaded_.config)),
-      tokenizer_(open_stored_tokenizer(stored_, loaded_.config)),
+      tokenizer_(open_fitting_tokenizer(stored_, loaded_.config)),
       runtime_(loaded_.config.model(), job_.mesh(), job_.allocator(),
                {.compute = resolve_compute(loaded_.config.precision(), job_.allocator().device(), job_.world()),
                 .train = false,
                 .max_position = loaded_.config.data().seq_len(),
                 .precision = loaded_.config.precision()}) {
+  if (job_.speaks() && tokenizer() != nullptr && !tokenizer_.note.empty()) spdlog::warn("{}", tokenizer_.note);
   const std::filesystem::path& place = places_[load_first_good()];
   const std::filesystem::path given(path);
   if (!job_.speaks() || place == given || place == given / "final") return;

@@ -6,11 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "core/checkpoint/open_tensor_source.h"
+#include "core/checkpoint/stored_tokenizer.h"
 #include "core/cli/job.h"
 #include "core/config/load.h"
 #include "core/train/model_runtime.h"
-#include "data/tokenizer.h"
 
 namespace shoal {
 
@@ -24,8 +23,10 @@ class ModelSession {
   const Config& config() const { return loaded_.config; }
   const Job& job() const { return job_; }
   ModelRuntime& runtime() { return runtime_; }
-  // Null when the run had none.
-  const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  // Null when the run had none, or its file is missing.
+  const Tokenizer* tokenizer() const { return tokenizer_.tokenizer.get(); }
+  // Why it is null; or what could not be checked, which rank 0 has then said.
+  const std::string& tokenizer_note() const { return tokenizer_.note; }
 
  private:
   std::string try_to_load(size_t place);
@@ -35,7 +36,7 @@ class ModelSession {
   StoredModel stored_;
   LoadedConfig loaded_;
   Job job_;
-  std::unique_ptr<Tokenizer> tokenizer_;
+  StoredTokenizer tokenizer_;
   ModelRuntime runtime_;
 };
 

@@ -166,8 +166,10 @@ Trainer::End Trainer::run() {
       checkpoints_.finish_save();
     }
     checkpoints_.report(false);
-    if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
-    if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
+    if (!stop) {  // whoever asked may not wait for long
+      if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
+      if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
+    }
     const int64_t every = config_.checkpoint().every_steps();
     save_due_ = save_due_ || (every > 0 && step % every == 0);
     // Weights that a fault was just found with are no state to go back to: they wait for a step that is good.
@@ -240,7 +242,10 @@ StepVerdict Trainer::train_one_step(int64_t step) {
   const StepMetrics metrics = metrics_of(step, outcome, step_s);
   const bool wrote_timeline = timeline_.write_after(step);
   if (!speaks()) return outcome.verdict;
-  log_->write(metrics);
+  {
+    const PhaseScope writes(mesh_.world(), Phase::kSave);  // the disk may stall
+    log_->write(metrics);
+  }
   if (outcome.verdict.action == StepVerdict::Action::kSkip) {
     spdlog::warn("step {}: {}; the update was skipped ({} so far)", step, outcome.verdict.reason,
                  progress_.skipped_steps());

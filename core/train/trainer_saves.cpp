@@ -31,13 +31,14 @@ void Trainer::finish_last_save() {
   wait(mesh_.world().barrier());
 }
 
-// Back to the newest checkpoint, with the data behind `step`: what led here is not seen again.
+// Back to a checkpoint, with the data behind `step`: what led here is not seen again. The newest one, or, where that
+// one led here too, the one before it.
 void Trainer::roll_back(int64_t step) {
   const int64_t skipped_steps = progress_.skipped_steps();
   const int64_t seen = sequences_of(step).first + batches_.sequences(step);
   {
     const PhaseScope phase(mesh_.world(), Phase::kLoad);
-    progress_ = checkpoints_.roll_back();
+    progress_ = checkpoints_.roll_back(faults_.roll_backs());
   }
   progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
   progress_.set_skipped_steps(skipped_steps);

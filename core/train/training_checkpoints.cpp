@@ -154,12 +154,17 @@ void TrainingCheckpoints::report(bool wait_for_commit) {
   }
 }
 
-Progress TrainingCheckpoints::roll_back() {
+Progress TrainingCheckpoints::roll_back(int64_t nth) {
   if (in_flight()) finish_save();
   if (runtime_.mesh().world().rank() == 0) report(true);
   Communicator& world = runtime_.mesh().world();
   const std::vector<int64_t> mine = world.rank() == 0 ? folder_.steps() : std::vector<int64_t>();
-  return resume(broadcast_numbers(world, runtime_.allocator(), mine, 0));
+  std::vector<int64_t> steps = broadcast_numbers(world, runtime_.allocator(), mine, 0);
+  const int64_t passed_over = std::clamp<int64_t>(nth - 1, 0, std::ssize(steps) - 1);
+  steps.erase(steps.begin(), steps.begin() + passed_over);
+  const Progress progress = resume(steps);
+  if (saver_ && passed_over > 0) saver_->set_aside_after(progress.step());
+  return progress;
 }
 
 }  // namespace shoal

@@ -54,8 +54,9 @@ class TrainingCheckpoints {
   int64_t host_bytes() const { return saver_ ? saver_->host_bytes() : 0; }
   // Seconds that the last save took.
   double save_seconds() const { return save_seconds_; }
-  // Collective: back to the newest checkpoint. The save in flight is finished first.
-  Progress roll_back();
+  // Collective: back to the `nth` newest checkpoint, or the oldest. The save in flight is finished first; those that
+  // are passed over are moved aside.
+  Progress roll_back(int64_t nth = 1);
 
  private:
   std::string try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes, std::string& about_data);

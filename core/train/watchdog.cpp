@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -28,6 +29,8 @@ constexpr double kBetweenNodesS = 0.3;
 constexpr double kConnectS = 60;
 // Whoever had the records written ends the job sooner than that, unless it is stopped itself.
 constexpr double kEndS = 5;
+// A file system that hangs takes the records with it, not the verdict. Longer than all of the above.
+constexpr double kRecordsS = 4;
 
 double now_s() { return static_cast<double>(steady_ns()) * 1e-9; }
 
@@ -244,11 +247,21 @@ void Watchdog::write_record(int record) const {
 }
 
 void Watchdog::end_job(const Verdict& verdict) {
+  const auto said = std::make_shared<std::atomic_flag>();
+  std::thread([said, text = verdict.text, rank = rank_, folder = folder_.string()] {
+    sleep_s(kRecordsS);
+    if (said->test_and_set()) return;
+    fmt::print(stderr, "watchdog on rank {}: {}; the last collectives cannot be written to {}: that does not answer\n",
+               rank, text, folder);
+    std::fflush(stderr);
+    MpiSession::end_job(kWatchdogExit);
+  }).detach();
   collect_records();
   std::map<int, std::vector<FlightCall>> calls;
   for (const int record : records_) calls[flight_->state(record).rank] = flight_->calls(record);
   const std::string different = verdict.finding == Finding::kDifferentCalls ? "" : find_different_calls(calls);
   if (static_cast<int>(records_.size()) < num_ranks_) sleep_s(kBetweenNodesS * std::min(node_index_, 5));
+  if (said->test_and_set()) std::this_thread::sleep_for(std::chrono::hours(1));  // the other thread ends the job
   std::fflush(stdout);
   fmt::print(stderr, "watchdog on rank {}: {}{}; the last collectives of every rank: {}\n", rank_, verdict.text,
              different.empty() ? "" : ". Before that, " + different, folder_.string());

@@ -223,8 +223,8 @@ PhaseLimit phase_limit(const RankState& state, double longest_step_s, const Watc
   const PhaseLimit start{limits.start_s, "run.watchdog.start_seconds"};
   switch (state.phase) {
     case Phase::kStart: return start;
-    case Phase::kStep:
-    case Phase::kData: return state.steps_done > 0 || step.seconds > start.seconds ? step : start;
+    case Phase::kData: return start;  // storage may stall
+    case Phase::kStep: return state.steps_done > 0 || step.seconds > start.seconds ? step : start;
     case Phase::kEvaluate:
     case Phase::kSample: return {limits.evaluate_s, "run.watchdog.evaluate_seconds"};
     case Phase::kSave:

@@ -185,7 +185,11 @@ class Resume(ShoalTest):
                                                             "expected bpe-", "found bpe-", "bring the file back"])
         self.assertIn(str(tokenizer), said)
         self.assertFalse((self.folder / "there").exists())
+        self.refused("generate", "run", "--prompt", "a", says="tokenizer.json: is another tokenizer than the model of")
+        self.refused("evaluate", "run", says="tokenizer.json: is another tokenizer than the model of")
         tokenizer.unlink()
+        self.refused("generate", "run", "--prompt", "a", says=[f"is missing: there is no file {tokenizer}", "--ids"])
+        self.assertIn(f"there is no file {tokenizer}: there are no bits per byte", self.shoal("evaluate", "run").stderr)
         said = self.shoal("export", "run", "without").stdout
         self.assertIn(f"is missing: there is no file {tokenizer}; none was written", said)
         self.assertFalse((self.folder / "without/tokenizer.json").exists())

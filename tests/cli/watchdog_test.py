@@ -62,12 +62,14 @@ class WatchedJob(ShoalTest):
                 pass
         return None
 
-    def disturb(self, what, *overrides):
+    def disturb(self, what, *overrides, prepare=None):
         """Exit code, stderr and seconds from the signal to the job's end; no rank outlives it."""
         job = self.start(*overrides)
         rank = random.randrange(RANKS)
         pids = [self.rank_process(r) for r in range(RANKS)]
         self.assertNotIn(None, pids)
+        if prepare:
+            prepare()
         os.kill(pids[rank], what)
         begin = time.monotonic()
         _, stderr = job.communicate(timeout=SECONDS)
@@ -98,6 +100,17 @@ class WatchdogTest(WatchedJob):
             self.assertIn(f": rank {rank} of {RANKS} ", stderr)
             self.assertIn("is stopped, by a signal or a debugger", stderr)
             self.assert_all_left_records()
+
+    def test_a_folder_that_does_not_answer_holds_no_verdict_back(self):
+        def block_the_records():
+            (self.folder / "run/flight").mkdir()
+            for rank in range(RANKS):
+                for by in range(RANKS):
+                    os.mkfifo(self.folder / f"run/flight/.rank-{rank:05}.jsonl.by-{by}")  # its opening never ends
+        rank, code, stderr = self.disturb(signal.SIGSTOP, prepare=block_the_records)
+        self.assertEqual(code, WATCHDOG_EXIT, stderr)
+        self.assertIn(f": rank {rank} of {RANKS} ", stderr)
+        self.assertIn("cannot be written to", stderr)
 
     def test_a_rank_that_is_stopped_before_there_is_a_watchdog_is_named_too(self):
         job = self.launch()

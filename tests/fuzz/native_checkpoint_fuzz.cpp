@@ -1,7 +1,7 @@
 // tests/fuzz/native_checkpoint_fuzz.cpp: a checkpoint's folder: MANIFEST and COMMIT as text, and one shard.
 //
-// The input is up to three parts, with a line "=====" between them: manifest, shard, commit. Without the last the
-// commit is the right one: a hostile manifest is to get as far as it can.
+// The input is up to three parts (take_part): manifest, shard, commit. Without the last the commit is the right one: a
+// hostile manifest is to get as far as it can.
 #include <google/protobuf/text_format.h>
 
 #include "core/base/check.h"
@@ -15,16 +15,7 @@ namespace shoal::fuzz {
 
 namespace {
 
-constexpr std::string_view kBetween = "\n=====\n";
 constexpr const char* kShard = "rank-00000.safetensors";
-
-// Takes the first part off.
-std::string_view take_part(std::string_view& rest) {
-  const size_t end = rest.find(kBetween);
-  const std::string_view part = rest.substr(0, end);
-  rest.remove_prefix(end == rest.npos ? rest.size() : end + kBetween.size());
-  return part;
-}
 
 void read_all(const NativeCheckpoint& checkpoint) {
   Allocator host(DeviceKind::kCpu);
