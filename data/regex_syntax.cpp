@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/base/check.h"
+#include "core/base/json_text.h"
 
 namespace shoal {
 namespace {
@@ -161,7 +162,7 @@ class Translator {
 
 std::string shown_pattern(std::string_view pattern) {
   constexpr size_t kMost = 200;
-  return fmt::format("{}{}", pattern.substr(0, kMost), pattern.size() > kMost ? "…" : "");
+  return shown_text(pattern, kMost);
 }
 
 std::string pcre2_pattern(std::string_view pattern, const std::string& place) {

@@ -9,6 +9,7 @@
 #include "core/checkpoint/final_model.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/native_checkpoint.h"
+#include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/tensor_source_final.h"
 #include "core/config/load.h"
 
@@ -37,13 +38,29 @@ StoredModel open_checkpoint(const std::filesystem::path& directory) {
 
 }  // namespace
 
+namespace {
+
+// Whether the run went on after final/ was written. Where that does not say of which step it is, it is what counts.
+bool has_newer_checkpoint(const std::filesystem::path& run) {
+  try {
+    const SafetensorsFile tensors(run / "final" / kFinalTensors);
+    const auto step = tensors.metadata().find("step");
+    const std::vector<int64_t> steps = CheckpointFolder(run).steps();
+    return step != tensors.metadata().end() && !steps.empty() && steps[0] > std::stoll(step->second);
+  } catch (const std::exception&) {
+    return false;  // whoever opens final/ hears why
+  }
+}
+
+}  // namespace
+
 std::vector<std::filesystem::path> find_stored_models(const std::filesystem::path& path) {
   const auto has = [](const std::filesystem::path& file) {
     std::error_code ignored;
     return std::filesystem::exists(file, ignored);
   };
   if (has(path / kManifestName) || has(path / kCommitName)) return {path};
-  if (has(path / "final")) return {path / "final"};
+  if (has(path / "final") && !has_newer_checkpoint(path)) return {path / "final"};
   if (has(path / kFinalTensors)) return {path};
   constexpr const char* kExpected = "a run folder, its final/, or a checkpoint such as RUN/checkpoints/step-1000";
   std::error_code ignored;

@@ -21,11 +21,12 @@ struct StoredModel {
   bool is_checkpoint = false;                      // not final/
 };
 
-// The stored models that `path` may mean, by their folders, the best first; more than one only for a run folder without
-// final/ (or its checkpoints/): the newest few checkpoints that open.
+// The stored models that `path` may mean, by their folders, the best first; more than one only for a run folder whose
+// final/ does not count (or its checkpoints/): the newest few checkpoints that open.
 //
 //   RUN, RUN/final            the final model
-//   RUN, RUN/checkpoints      where there is no final/: checkpoints, newest first; their data is verified when read
+//   RUN, RUN/checkpoints      where there is no final/, or a newer checkpoint, because the run went on after its end:
+//                             checkpoints, newest first; their data is verified when read
 //   RUN/checkpoints/step-N    that one
 //
 // Throws Error, naming what is missing, where there is none.

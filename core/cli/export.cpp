@@ -55,6 +55,7 @@ void run(const Options& options) {
   fmt::print("{}: {}, {} parameters in {} tensors, {:.2f} GB in {} file(s)\n", options.to,
              hf_class(report.architecture), report.parameters, report.num_tensors,
              static_cast<double>(report.bytes) * 1e-9, report.num_files);
+  fmt::print("  of {}\n", model.tensors->description());
   notes.insert(notes.end(), report.notes.begin(), report.notes.end());
   for (const std::string& note : notes) fmt::print("  {}\n", note);
 }
@@ -64,7 +65,8 @@ void run(const Options& options) {
 void add_export_command(Command shoal) {
   auto options = std::make_shared<Options>();
   Command command = shoal.subcommand("export", kDescription);
-  command.positional("from", options->from, "A run folder, or its final/");
+  command.positional("from", options->from,
+                     "A run folder, its final/, or a checkpoint such as RUN/checkpoints/step-1000");
   command.positional("to", options->to, "The folder to make");
   command.choice("--format", options->format, "What to write", {"hf"});
   command.choice("--dtype", options->dtype, "Of the weights", {"bf16", "f32"});

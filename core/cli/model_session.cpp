@@ -75,7 +75,10 @@ ModelSession::ModelSession(MpiSession& session, const std::string& path, const s
   const std::filesystem::path& place = places_[load_first_good()];
   const std::filesystem::path given(path);
   if (!job_.speaks() || place == given || place == given / "final") return;
-  spdlog::info("{}: there is no final/; this is the newest good checkpoint, {}", path, place.string());
+  std::error_code ignored;
+  const bool has_final = std::filesystem::exists(given / "final", ignored);
+  spdlog::info("{}: {}; this is the newest good checkpoint, {}", path,
+               has_final ? "final/ is of an earlier step" : "there is no final/", place.string());
 }
 
 // Why it cannot be had; empty: it is loaded.

@@ -67,8 +67,8 @@ void Trainer::give_up(int64_t step, const std::string& reason) {
   if (steps.empty()) fail("{}There is no checkpoint: the same command starts anew", text);
   text += fmt::format("The newest checkpoint is of step {}: ", steps[0]);
   text += "change what led here (optim.lr, the data, train.faults), and the same command goes on from there";
-  if (steps[0] == step - 1 && steps.size() > 1) {
-    text += ". Its weights are those that met the fault: should they be bad, train.resume=STEP train.resume_step=";
+  if (steps.size() > 1) {
+    text += ". Should its weights be bad themselves, train.resume=STEP train.resume_step=";
     text += fmt::format("{} goes on from the one before", steps[1]);
   }
   fail("{}", text);

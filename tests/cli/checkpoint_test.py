@@ -45,7 +45,7 @@ class Checkpoint(ShoalTest):
         self.assertIn("stays, and does not count:", said)
         self.assertEqual(self.steps(), ["step-3", "step-4", "step-5", "step-6"])
         self.assertIn("going on from the checkpoint of step 4",
-                      self.shoal("train", "tiny.textproto").stderr)
+                      self.shoal("train", "tiny.textproto").stdout)
 
     def test_prune_says_what_it_could_not_remove(self):
         (self.at / "step-1/mine").mkdir()

@@ -189,7 +189,8 @@ class Resume(ShoalTest):
         self.refused("evaluate", "run", says="tokenizer.json: is another tokenizer than the model of")
         tokenizer.unlink()
         self.refused("generate", "run", "--prompt", "a", says=[f"is missing: there is no file {tokenizer}", "--ids"])
-        self.assertIn(f"there is no file {tokenizer}: there are no bits per byte", self.shoal("evaluate", "run").stderr)
+        said = self.shoal("evaluate", "run", "--sequences", 4).stderr
+        self.assertIn(f"there is no file {tokenizer}: there are no bits per byte", said)
         said = self.shoal("export", "run", "without").stdout
         self.assertIn(f"is missing: there is no file {tokenizer}; none was written", said)
         self.assertFalse((self.folder / "without/tokenizer.json").exists())
@@ -301,6 +302,20 @@ class Resume(ShoalTest):
         self.assertIn("The newest checkpoint is of step 7: change what led here", text)
         self.assertIn("going on from the checkpoint of step 7",
                       self.train("train.steps=9", 'train.allow_changed=["train.steps", "optim"]'))
+
+    def test_checkpoints_of_bad_weights_cost_no_good_one(self):
+        self.train("train.steps=7")
+        changes = ["train.steps=60", "optim.lr=1e38", "optim.clip_norm=0", 'train.allow_changed=["train.steps", "optim"]',
+                   "checkpoint.every_steps=2"]
+        # The update of step 8 ruins the weights, which are saved before the next loss says so.
+        text = self.refused("train", "tiny.textproto", *changes, says="rolling back 2 times did not help")
+        self.assertIn("to the checkpoint of step 8;", text)
+        self.assertIn("to the checkpoint of step 7;", text)
+        self.assertIn("train.resume=STEP train.resume_step=7 goes on from the one before", text)
+        self.assertEqual(self.steps(), [7, 8])
+        self.assertFalse((self.folder / "run/final").exists() and self.records()[-1]["step"] == 60)
+        self.train("train.steps=9", "train.resume=STEP", "train.resume_step=7",
+                   'train.allow_changed=["train.steps", "optim"]')
 
     def test_a_fault_that_stops_the_run_at_once(self):
         changes = ["optim.lr=1e30", "optim.clip_norm=0", "train.faults.not_finite=STOP"]

@@ -5,7 +5,7 @@ import shutil
 import struct
 import unittest
 
-from shoal_program import ShoalTest
+from shoal_program import NO_LEAK_CHECK, ROOT_ALLOWED, SHOAL, ShoalTest
 
 CONFIG = """model {
   name: "tiny" vocab: 320 hidden: 32 layers: 2 ffn: 64
@@ -16,7 +16,7 @@ data { train { prefix: "tokens" } validation { prefix: "tokens" } seq_len: 32 to
 train { steps: 21 global_batch: 4 microbatch: 1 validate_every: 0 validation_sequences: 4 }
 optim { lr: 0.01 }
 checkpoint { every_steps: 7 }
-run { dir: "run" }
+run { dir: "run" threads: 1 }
 """
 
 
@@ -28,7 +28,9 @@ class StoredModel(ShoalTest):
         self.shoal("tokenize", "--tokenizer", "bytes", "--input", "a.jsonl", "--output", "tokens")
 
     def train(self, *changes, ranks=1):
-        done = self.mpirun(ranks, "train", "tiny.textproto", *changes)
+        launch = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", ranks] if ranks > 1 else []
+        done = self.run_program([*launch, SHOAL, "train", "tiny.textproto", *changes], timeout=240,
+                                environment={**ROOT_ALLOWED, **NO_LEAK_CHECK})
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def answer(self, model, *mesh, ranks=1):
@@ -76,6 +78,16 @@ class StoredModel(ShoalTest):
         split, said = self.answer("run", "tensor=2", "expert=2", ranks=2)
         self.assertAlmostEqual(split[1]["val_loss"], whole[1]["val_loss"], places=2)
         self.assertEqual(said.count("newest good checkpoint"), 1, said)
+
+    def test_a_final_model_that_is_older_than_the_newest_checkpoint(self):
+        self.train()
+        old, _ = self.answer("run")
+        self.train("train.steps=28", "train.save_final=false", 'train.allow_changed=["train.steps"]')
+        found, said = self.answer("run")
+        self.assertIn("final/ is of an earlier step; this is the newest good checkpoint, ", said)
+        self.assertEqual(found, self.answer("run/checkpoints/step-28")[0])
+        self.assertNotEqual(found, old)
+        self.assertEqual(self.answer("run/final")[0], old)
 
     def test_damage_is_named_and_the_checkpoint_before_it_taken(self):
         self.train("train.save_final=false")

@@ -74,10 +74,13 @@ TEST_CASE("streamed weights are the gathered ones, byte for byte, at any layout 
                            {4, {.tensor = 4, .expert = 2, .expert_tensor = 2}},
                            {8, {.tensor = 2, .expert = 4}},
                            {8, {.tensor = 4, .expert = 2, .expert_tensor = 4}}};
-  for (const ModelConfig& model :
-       {with_odd_vocab(tiny::deepseek_mtp()), tiny::qwen3_moe(), with_odd_vocab(tiny::llama())}) {
+  ModelConfig qwen = tiny::qwen3_moe();
+  qwen.mutable_moe()->set_num_experts(8);
+  for (const ModelConfig& model : {with_odd_vocab(tiny::deepseek_mtp()), qwen, with_odd_vocab(tiny::llama())}) {
     for (const Ranks& layout : layouts) {
       if (!model.has_moe() && layout.sizes.expert > 1) continue;
+      // The others' heads do not split over more.
+      if (model.mtp().depth() == 0 && (layout.sizes.tensor > 2 || layout.ranks > 4)) continue;
       for (const DType compute : {DType::kF32, DType::kBF16}) {
         const TemporaryFolder folder(memory_folder());
         run_thread_ranks(layout.ranks, {}, [&](Communicator& world, Allocator& allocator) {
@@ -88,7 +91,7 @@ TEST_CASE("streamed weights are the gathered ones, byte for byte, at any layout 
           const std::string expected = gathered_file(rehearsal.runtime(), folder / "gathered");
           RANK_CHECK(first == expected);
           RANK_CHECK(expected.empty() == (world.rank() > 0));
-          for (const int64_t piece_bytes : {1, 100, 1 << 30}) {  // a row each; a few; a tensor
+          for (const int64_t piece_bytes : {400, 1 << 30}) {  // some rows, or one that is longer; a tensor
             RANK_CHECK(streamed_file(rehearsal.runtime(), folder / "streamed", piece_bytes) == expected);
           }
         });
@@ -105,6 +108,7 @@ TEST_CASE("rank 0 never holds more than a few pieces of what it streams", "[thre
   constexpr int64_t kPiece = 16 << 10, kMessages = 32 << 10;
   for (const MeshSizes sizes : {MeshSizes{.expert = 4}, MeshSizes{.tensor = 2, .expert = 4},
                                 MeshSizes{.tensor = 4, .expert = 2, .expert_tensor = 2}}) {
+    std::string told;
     run_thread_ranks(4, {}, [&](Communicator& world, Allocator& allocator) {
       const ProcessMesh mesh(sizes, world);
       ModelRuntime runtime(config.model(), mesh, allocator,
@@ -134,8 +138,12 @@ TEST_CASE("rank 0 never holds more than a few pieces of what it streams", "[thre
       RANK_CHECK(total > 8 * (2 * kPiece + kMessages));
       RANK_CHECK(streamed <= 2 * kPiece + kMessages);
       RANK_CHECK(taken == (world.rank() == 0 ? total : 0));
-      RANK_CHECK(world.rank() > 0 || gathered > total / 2);
+      if (world.rank() > 0) return;
+      RANK_CHECK(gathered > 4 * streamed);  // of what is split; the rest is there anyway
+      told = fmt::format("tensor {} expert {}: {} KiB of weights, streamed in {} KiB, gathered in {} KiB", sizes.tensor,
+                         sizes.expert, total >> 10, streamed >> 10, gathered >> 10);
     });
+    WARN(told);
   }
 }
 
