@@ -11,10 +11,12 @@
 #include "core/config/load.h"
 #include "core/config/print.h"
 #include "core/config/validate.h"
+#include "core/report/write_report.h"
 #include "core/train/rehearsal.h"
 #include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
 #include "core/train/watchdog.h"
+#include "parallel/flight_recorder.h"
 #include "parallel/link_emulator.h"
 #include "parallel/simulated_communicator.h"
 
@@ -40,8 +42,8 @@ constexpr const char* kDescription = R"(Train a model.
       parallel.expert=2 parallel.ranks_per_node=1 parallel.emulate.inter_node.gbit_per_s=1
 
 Files are merged in order, later ones win; key=value sets one field. The run folder (run.dir) receives
-metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, and final/: the model, which
-`shoal generate` and `shoal evaluate` read. --bind-to none: Shoal divides the CPUs among the ranks and pins its threads
+metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, report.html (`shoal report`), and
+final/: the model, which `shoal generate` and `shoal evaluate` read. --bind-to none: Shoal divides the CPUs among the ranks and pins its threads
 itself; mpirun's default would give each rank one.)";
 
 std::vector<std::string> command_line(const Options& options) {
@@ -97,6 +99,10 @@ void run(const Options& options, MpiSession& session) {
                    .stop = &stop,
                    .memory_bytes = job.memory_bytes()});
   if (trainer.run() == Trainer::End::kRequeue) session.set_exit_code(kRequeueExitCode);
+  // As long as a save may take: the others wait, and the watchdog knows why.
+  const PhaseScope phase(job.world(), Phase::kSave);
+  if (job.speaks()) write_report_of_run(loaded.config.run().dir());
+  wait(job.world().barrier());
 }
 
 }  // namespace

@@ -164,6 +164,7 @@ void check_optim(const Checker& checker, const Config& config) {
 void check_run(const Checker& checker, const Config& config) {
   checker.in_range("run.threads", int64_t{config.run().threads()}, int64_t{0}, int64_t{4096}, "0: by the CPUs at hand");
   if (config.run().dir().empty()) checker.refuse("run.dir", "run.dir is empty; name the folder of the run");
+  checker.in_range("run.usd_per_gpu_hour", config.run().usd_per_gpu_hour(), 0.0, 1e6, "0: no money is shown");
   const GenerateConfig& generate = config.generate();
   checker.in_range("generate.max_new_tokens", generate.max_new_tokens(), int64_t{0}, kMaxCount, "tokens to write");
   checker.at_least("generate.temperature", generate.temperature(), 0.0, "0: always the likeliest token");

@@ -5,13 +5,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "core/base/steady_clock.h"
 #include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
 #include "core/train/environment.h"
 #include "core/train/generator.h"
-#include "core/train/memory_report.h"
 #include "core/train/microbatches.h"
 #include "core/train/overlap_choice.h"
 #include "core/train/rank_setup.h"
@@ -43,7 +43,10 @@ int64_t run_folder_bytes(const Config& config, DType compute) {
   const bool narrow = config.precision().moments() == PrecisionConfig::MOMENTS_BF16;
   const int64_t saved = config.checkpoint().every_steps() > 0 ? parameters * (narrow ? 8 : 12) : 0;
   const int64_t bytes = parameters * size_of(compute) + saved * (std::max<int64_t>(config.checkpoint().keep(), 2) + 1);
-  return bytes + bytes / 20 + config.train().steps() * 2048 + (int64_t{16} << 20);
+  const MoeConfig& moe = config.model().moe();
+  const int64_t layers = config.model().has_moe() ? config.model().layers() - moe.first_dense_layers() : 0;
+  const int64_t expert_load = kExpertLoadRecords * layers * moe.num_experts() * 8;
+  return bytes + bytes / 20 + config.train().steps() * 2048 + expert_load + (int64_t{16} << 20);
 }
 
 // Collective. Rank 0 looks what there is to go on from.
@@ -78,6 +81,11 @@ std::filesystem::path open_run_folder(const Config& config, DType compute, bool 
   return config.run().dir();
 }
 
+int64_t unix_seconds() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
+}
+
 // With parallel.overlap resolved.
 Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes) {
   config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes));
@@ -89,6 +97,8 @@ Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64
 Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& allocator, const CpuThreads& threads,
                  TrainerOptions options)
     : mesh_(mesh),
+      start_ns_(steady_ns()),
+      start_unix_s_(unix_seconds()),
       options_(std::move(options)),
       threads_(threads),
       compute_(resolve_compute(config.precision(), allocator.device(), mesh.world())),
@@ -215,6 +225,7 @@ Trainer::End Trainer::run() {
     if (stop) break;
   }
   finish_last_save();
+  note_measured_memory();
   if (!is_finished()) {
     if (speaks() && checkpoints_.saves() && checkpoints_.newest_step() != progress_.step()) {
       say(fmt::format(
@@ -230,8 +241,6 @@ Trainer::End Trainer::run() {
     }
     return End::kRequeue;
   }
-  const FullestRank fullest = find_fullest_rank(runtime_.allocator().use(), mesh_.world());
-  if (speaks()) say(describe_memory(predicted_memory_, &fullest));
   if (config_.train().save_final()) write_final();
   return End::kDone;
 }
@@ -344,6 +353,7 @@ void Trainer::validate(int64_t step) {
   ValidationMetrics metrics = evaluator_->run(runtime_, mesh_.data());
   metrics.step = step;
   metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();
+  metrics.job = job_time();
   if (!speaks()) return;
   log_->write(metrics);
   say(validation_line(metrics));
