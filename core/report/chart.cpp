@@ -17,7 +17,7 @@ namespace shoal {
 namespace {
 
 constexpr double kLeft = 52, kRight = 14, kTitle = 26, kLegend = 18, kBottom = 38;  // pixels
-constexpr double kCharacter = 6.1;                                                 // the width of most, at 11 pixels
+constexpr double kCharacter = 6.1;                                                  // the width of most, at 11 pixels
 constexpr size_t kMostAreaPoints = 300;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
@@ -44,8 +44,8 @@ class Drawing {
   explicit Drawing(const Chart& chart) : chart_(chart), all_(prepared(chart.series)) {
     draw_title_and_legend();
     if (!has_points()) {
-      add("<text class=\"muted\" x=\"{:.0f}\" y=\"{:.0f}\" text-anchor=\"middle\">no values</text>\n",
-          chart_.width / 2, chart_.height / 2);
+      add("<text class=\"muted\" x=\"{:.0f}\" y=\"{:.0f}\" text-anchor=\"middle\">no values</text>\n", chart_.width / 2,
+          chart_.height / 2);
       return;
     }
     const auto [low_x, high_x] = x_limits();
@@ -63,9 +63,10 @@ class Drawing {
   }
 
   std::string text() const {
-    return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" aria-label=\"{}\" "
-                       "viewBox=\"0 0 {:g} {:g}\">\n{}</svg>\n",
-                       escaped(chart_.title), chart_.width, chart_.height, body_);
+    return fmt::format(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" aria-label=\"{}\" "
+        "viewBox=\"0 0 {:g} {:g}\">\n{}</svg>\n",
+        escaped(chart_.title), chart_.width, chart_.height, body_);
   }
 
  private:
@@ -140,7 +141,7 @@ class Drawing {
   void draw_grid(const Scale& x, const Scale& y) {
     const double bottom = chart_.height - kBottom, right = chart_.width - kRight;
     add("<path class=\"grid\" d=\"");
-    const auto rows = y.ticks(5);
+    const auto rows = y.ticks(static_cast<int>(chart_.height / 48));
     for (const Scale::Tick& tick : rows) add("M{:.0f} {:.1f}H{:.0f}", kLeft, y.pixel(tick.value), right);
     add("\"/>\n<g class=\"muted\">\n");
     for (const Scale::Tick& tick : rows) {

@@ -19,10 +19,10 @@ enum class Mark {
 };
 
 struct Series {
-  std::string label;   // for the legend; empty: not there
-  Points points;       // thinned by the chart
-  std::string colour;  // CSS
-  std::string dash;    // stroke-dasharray; empty: solid
+  std::string label;      // for the legend; empty: not there
+  Points points;          // thinned by the chart
+  std::string colour;     // CSS
+  std::string dash = {};  // stroke-dasharray; empty: solid
   Mark mark = Mark::kLine;
 };
 
@@ -32,8 +32,8 @@ struct Event {
 };
 
 struct Axis {
-  std::string name;        // "tokens", "nats a token"
-  double divide_by = 1;    // shown is value / divide_by
+  std::string name;      // "tokens", "nats a token"
+  double divide_by = 1;  // shown is value / divide_by
   bool logarithmic = false;
   bool from_zero = false;
 };

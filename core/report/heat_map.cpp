@@ -54,9 +54,9 @@ std::string draw(const HeatMap& map) {
   const double cell_height = std::clamp(260.0 / static_cast<double>(num_rows), 5.0, 24.0);
   const double width = map.width - kLeft - kRight, cell_width = width / static_cast<double>(num_columns);
   const double bottom = kTop + cell_height * static_cast<double>(num_rows), height = bottom + kAxis + kLegend;
-  std::string body = fmt::format(
-      "<text class=\"title\" x=\"2\" y=\"15\">{}<tspan class=\"muted\" dx=\"7\">{}</tspan></text>\n",
-      escaped(map.title), escaped(map.subtitle));
+  std::string body =
+      fmt::format("<text class=\"title\" x=\"2\" y=\"15\">{}<tspan class=\"muted\" dx=\"7\">{}</tspan></text>\n",
+                  escaped(map.title), escaped(map.subtitle));
   std::vector<std::string> paths(map.scale.colours.size());
   for (size_t r = 0; r < num_rows; ++r) {
     for (size_t begin = 0; begin < num_columns;) {
@@ -73,7 +73,8 @@ std::string draw(const HeatMap& map) {
     }
   }
   for (size_t kind = 0; kind < paths.size(); ++kind) {
-    if (!paths[kind].empty()) body += fmt::format("<path style=\"fill:{}\" d=\"{}\"/>\n", map.scale.colours[kind], paths[kind]);
+    if (!paths[kind].empty())
+      body += fmt::format("<path style=\"fill:{}\" d=\"{}\"/>\n", map.scale.colours[kind], paths[kind]);
   }
 
   body += "<g class=\"muted\">\n";
@@ -96,16 +97,17 @@ std::string draw(const HeatMap& map) {
                       bottom + 31, escaped(map.x_name));
   double x = kLeft;
   for (size_t kind = 0; kind < map.scale.colours.size(); ++kind) {
-    body += fmt::format("<rect x=\"{:.0f}\" y=\"{:.0f}\" width=\"14\" height=\"11\" rx=\"2\" style=\"fill:{}\"/>"
-                        "<text x=\"{:.0f}\" y=\"{:.0f}\">{}</text>\n",
-                        x, bottom + kAxis + 3, map.scale.colours[kind], x + 19, bottom + kAxis + 12,
-                        escaped(map.scale.names[kind]));
+    body += fmt::format(
+        "<rect x=\"{:.0f}\" y=\"{:.0f}\" width=\"14\" height=\"11\" rx=\"2\" style=\"fill:{}\"/>"
+        "<text x=\"{:.0f}\" y=\"{:.0f}\">{}</text>\n",
+        x, bottom + kAxis + 3, map.scale.colours[kind], x + 19, bottom + kAxis + 12, escaped(map.scale.names[kind]));
     x += 34 + 6.2 * static_cast<double>(map.scale.names[kind].size());
   }
   body += fmt::format("<text x=\"2\" y=\"{:.0f}\">{}</text>\n</g>\n", bottom + 16, escaped(map.y_name));
-  return fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" aria-label=\"{}\" "
-                     "viewBox=\"0 0 {:g} {:.0f}\">\n{}</svg>\n",
-                     escaped(map.title), map.width, height, body);
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" aria-label=\"{}\" "
+      "viewBox=\"0 0 {:g} {:.0f}\">\n{}</svg>\n",
+      escaped(map.title), map.width, height, body);
 }
 
 }  // namespace shoal

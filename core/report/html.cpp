@@ -23,8 +23,9 @@ std::string html(const Table& table) {
   for (size_t r = 0; r < table.rows.size(); ++r) {
     text += "<tr>";
     for (size_t i = 0; i < table.rows[r].size(); ++i) {
-      const std::string mark = table.rows_are_runs && i == 0 ? swatch(r, table.rows.size()) : "";
-      text += fmt::format("<td{}>{}{}</td>", kind(i), mark, escaped(table.rows[r][i]));
+      const bool is_run = table.rows_are_runs && i == 0;
+      text += fmt::format("<td{}>{}{}</td>", is_run ? " class=\"run\"" : kind(i),
+                          is_run ? swatch(r, table.rows.size()) : "", escaped(table.rows[r][i]));
     }
     text += "</tr>\n";
   }
@@ -62,9 +63,10 @@ std::string preformatted(const std::string& title, const std::string& text) {
 
 std::string swatch(size_t run, size_t num_runs) {
   const std::string dash = num_runs > 1 ? run_dash(run) : "";
-  return fmt::format("<svg class=\"swatch\" viewBox=\"0 0 26 10\"><path class=\"line\" style=\"stroke:{}\"{} d=\"M1 "
-                     "5h24\"/></svg>",
-                     run_colour(run), dash.empty() ? "" : fmt::format(" stroke-dasharray=\"{}\"", dash));
+  return fmt::format(
+      "<svg class=\"swatch\" viewBox=\"0 0 26 10\"><path class=\"line\" style=\"stroke:{}\"{} d=\"M1 "
+      "5h24\"/></svg>",
+      run_colour(run), dash.empty() ? "" : fmt::format(" stroke-dasharray=\"{}\"", dash));
 }
 
 std::string utc_text(int64_t unix_s) {

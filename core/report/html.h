@@ -25,7 +25,8 @@ struct Fact {
 std::string facts(const std::vector<Fact>& all);
 
 // A heading, a sentence below it, and what is in it (HTML). `id` is for links.
-std::string section(const std::string& id, const std::string& title, const std::string& lead, const std::string& inside);
+std::string section(const std::string& id, const std::string& title, const std::string& lead,
+                    const std::string& inside);
 // Charts (SVG) side by side where there is room.
 std::string figures(const std::vector<std::string>& charts);
 std::string wide_figure(const std::string& chart);

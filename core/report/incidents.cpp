@@ -36,25 +36,25 @@ void add_marked_steps(const RunRecord& run, std::vector<Incident>& all) {
     if (!steps[i].update_skipped || (i > 0 && steps[i - 1].update_skipped)) continue;
     size_t end = i + 1;
     while (end < steps.size() && steps[end].update_skipped) ++end;
-    const std::string which = end == i + 1 ? fmt::format("the update of step {} was skipped", steps[i].step)
-                                           : fmt::format("the updates of steps {} to {} were skipped", steps[i].step,
-                                                         steps[end - 1].step);
-    all.push_back({.step = steps[i].step,
-                   .tokens = steps[i].tokens,
-                   .unix_s = unix_time(steps[i].job),
-                   .what = fmt::format("{}: loss {}, gradient norm {}", which,
-                                       std::isfinite(steps[i].loss) ? short_number(steps[i].loss) : "not finite",
-                                       std::isfinite(steps[i].grad_norm) ? short_number(steps[i].grad_norm)
-                                                                         : "not finite")});
+    const std::string which =
+        end == i + 1 ? fmt::format("the update of step {} was skipped", steps[i].step)
+                     : fmt::format("the updates of steps {} to {} were skipped", steps[i].step, steps[end - 1].step);
+    all.push_back(
+        {.step = steps[i].step,
+         .tokens = steps[i].tokens,
+         .unix_s = unix_time(steps[i].job),
+         .what = fmt::format("{}: loss {}, gradient norm {}", which,
+                             std::isfinite(steps[i].loss) ? short_number(steps[i].loss) : "not finite",
+                             std::isfinite(steps[i].grad_norm) ? short_number(steps[i].grad_norm) : "not finite")});
   }
 }
 
 void add_rewinds(const RunRecord& run, std::vector<Incident>& all) {
   for (const Rewind& rewind : run.metrics.rewinds) {
     const StepMetrics* at = find_step(run, rewind.to_step);
-    const std::string lost = fmt::format("{} step(s) up to {}, {} of training, no longer count",
-                                         rewind.from_step - rewind.to_step, rewind.from_step,
-                                         format_duration(rewind.step_s));
+    const std::string lost =
+        fmt::format("{} step(s) up to {}, {} of training, no longer count", rewind.from_step - rewind.to_step,
+                    rewind.from_step, format_duration(rewind.step_s));
     all.push_back({.step = rewind.to_step,
                    .tokens = at != nullptr ? at->tokens : 0,
                    .what = rewind.new_start ? fmt::format("started again from step {}: {}", rewind.to_step, lost)

@@ -88,9 +88,9 @@ std::string report_page(const std::vector<RunRecord>& runs, const std::string& p
       "<style>{}</style>\n</head>\n<body>\n<main>\n",
       escaped(title_of(runs)), style_sheet());
   page += header_of(runs) + problems_of(runs);
-  for (const auto make : {overview_section, loss_section, schedule_section, speed_section, time_section,
-                          experts_section, memory_section, fp8_section, history_section, cost_section, plan_section,
-                          config_section}) {
+  for (const auto make :
+       {overview_section, loss_section, schedule_section, speed_section, time_section, experts_section, memory_section,
+        fp8_section, history_section, cost_section, plan_section, config_section}) {
     page += make(runs);
   }
   page += fmt::format("<footer>Written by shoal report, {}.</footer>\n</main>\n</body>\n</html>\n", escaped(produced));

@@ -104,7 +104,8 @@ std::vector<std::vector<int64_t>> expert_load_of(const json& layers) {
     if (!layer.is_array()) fail("`expert_load`: expected a list of lists");
     std::vector<int64_t>& row = load.emplace_back();
     for (const json& tokens : layer) row.push_back(json_integer(tokens, 0, kMost));
-    if (row.empty() || row.size() != load.front().size()) fail("`expert_load`: expected layers of equally many experts");
+    if (row.empty() || row.size() != load.front().size())
+      fail("`expert_load`: expected layers of equally many experts");
   }
   return load;
 }
@@ -181,7 +182,7 @@ class History {
   }
   void add(const ValidationMetrics& validation) {
     note_start(validation.job, validation.step + 1);
-    std::erase_if(to_.validations, [&](const ValidationMetrics& m) { return m.step >= validation.step; });
+    drop_validations(validation.step);
     to_.validations.push_back(validation);
   }
 
@@ -197,6 +198,10 @@ class History {
     }
     if (job.job_s > to_.starts.back().job_s) to_.starts.back().job_s = job.job_s;
   }
+  // From this step on.
+  void drop_validations(int64_t step) {
+    while (!to_.validations.empty() && to_.validations.back().step >= step) to_.validations.pop_back();
+  }
   // Takes back what a step, that comes now, comes before.
   void rewind(const StepMetrics& step) {
     const StepMetrics& last = to_.steps.back();
@@ -208,7 +213,7 @@ class History {
       if (to_.steps.back().step_ms > 0) rewind.step_s += to_.steps.back().step_ms * 1e-3;
       to_.steps.pop_back();
     }
-    std::erase_if(to_.validations, [&](const ValidationMetrics& m) { return m.step >= step.step; });
+    drop_validations(step.step);
     to_.rewinds.push_back(rewind);
   }
 
@@ -251,13 +256,15 @@ MetricsHistory read_metrics(const std::filesystem::path& path) {
   for_each_line(file, [&](int64_t number, std::string_view text, bool is_whole) {
     const std::string place = fmt::format("{}:{}", name, number);
     if (!is_whole) {
-      return complain(fmt::format("{}: the last line is cut: a record still being written, or torn by a crash; it is "
-                                  "left out", place));
+      return complain(
+          fmt::format("{}: the last line is cut: a record still being written, or torn by a crash; it is "
+                      "left out",
+                      place));
     }
     if (text.find_first_not_of(" \t\r") == std::string_view::npos) return;
     try {
       const json line = parse_json(text, place);
-      if (!line.is_object()) fail("{}: expected an object, found a {}", place, line.type_name());
+      if (!line.is_object()) fail("{}: expected an object, found: {}", place, line.type_name());
       const Members members(line);
       try {
         if (members.has("val_loss")) {
@@ -275,8 +282,8 @@ MetricsHistory read_metrics(const std::filesystem::path& path) {
     }
   });
   if (num_problems > static_cast<int64_t>(kMostProblems)) {
-    history.problems.push_back(fmt::format("{}: {} more lines are left out", name,
-                                           num_problems - static_cast<int64_t>(kMostProblems)));
+    history.problems.push_back(
+        fmt::format("{}: {} more lines are left out", name, num_problems - static_cast<int64_t>(kMostProblems)));
   }
   return history;
 }

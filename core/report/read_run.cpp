@@ -54,7 +54,7 @@ double number_at(const json& object, const char* key) {
 
 json object_of(const fs::path& path) {
   json object = parse_json(text_of(path), path.string());
-  if (!object.is_object()) fail("{}: expected an object, found a {}", path.string(), object.type_name());
+  if (!object.is_object()) fail("{}: expected an object, found: {}", path.string(), object.type_name());
   return object;
 }
 
@@ -116,6 +116,12 @@ void read_ngram(RunRecord& run) {
   if (ngram.unigram_nats > 0 && ngram.bigram_nats > 0) run.ngram = ngram;
 }
 
+void read_recorded_steps(RunRecord& run) {
+  constexpr uintmax_t kMostTimelineBytes = uintmax_t{64} << 20;  // a picture would not show more
+  const fs::path path = run.folder / "timeline.json";
+  if (fs::file_size(path) <= kMostTimelineBytes) run.timeline = read_timeline(path);
+}
+
 CheckpointRow row_of(const CheckpointFolder& folder, int64_t step) {
   CheckpointRow row{.step = step, .unix_s = unix_time_of(folder.of_step(step) / kCommitName), .problem = ""};
   try {
@@ -167,7 +173,7 @@ RunRecord read_run(const fs::path& folder) {
     if (!is_there(folder / name)) return;
     try {
       reader(run);
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {  // of the file system too
       run.problems.push_back(error.what());
     }
   };
@@ -176,6 +182,7 @@ RunRecord read_run(const fs::path& folder) {
   read(kRunSummaryName, read_summary);
   read("plan.json", read_plan);
   read("ngram.json", read_ngram);
+  read("timeline.json", read_recorded_steps);
   read("checkpoints", read_checkpoints);
   read("flight", read_flights);
   return run;

@@ -10,6 +10,7 @@
 #include "core/config/config.pb.h"
 #include "core/train/metrics.h"
 #include "core/train/run_summary.h"
+#include "core/train/timeline_file.h"
 
 namespace shoal {
 
@@ -84,6 +85,7 @@ struct RunRecord {
   std::vector<FlightRow> flights;
   std::optional<RunPlan> plan;
   std::optional<NgramEntropies> ngram;
+  std::optional<Timeline> timeline;
   bool has_final = false;             // RUN/final: it came to its end
   std::vector<std::string> problems;  // what could not be read
 

@@ -20,7 +20,7 @@ constexpr size_t kMostMaps = 6;  // runs with maps of their own
 HeatScale violation_scale() {
   HeatScale scale{.bounds = {0.1, 0.25, 0.5, 1, 2, 4}, .colours = {}, .names = {}};
   for (size_t i = 0; i <= scale.bounds.size(); ++i) scale.colours.push_back(fmt::format("var(--heat{})", i));
-  scale.names = {"below 0.1", "0.1", "0.25", "0.5", "1", "2", "4 and more"};
+  scale.names = {"below 0.1", "0.1 to 0.25", "0.25 to 0.5", "0.5 to 1", "1 to 2", "2 to 4", "4 and more"};
   return scale;
 }
 
@@ -98,25 +98,23 @@ std::string over_experts(const RunRecord& run, const std::string& prefix) {
 }  // namespace
 
 std::string experts_section(const std::vector<RunRecord>& runs) {
-  const std::string violation =
-      draw({.title = "Max violation",
-            .x = {.name = "step"},
-            .y = {.name = "of the worst layer; 0 is balanced", .from_zero = true},
-            .series = lines_of(runs,
-                               [](const RunRecord& run) {
-                                 return by_step(run, [](const StepMetrics& m) { return m.expert_load_max_violation; });
-                               }),
-            .events = {},
-            .width = 1140,
-            .height = 260});
+  Chart violation;
+  violation.title = "Max violation";
+  violation.x.name = "step";
+  violation.y.name = "of the worst layer; 0 is balanced";
+  violation.y.from_zero = true;
+  violation.series = lines_over_steps(runs, [](const StepMetrics& m) { return m.expert_load_max_violation; });
+  violation.width = 1140;
+  violation.height = 260;
   const bool has_experts = std::ranges::any_of(runs, [](const RunRecord& run) {
     const bool is_moe = !run.config || run.config->model().has_moe();
     return is_moe && std::ranges::any_of(run.metrics.steps, [](const StepMetrics& m) {
              return m.expert_load_max_violation > 0 || !m.expert_load.empty();
            });
   });
-  if (!has_experts) return section("experts", "Experts", "", note("No step has experts to balance: the model is dense."));
-  std::string inside = wide_figure(violation);
+  if (!has_experts)
+    return section("experts", "Experts", "", note("No step has experts to balance: the model is dense."));
+  std::string inside = wide_figure(draw(violation));
   size_t maps = 0;
   for (const RunRecord& run : runs) {
     if (recorded(run).empty() || maps++ >= kMostMaps) continue;

@@ -41,8 +41,8 @@ std::string incidents_table(const RunRecord& run) {
   Table table{.header = {"step", "tokens", "when", "incident"}, .rows = {}, .text_columns = {3}};
   for (size_t i = 0; i < std::min(incidents.size(), kMostRows); ++i) {
     const Incident& one = incidents[i];
-    table.rows.push_back({fmt::format("{}", one.step), short_number(static_cast<double>(one.tokens)),
-                          utc_text(one.unix_s), one.what});
+    table.rows.push_back(
+        {fmt::format("{}", one.step), short_number(static_cast<double>(one.tokens)), utc_text(one.unix_s), one.what});
   }
   std::string text = html(table);
   if (incidents.size() > kMostRows) text += note(fmt::format("and {} more", incidents.size() - kMostRows));
@@ -68,8 +68,8 @@ Table plan_table(const RunRecord& run) {
   Table table{.header = {run.name, "planned", "measured", "difference"}, .rows = {}};
   const auto add = [&](const std::string& name, double planned, double measured, std::string (*text)(double)) {
     if (!std::isfinite(planned)) return;
-    table.rows.push_back({name, text(planned), std::isfinite(measured) ? text(measured) : "–",
-                          difference(planned, measured)});
+    table.rows.push_back(
+        {name, text(planned), std::isfinite(measured) ? text(measured) : "–", difference(planned, measured)});
   };
   const auto ms = [](double value) { return short_number(value) + " ms"; };
   const auto median_of = [&](const StepValue& value) { return warm_median(run, value); };
@@ -122,9 +122,10 @@ std::string cost_section(const std::vector<RunRecord>& runs) {
   if (!has_money) notes += note("No money: run.usd_per_gpu_hour is 0.");
   const std::string one = hours == "GPU-hours" ? "Ranks × hours, a GPU each" : "Ranks × hours";
   return section("cost", "Cost",
-                 one + ", over all starts, from the start of a job to its last record: set-up, validation and saves "
-                       "included. Per T tokens: per 10¹² tokens, at the cost so far. Of the whole run: the rest at the "
-                       "median speed.",
+                 one +
+                     ", over all starts, from the start of a job to its last record: set-up, validation and saves "
+                     "included. Per T tokens: per 10¹² tokens, at the cost so far. Of the whole run: the rest at the "
+                     "median speed.",
                  html(table) + notes);
 }
 

@@ -75,7 +75,7 @@ std::string fp8_chart(const RunRecord& run, const std::string& title, double Qua
                      .colour = run_colour(static_cast<size_t>(key.first)),
                      .dash = key.second ? "5 3" : ""});
   }
-  return draw({.title = title, .x = {.name = "step"}, .y = std::move(y), .series = std::move(lines), .events = {}});
+  return draw_over_steps(title, std::move(y), std::move(lines));
 }
 
 void add_fp8_rows(const RunRecord& run, const std::string& prefix, Table& table) {
@@ -99,10 +99,8 @@ void add_fp8_rows(const RunRecord& run, const std::string& prefix, Table& table)
 }  // namespace
 
 std::string memory_section(const std::vector<RunRecord>& runs) {
-  std::vector<Series> lines = lines_of(runs, [](const RunRecord& run) {
-    return by_step(run, [](const StepMetrics& m) {
-      return m.peak_memory_bytes > 0 ? static_cast<double>(m.peak_memory_bytes) : NAN;
-    });
+  std::vector<Series> lines = lines_over_steps(runs, [](const StepMetrics& m) {
+    return m.peak_memory_bytes > 0 ? static_cast<double>(m.peak_memory_bytes) : NAN;
   });
   if (runs.size() == 1) lines[0].label = "measured so far";
   for (size_t i = 0; i < runs.size(); ++i) {
@@ -116,14 +114,13 @@ std::string memory_section(const std::vector<RunRecord>& runs) {
   }
   Axis y = bytes_axis(lines);
   y.name += " of the fullest rank, tensors alone";
-  const std::string chart =
-      draw({.title = "Peak memory", .x = {.name = "step"}, .y = y, .series = lines, .events = {}});
+  const std::string chart = draw_over_steps("Peak memory", std::move(y), std::move(lines));
   const bool has_split = std::ranges::any_of(runs, [](const RunRecord& run) { return run.summary.has_value(); });
   return section("memory", "Memory",
                  "Predicted: by a step on paper before anything is allocated, with routing balanced. Measured: at the "
                  "end of the run, or of its last start.",
-                 figures({chart}) + (has_split ? html(memory_table(runs))
-                                               : note("No summary.json: the run is of an older version.")));
+                 figures({chart}) +
+                     (has_split ? html(memory_table(runs)) : note("No summary.json: the run is of an older version.")));
 }
 
 std::string fp8_section(const std::vector<RunRecord>& runs) {

@@ -72,10 +72,9 @@ std::string facts_of(const RunRecord& run) {
   }
   all.push_back({"Training loss", loss_text(loss.loss), fmt::format("mean of the last {} step(s)", loss.steps)});
   all.push_back({"Steps", steps_text(run), state_of(run)});
-  all.push_back({"Tokens", run.last() != nullptr ? short_number(static_cast<double>(run.last()->tokens)) : "0",
-                 planned_tokens(run) > 0
-                     ? fmt::format("of {}", short_number(static_cast<double>(planned_tokens(run))))
-                     : ""});
+  all.push_back(
+      {"Tokens", run.last() != nullptr ? short_number(static_cast<double>(run.last()->tokens)) : "0",
+       planned_tokens(run) > 0 ? fmt::format("of {}", short_number(static_cast<double>(planned_tokens(run)))) : ""});
   const double tflops = warm_median(run, [](const StepMetrics& m) { return m.tflops; });
   all.push_back({"Tokens/s", short_number(speed_of(run)), fmt::format("median; {} TFLOP/s", short_number(tflops))});
   all.push_back({"MFU", percent(mfu_of(run)),
@@ -84,9 +83,10 @@ std::string facts_of(const RunRecord& run) {
                      : "median"});
   all.push_back({"Exposed communication", percent(warm_median(run, exposed_share)), worst_kind(run)});
   all.push_back({"Peak memory", bytes_text(peak_memory(run)),
-                 run.summary ? fmt::format("{} predicted", bytes_text(static_cast<double>(run.summary->predicted.peak_bytes)))
-                             : "of the fullest rank"});
-  const std::string hours = hours_name({run});
+                 run.summary
+                     ? fmt::format("{} predicted", bytes_text(static_cast<double>(run.summary->predicted.peak_bytes)))
+                     : "of the fullest rank"});
+  const std::string hours = hours_name(std::span(&run, 1));
   all.push_back({hours == "GPU-hours" ? "GPU-hours" : "Rank-hours", short_number(cost.hours),
                  cost.usd_per_hour > 0 ? cost_text(cost) + " so far" : fmt::format("on {} rank(s)", run.ranks)});
   const size_t incidents = incidents_of(run).size();

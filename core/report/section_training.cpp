@@ -13,7 +13,10 @@ namespace shoal {
 
 namespace {
 
-constexpr double kPast = 0.95;  // weight of the past in the smooth curve
+// Weight of the past in the smooth curve: 20 steps count, fewer in a short run, where their mean would lag behind.
+double past_of(const RunRecord& run) {
+  return std::clamp(1 - 16 / static_cast<double>(run.metrics.steps.size() + 1), 0.0, 0.95);
+}
 
 Points validation_points(const RunRecord& run) {
   Points points;
@@ -31,17 +34,17 @@ bool any_value(const std::vector<RunRecord>& runs, const StepValue& value) {
 }
 
 std::string small_loss(const std::vector<RunRecord>& runs, const std::string& title, const StepValue& value) {
-  return draw({.title = title,
-               .x = {.name = "tokens"},
-               .y = {.name = "nats"},
-               .series = lines_of(runs, [&](const RunRecord& run) { return by_tokens(run, value); }),
-               .events = {}});
+  return draw_over_tokens(title, {.name = "nats"},
+                          lines_of(runs, [&](const RunRecord& run) { return by_tokens(run, value); }));
 }
 
 }  // namespace
 
 Chart loss_chart(const std::vector<RunRecord>& runs) {
-  Chart chart{.title = "Loss", .x = {.name = "tokens"}, .y = {.name = "nats a token"}, .series = {}, .events = {}};
+  Chart chart;
+  chart.title = "Loss";
+  chart.x.name = "tokens";
+  chart.y.name = "nats a token";
   chart.width = 1140;
   chart.height = 380;
   for (size_t i = 0; i < runs.size(); ++i) {
@@ -49,8 +52,11 @@ Chart loss_chart(const std::vector<RunRecord>& runs) {
     const std::string dash = runs.size() > 1 ? run_dash(i) : "";
     const Points raw = by_tokens(runs[i], [](const StepMetrics& m) { return m.loss; });
     chart.series.push_back({.label = "", .points = raw, .colour = run_colour(i), .mark = Mark::kFaintLine});
-    chart.series.push_back(
-        {.label = label, .points = smoothed(raw, kPast), .colour = run_colour(i), .dash = dash, .mark = Mark::kLine});
+    chart.series.push_back({.label = label,
+                            .points = smoothed(raw, past_of(runs[i])),
+                            .colour = run_colour(i),
+                            .dash = dash,
+                            .mark = Mark::kLine});
     chart.series.push_back({.label = runs.size() > 1 ? "" : "validation",
                             .points = validation_points(runs[i]),
                             .colour = runs.size() > 1 ? run_colour(i) : run_colour(1),
@@ -62,8 +68,8 @@ Chart loss_chart(const std::vector<RunRecord>& runs) {
   }
   const auto with_ngram = std::ranges::find_if(runs, [](const RunRecord& run) { return run.ngram.has_value(); });
   if (with_ngram == runs.end()) return chart;
-  for (const auto& [name, nats] : {std::pair{"unigram", with_ngram->ngram->unigram_nats},
-                                   std::pair{"bigram", with_ngram->ngram->bigram_nats}}) {
+  for (const auto& [name, nats] :
+       {std::pair{"unigram", with_ngram->ngram->unigram_nats}, std::pair{"bigram", with_ngram->ngram->bigram_nats}}) {
     Points at;
     at.add(0, nats);
     chart.series.push_back({.label = fmt::format("{} entropy {:.3f}", name, nats),
@@ -78,41 +84,28 @@ std::string loss_section(const std::vector<RunRecord>& runs) {
   const auto mtp = [](const StepMetrics& m) { return m.mtp_loss; };
   const auto aux = [](const StepMetrics& m) { return m.aux_loss; };
   std::vector<std::string> charts;
-  charts.push_back(draw({.title = "Gradient norm",
-                         .x = {.name = "tokens"},
-                         .y = {.name = "before clipping", .logarithmic = true},
-                         .series = lines_of(runs,
-                                            [](const RunRecord& run) {
-                                              return by_tokens(run, [](const StepMetrics& m) { return m.grad_norm; });
-                                            }),
-                         .events = {}}));
+  const auto norms = [](const RunRecord& run) {
+    return by_tokens(run, [](const StepMetrics& m) { return m.grad_norm; });
+  };
+  charts.push_back(
+      draw_over_tokens("Gradient norm", {.name = "before clipping", .logarithmic = true}, lines_of(runs, norms)));
   if (any_value(runs, mtp)) charts.push_back(small_loss(runs, "Multi-token prediction", mtp));
   if (any_value(runs, aux)) charts.push_back(small_loss(runs, "Balance losses, as they are weighted", aux));
   return section("loss", "Loss",
-                 fmt::format("Faint: each step's training loss; strong: its exponential mean (weight of the past {}); "
-                             "dots: validation. Triangles: incidents, listed below.", kPast),
+                 "Faint: each step's training loss; strong: its exponential mean, over about 20 steps in long runs; "
+                 "dots: validation; triangles: incidents, listed below.",
                  wide_figure(draw(loss_chart(runs))) + figures(charts));
 }
 
 std::string schedule_section(const std::vector<RunRecord>& runs) {
-  const auto rate = lines_of(runs, [](const RunRecord& run) {
-    return by_step(run, [](const StepMetrics& m) { return m.lr; });
-  });
   const auto batch = lines_of(runs, [](const RunRecord& run) {
     const double seq_len = run.config ? static_cast<double>(run.config->data().seq_len()) : NAN;
     return by_step(run, [=](const StepMetrics& m) { return static_cast<double>(m.sequences) * seq_len; });
   });
   return section("schedule", "Learning rate and batch", "",
-                 figures({draw({.title = "Learning rate",
-                                .x = {.name = "step"},
-                                .y = {.name = "", .from_zero = true},
-                                .series = rate,
-                                .events = {}}),
-                          draw({.title = "Batch",
-                                .x = {.name = "step"},
-                                .y = {.name = "tokens a step", .from_zero = true},
-                                .series = batch,
-                                .events = {}})}));
+                 figures({draw_over_steps("Learning rate", {.name = "", .from_zero = true},
+                                          lines_over_steps(runs, [](const StepMetrics& m) { return m.lr; })),
+                          draw_over_steps("Batch", {.name = "tokens a step", .from_zero = true}, batch)}));
 }
 
 }  // namespace shoal

@@ -30,7 +30,4 @@ Points smoothed(const Points& points, double past);
 // stacked: means still add up.
 Points averaged(const Points& points, size_t most);
 
-// Of the finite values; NaN where there is none.
-double median(std::vector<double> values);
-
 }  // namespace shoal

@@ -60,15 +60,15 @@ nav { margin: 14px 0 0; display: flex; flex-wrap: wrap; gap: 4px 16px; font-size
 a { color: var(--accent); text-decoration: none; }
 a:hover { text-decoration: underline; }
 section { margin-top: 40px; scroll-margin-top: 12px; }
-.figures { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 470px), 1fr)); }
+.figures { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 470px), 1fr)); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--edge); border-radius: 9px; padding: 14px 14px 8px; }
 figure.wide { margin-bottom: 14px; }
 .figures + figure.wide, .figures + .scroll, .scroll + .figures, .scroll + figure, figure + .figures,
 .figures + .figures, .facts + .scroll, .scroll + .scroll { margin-top: 14px; }
 svg.chart { display: block; width: 100%; height: auto; }
-svg.timeline-picture { display: block; width: 100%; height: auto; border-radius: 6px; }
+figure > svg:not(.chart) { display: block; width: 100%; height: auto; border-radius: 6px; }
 .swatch { width: 26px; height: 10px; margin-right: 9px; vertical-align: baseline; }
-.facts { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr)); margin: 22px 0 0; }
+.facts { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(205px, 1fr)); margin: 22px 0 0; }
 .facts div { background: var(--card); border: 1px solid var(--edge); border-radius: 9px; padding: 12px 15px 11px; }
 dt { color: var(--muted); font-size: 13px; }
 dd { margin: 1px 0 0; font-size: 21px; font-weight: 600; font-variant-numeric: tabular-nums; letter-spacing: -.01em; }
@@ -78,6 +78,7 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-nu
 th, td { text-align: left; padding: 7px 15px; vertical-align: top; }
 th { color: var(--muted); font-weight: 500; font-size: 13px; border-bottom: 1px solid var(--edge); white-space: nowrap; }
 td { overflow-wrap: anywhere; }
+td.run { white-space: nowrap; }
 tr + tr td { border-top: 1px solid var(--grid); }
 th.number, td.number { text-align: right; white-space: nowrap; }
 .note { color: var(--muted); font-size: 14px; margin: 8px 0; max-width: 100ch; }
@@ -95,9 +96,10 @@ footer { margin-top: 44px; color: var(--muted); font-size: 13px; }
 std::string variables() {
   std::string wires;
   for (size_t kind = 0; kind < kNumWireKinds; ++kind) wires += fmt::format("--wire{}: {}; ", kind, kWireColours[kind]);
-  return fmt::format(":root {{ color-scheme: light dark;{}  {}\n}}\n@media (prefers-color-scheme: dark) {{ :root {{{}  "
-                     "--wire3: #9c86d8; --wire6: #9aa0a6;\n}} }}\n",
-                     kLight, wires, kDark);
+  return fmt::format(
+      ":root {{ color-scheme: light dark;{}  {}\n}}\n@media (prefers-color-scheme: dark) {{ :root {{{}  "
+      "--wire3: #9c86d8; --wire6: #9aa0a6;\n}} }}\n",
+      kLight, wires, kDark);
 }
 
 }  // namespace

@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "core/base/check.h"
 #include "core/report/svg_text.h"
 #include "core/train/progress.h"
+#include "core/train/rank_timing.h"
 #include "optim/batch_schedule.h"
 
 namespace shoal {
@@ -18,10 +20,13 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
+// What is finite.
 std::vector<double> warm_values(const RunRecord& run, const StepValue& value) {
   const std::vector<StepMetrics>& steps = run.metrics.steps;
   std::vector<double> values;
-  for (size_t i = steps.size() / 10; i < steps.size(); ++i) values.push_back(value(steps[i]));
+  for (size_t i = steps.size() / 10; i < steps.size(); ++i) {
+    if (const double one = value(steps[i]); std::isfinite(one)) values.push_back(one);
+  }
   return values;
 }
 
@@ -39,6 +44,24 @@ Points by_tokens(const RunRecord& run, const StepValue& value) {
   return points;
 }
 
+std::string draw_over_steps(std::string title, Axis y, std::vector<Series> series) {
+  Chart chart;
+  chart.title = std::move(title);
+  chart.x.name = "step";
+  chart.y = std::move(y);
+  chart.series = std::move(series);
+  return draw(chart);
+}
+
+std::string draw_over_tokens(std::string title, Axis y, std::vector<Series> series) {
+  Chart chart;
+  chart.title = std::move(title);
+  chart.x.name = "tokens";
+  chart.y = std::move(y);
+  chart.series = std::move(series);
+  return draw(chart);
+}
+
 std::string run_label(const std::vector<RunRecord>& runs, size_t run) { return runs.size() > 1 ? runs[run].name : ""; }
 
 std::vector<Series> lines_of(const std::vector<RunRecord>& runs,
@@ -53,16 +76,18 @@ std::vector<Series> lines_of(const std::vector<RunRecord>& runs,
   return lines;
 }
 
-double warm_median(const RunRecord& run, const StepValue& value) { return median(warm_values(run, value)); }
+std::vector<Series> lines_over_steps(const std::vector<RunRecord>& runs, const StepValue& value) {
+  return lines_of(runs, [&](const RunRecord& run) { return by_step(run, value); });
+}
+
+double warm_median(const RunRecord& run, const StepValue& value) {
+  const std::vector<double> values = warm_values(run, value);
+  return values.empty() ? kNan : median(values);
+}
 
 double warm_mean(const RunRecord& run, const StepValue& value) {
-  double sum = 0, count = 0;
-  for (const double one : warm_values(run, value)) {
-    if (!std::isfinite(one)) continue;
-    sum += one;
-    ++count;
-  }
-  return count > 0 ? sum / count : kNan;
+  const std::vector<double> values = warm_values(run, value);
+  return values.empty() ? kNan : std::reduce(values.begin(), values.end()) / static_cast<double>(values.size());
 }
 
 double exposed_share(const StepMetrics& step) {
@@ -81,7 +106,9 @@ LastLoss last_loss(const RunRecord& run) {
   return {.loss = finite > 0 ? sum / finite : kNan, .steps = count};
 }
 
-int64_t planned_steps(const RunRecord& run) { return run.config ? std::max<int64_t>(run.config->train().steps(), 0) : 0; }
+int64_t planned_steps(const RunRecord& run) {
+  return run.config ? std::max<int64_t>(run.config->train().steps(), 0) : 0;
+}
 
 int64_t planned_tokens(const RunRecord& run) {
   if (!run.config) return 0;
@@ -118,10 +145,9 @@ RunCost cost_of(const RunRecord& run) {
   return cost;
 }
 
-std::string hours_name(const std::vector<RunRecord>& runs) {
-  const bool on_gpus = std::ranges::all_of(runs, [](const RunRecord& run) {
-    return run.summary.has_value() && run.summary->device == "cuda";
-  });
+std::string hours_name(std::span<const RunRecord> runs) {
+  const bool on_gpus = std::ranges::all_of(
+      runs, [](const RunRecord& run) { return run.summary.has_value() && run.summary->device == "cuda"; });
   return on_gpus ? "GPU-hours" : "rank-hours";
 }
 

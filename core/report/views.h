@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,13 @@ using StepValue = std::function<double(const StepMetrics&)>;
 Points by_step(const RunRecord& run, const StepValue& value);
 Points by_tokens(const RunRecord& run, const StepValue& value);
 
+// A chart over steps, over tokens.
+std::string draw_over_steps(std::string title, Axis y, std::vector<Series> series);
+std::string draw_over_tokens(std::string title, Axis y, std::vector<Series> series);
+
 // One line a run, in the run's colour; labels and dashes where there are several.
 std::vector<Series> lines_of(const std::vector<RunRecord>& runs, const std::function<Points(const RunRecord&)>& points);
+std::vector<Series> lines_over_steps(const std::vector<RunRecord>& runs, const StepValue& value);
 std::string run_label(const std::vector<RunRecord>& runs, size_t run);
 
 // Over the steps behind the first tenth, which fills caches.
@@ -58,7 +64,7 @@ struct RunCost {
 };
 RunCost cost_of(const RunRecord& run);
 // "GPU-hours", "rank-hours"
-std::string hours_name(const std::vector<RunRecord>& runs);
+std::string hours_name(std::span<const RunRecord> runs);
 
 // "12.3 %"; "–" for what is not finite.
 std::string percent(double share);

@@ -30,6 +30,7 @@ int64_t integer_at(const nlohmann::json& json, const std::string& key) {
 }
 
 MemorySplit split_of(const nlohmann::json& json) {
+  if (!json.is_object()) fail("expected memory by kind");
   MemorySplit split;
   for (int kind = 0; kind < kNumMemoryKinds; ++kind) {
     split.bytes[static_cast<size_t>(kind)] = integer_at(json, std::string(name_of(static_cast<MemoryKind>(kind))));

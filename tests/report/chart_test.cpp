@@ -65,8 +65,10 @@ TEST_CASE("a gap breaks the line, and a point between gaps is seen", "[report]")
   const std::string svg = draw({.title = "a <b>",
                                 .x = {.name = "step"},
                                 .y = {.name = "nats"},
-                                .series = {{.label = "one & two", .points = points_of({1, 2, NAN, 3, NAN, 4, 5}),
-                                            .colour = "var(--run0)", .dash = "7 3"}},
+                                .series = {{.label = "one & two",
+                                            .points = points_of({1, 2, NAN, 3, NAN, 4, 5}),
+                                            .colour = "var(--run0)",
+                                            .dash = "7 3"}},
                                 .events = {{.x = 3, .what = "a \"crash\""}}});
   CHECK_THAT(svg, Contains("a &lt;b&gt;") && Contains("one &amp; two") && Contains("a &quot;crash&quot;") &&
                       Contains("stroke-dasharray=\"7 3\"") && Contains("var(--run0)"));
@@ -97,7 +99,9 @@ TEST_CASE("areas stand on each other", "[report]") {
 }
 
 TEST_CASE("units suit the largest value", "[report]") {
-  const auto series = [](double y) { return std::vector<Series>{{.label = "", .points = points_of({y}), .colour = ""}}; };
+  const auto series = [](double y) {
+    return std::vector<Series>{{.label = "", .points = points_of({y}), .colour = ""}};
+  };
   CHECK(bytes_axis(series(5e9)).name == "GiB");
   CHECK(bytes_axis(series(1000)).name == "bytes");
   CHECK(time_axis(series(20)).name == "ms");

@@ -75,17 +75,18 @@ run { usd_per_gpu_hour: 2 }
 )";
 
 inline RunSummary example_summary() {
-  return {.model = "tiny",
-          .parameters = 1'234'567,
-          .active_parameters = 345'678,
-          .flops_per_token = 2e6,
-          .mfu_convention = "MFU: model FLOPs (causal attention, without MTP MTP) / 0.43 TFLOP/s (measured)",
-          .peak_tflops = 0.43,
-          .device = "cpu",
-          .ranks = 2,
-          .predicted = {.bytes = {10 << 20, 20 << 20, 30 << 20, 100 << 20, 30 << 20}, .peak_bytes = 190 << 20},
-          .measured = MemorySplit{.bytes = {10 << 20, 20 << 20, 30 << 20, 110 << 20, 30 << 20}, .peak_bytes = 200 << 20},
-          .fullest_rank = 1};
+  return {
+      .model = "tiny",
+      .parameters = 1'234'567,
+      .active_parameters = 345'678,
+      .flops_per_token = 2e6,
+      .mfu_convention = "MFU: model FLOPs (causal attention, without MTP MTP) / 0.43 TFLOP/s (measured)",
+      .peak_tflops = 0.43,
+      .device = "cpu",
+      .ranks = 2,
+      .predicted = {.bytes = {10 << 20, 20 << 20, 30 << 20, 100 << 20, 30 << 20}, .peak_bytes = 190 << 20},
+      .measured = MemorySplit{.bytes = {10 << 20, 20 << 20, 30 << 20, 110 << 20, 30 << 20}, .peak_bytes = 200 << 20},
+      .fullest_rank = 1};
 }
 
 // With every file but checkpoints and flight records.
@@ -93,8 +94,9 @@ inline void make_example_run(const std::filesystem::path& run, int64_t steps = 1
   std::filesystem::create_directories(run);
   make_file(run / "metrics.jsonl", example_metrics(steps));
   make_file(run / "config.textproto", kExampleConfig);
-  make_file(run / "environment.json",
-            R"({"date": "2026-11-27T21:00:00Z", "host": "node-1", "command_line": ["shoal", "train"], "mpi_ranks": 2})");
+  make_file(
+      run / "environment.json",
+      R"({"date": "2026-11-27T21:00:00Z", "host": "node-1", "command_line": ["shoal", "train"], "mpi_ranks": 2})");
   make_file(run / "summary.json", to_json(example_summary()));
 }
 

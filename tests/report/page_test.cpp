@@ -16,8 +16,8 @@ namespace {
 
 using Catch::Matchers::Contains;
 
-constexpr std::array kSections{"overview", "loss", "schedule", "speed", "time", "experts", "memory",
-                               "fp8",      "history", "cost",  "plan",  "config"};
+constexpr std::array kSections{"overview", "loss", "schedule", "speed", "time", "experts",
+                               "memory",   "fp8",  "history",  "cost",  "plan", "config"};
 
 int64_t count(const std::string& text, const std::string& words) {
   int64_t found = 0;
@@ -37,7 +37,7 @@ void check_sections(const std::string& page) {
     CHECK(count(page, std::string("<") + element + ">") + count(page, std::string("<") + element + " ") ==
           count(page, std::string("</") + element + ">"));
   }
-  for (const char* fetched : {"<script", "src=", "href=\"http", "url(http", "@import", "<link"}) {
+  for (const char* fetched : {"<script", " src=\"", "href=\"http", "url(http", "@import", "<link"}) {
     CHECK_THAT(page, !Contains(fetched));
   }
 }
@@ -54,7 +54,7 @@ TEST_CASE("the page of one run has every section", "[report]") {
                        Contains("MFU: model FLOPs") && Contains("dispatch") && Contains("activations"));
   CHECK_THAT(page, Contains("<td>step</td><td class=\"number\">400 ms</td><td class=\"number\">500 ms</td><td "
                             "class=\"number\">+25.0 %</td>"));
-  CHECK_THAT(page, Contains("$0.08"));                           // 2 ranks, 70 s, $2 an hour
+  CHECK_THAT(page, Contains("$0.08"));                               // 2 ranks, 70 s, $2 an hour
   CHECK_THAT(page, Contains("190.0 MiB") && Contains("200.0 MiB"));  // predicted, measured
   CHECK(page.size() < 400'000);
 }
@@ -72,8 +72,8 @@ TEST_CASE("runs lie over each other, each with a line of its own", "[report]") {
 
 TEST_CASE("a run that has hardly begun has a page", "[report]") {
   const TemporaryFolder folder;
-  for (const std::string text : {std::string(), to_json(example_validation(0)) + "\n", to_json(example_step(1)) + "\n",
-                                 std::string("{\"step\":1,\"tokens\":0,\"loss\":null}\n"), std::string("{")}) {
+  for (const std::string& text : {std::string(), to_json(example_validation(0)) + "\n", to_json(example_step(1)) + "\n",
+                                  std::string("{\"step\":1,\"tokens\":0,\"loss\":null}\n"), std::string("{")}) {
     std::filesystem::create_directories(folder / "run");
     make_file(folder / "run/metrics.jsonl", text);
     check_sections(page_of({folder / "run"}));
@@ -106,7 +106,7 @@ TEST_CASE("the file is written, or the reason is said", "[report]") {
   const WrittenReport report = write_report({folder / "run"}, folder / "run/report.html");
   CHECK(static_cast<int64_t>(bytes_of_file(report.file).size()) == report.bytes);
   REQUIRE(report.problems.size() == 1);
-  CHECK_THAT(report.problems[0], Contains("metrics.jsonl:4"));
+  CHECK_THAT(report.problems[0], Contains("metrics.jsonl:5"));
   CHECK_THROWS_AS(write_report({folder / "run"}, folder / "no/such/folder.html"), Error);
   CHECK_NOTHROW(write_report_of_run(folder / "nowhere"));  // only warns
   write_loss_picture({folder / "run"}, folder / "loss.svg");

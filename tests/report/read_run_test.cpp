@@ -48,7 +48,7 @@ TEST_CASE("broken lines are named and left out", "[report]") {
   };
   CHECK_THAT(problem_of("{\"step\":2,\"tok"), Contains("metrics.jsonl:2: the last line is cut"));
   CHECK_THAT(problem_of("nonsense\n"), Contains("metrics.jsonl:2: is not JSON") && Contains("the line is left out"));
-  CHECK_THAT(problem_of("[1]\n"), Contains("metrics.jsonl:2: expected an object, found a array"));
+  CHECK_THAT(problem_of("[1]\n"), Contains("metrics.jsonl:2: expected an object, found: array"));
   CHECK_THAT(problem_of("{\"step\":2}\n"), Contains("neither a step nor a validation"));
   CHECK_THAT(problem_of("{\"step\":\"two\",\"tokens\":1,\"loss\":1}\n"), Contains("metrics.jsonl:2: `step`: expected"));
   CHECK_THAT(problem_of("{\"tokens\":1,\"loss\":1}\n"), Contains("it has no `step`"));

@@ -64,12 +64,6 @@ TEST_CASE("averages of stacked curves still add up", "[report]") {
   CHECK(averaged(Points(), 10).size() == 0);
 }
 
-TEST_CASE("the median passes over what is no number", "[report]") {
-  CHECK(median({3, 1, kNan, 2}) == 2);
-  CHECK(median({4, 1, 2, 3}) == 2.5);
-  CHECK(std::isnan(median({kNan})));
-}
-
 TEST_CASE("numbers are short and never round into a wrong unit", "[report]") {
   for (const auto& [value, text] : {std::pair{0.0, "0"},
                                     {0.0123, "0.0123"},
