@@ -23,7 +23,8 @@ constexpr size_t kMostPoints = 1000;  // of a curve: more than a screen has colu
 // lost; its first and its last point; a gap where there is one.
 Points thinned(const Points& points, size_t most = kMostPoints);
 
-// The exponential mean, `past` (0 to 1) the weight of what was before, without a bias towards 0 at its begin. Gaps stay.
+// The exponential mean, `past` (0 to 1) the weight of what was before, without a bias towards 0 at its begin. Gaps
+// stay.
 Points smoothed(const Points& points, double past);
 
 // Means of equally many neighbours, at most `most` of them, each at the middle of its neighbours. For curves that are

@@ -61,7 +61,8 @@ a { color: var(--accent); text-decoration: none; }
 a:hover { text-decoration: underline; }
 section { margin-top: 40px; scroll-margin-top: 12px; }
 .figures { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 470px), 1fr)); }
-figure { margin: 0; background: var(--card); border: 1px solid var(--edge); border-radius: 9px; padding: 14px 14px 8px; }
+figure { margin: 0; background: var(--card); border: 1px solid var(--edge); border-radius: 9px;
+  padding: 14px 14px 8px; }
 figure.wide { margin-bottom: 14px; }
 .figures + figure.wide, .figures + .scroll, .scroll + .figures, .scroll + figure, figure + .figures,
 .figures + .figures, .facts + .scroll, .scroll + .scroll { margin-top: 14px; }
@@ -76,7 +77,8 @@ dd.remark { color: var(--muted); font-size: 12.5px; font-weight: 400; letter-spa
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--edge); border-radius: 9px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 7px 15px; vertical-align: top; }
-th { color: var(--muted); font-weight: 500; font-size: 13px; border-bottom: 1px solid var(--edge); white-space: nowrap; }
+th { color: var(--muted); font-weight: 500; font-size: 13px; border-bottom: 1px solid var(--edge);
+  white-space: nowrap; }
 td { overflow-wrap: anywhere; }
 td.run { white-space: nowrap; }
 tr + tr td { border-top: 1px solid var(--grid); }
