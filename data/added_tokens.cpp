@@ -117,8 +117,9 @@ void AddedTokenFinder::split(std::string_view text, Regex::Scratch& scratch,
         (is_word_before(text.substr(0, begin), scratch) || is_word_behind(text.substr(end), scratch))) {
       continue;
     }
-    if (pattern.lstrip) begin = std::max(trailing_white_space(text.substr(0, begin)), done);
-    if (pattern.rstrip) end += leading_white_space(text.substr(end));
+    // Nothing before `done` is looked at again: tokens of white space alone would cost the square of the text.
+    if (pattern.lstrip) begin = done + trailing_white_space(text.substr(done, std::max(begin, done) - done));
+    if (pattern.rstrip) end = std::max(end, done) + leading_white_space(text.substr(std::max(end, done)));
     if (begin > done) on_text(text.substr(done, begin - done));
     on_token(pattern.id);
     done = std::max(done, end);

@@ -22,9 +22,11 @@ constexpr std::string_view kEndOfDocument = "<|endoftext|>";
 constexpr std::string_view kBytesLast =
     R"({"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false})";
 
+std::string in_quotes(std::string_view text) { return nlohmann::json(text).dump(); }
+
 std::string split_json(std::string_view pattern) {
   return fmt::format(R"({{"type":"Split","pattern":{{"Regex":{}}},"behavior":"Isolated","invert":false}})",
-                     nlohmann::json(pattern).dump());
+                     in_quotes(pattern));
 }
 
 std::string sequence_json(const std::vector<std::string>& stages) {
@@ -89,33 +91,41 @@ std::array<int, 256> bytes_by_character() {
 
 std::string file_contents(const std::vector<std::string>& special, const std::string& pre_tokenizer,
                           const std::vector<std::string>& tokens, const std::vector<BpeMerge>& merges) {
-  const auto quoted = [](std::string_view text) { return nlohmann::json(text).dump(); };
   std::string out = "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [";
   for (size_t i = 0; i < special.size(); ++i) {
     out += fmt::format(R"({}{{"id": {}, "content": {}, "single_word": false, "lstrip": false, "rstrip": false, )"
                        R"("normalized": false, "special": true}})",
-                       i == 0 ? "\n    " : ",\n    ", i, quoted(special[i]));
+                       i == 0 ? "\n    " : ",\n    ", i, in_quotes(special[i]));
   }
   const std::string bytes = R"({"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true})";
   out += fmt::format(
-      "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {},\n  \"post_processor\": null,\n  \"decoder\": {},\n"
+      "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": {},\n  \"post_processor\": {},\n  \"decoder\": {},\n"
       "  \"model\": {{\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n"
       "    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n    \"fuse_unk\": false,\n"
       "    \"byte_fallback\": false,\n    \"ignore_merges\": false,\n    \"vocab\": {{",
-      pre_tokenizer, bytes);
+      pre_tokenizer, starting_with(special[0], 0), bytes);
   for (size_t id = 0; id < tokens.size(); ++id) {
-    out += fmt::format("{}{}: {}", id == 0 ? "\n      " : ",\n      ", quoted(tokens[id]), id);
+    out += fmt::format("{}{}: {}", id == 0 ? "\n      " : ",\n      ", in_quotes(tokens[id]), id);
   }
   out += "\n    },\n    \"merges\": [";
   for (size_t i = 0; i < merges.size(); ++i) {
     out += fmt::format("{}[{}, {}]", i == 0 ? "\n      " : ",\n      ",
-                       quoted(tokens[static_cast<size_t>(merges[i].left)]),
-                       quoted(tokens[static_cast<size_t>(merges[i].right)]));
+                       in_quotes(tokens[static_cast<size_t>(merges[i].left)]),
+                       in_quotes(tokens[static_cast<size_t>(merges[i].right)]));
   }
   return out + "\n    ]\n  }\n}\n";
 }
 
 }  // namespace
+
+std::string starting_with(std::string_view token, int32_t id) {
+  const std::string name = in_quotes(token);
+  const std::string special = fmt::format(R"({{"SpecialToken":{{"id":{},"type_id":0}}}})", name);
+  const auto sequence = [](char which) { return fmt::format(R"({{"Sequence":{{"id":"{}","type_id":0}}}})", which); };
+  return fmt::format(R"({{"type":"TemplateProcessing","single":[{0},{1}],"pair":[{0},{1},{0},{2}],)"
+                     R"("special_tokens":{{{3}:{{"id":{3},"ids":[{4}],"tokens":[{3}]}}}}}})",
+                     special, sequence('A'), sequence('B'), name, id);
+}
 
 std::vector<std::string> bpe_pre_tokenizer_names() {
   std::vector<std::string> names;

@@ -25,6 +25,10 @@ struct BpeTraining {
 // "gpt2", "llama3", "qwen", "deepseek": how these models cut text into pieces.
 std::vector<std::string> bpe_pre_tokenizer_names();
 
+// A "post_processor" of a tokenizer.json: other programs then put the token in front of a prompt, as Shoal puts its end
+// of document, and as the model saw every document in training.
+std::string starting_with(std::string_view token, int32_t id);
+
 // The contents of the file: ids are the special tokens', then the 256 bytes' in the order of their characters, then
 // merges' in the order they were found. Lossless: there is no normalizer. Equal input gives equal bytes, whatever the
 // number of threads. Throws Error when there is too little text for the vocabulary, or what `next` throws.

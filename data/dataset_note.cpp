@@ -7,19 +7,17 @@
 
 #include "core/base/check.h"
 #include "core/base/input_file.h"
-#include "core/base/json_text.h"
+#include "core/base/json_value.h"
 
 namespace shoal {
-
-using nlohmann::json;
 
 std::string note_path(const std::string& prefix) { return prefix + ".note.json"; }
 
 std::string to_json(const DatasetNote& note) {
-  return json{{"tokenizer", note.tokenizer},      {"fingerprint", note.fingerprint},
-              {"vocab_size", note.vocab_size},    {"eod_id", note.eod_id},
-              {"documents", note.num_documents},  {"tokens", note.num_tokens},
-              {"text_bytes", note.num_text_bytes}}
+  return nlohmann::json{{"tokenizer", note.tokenizer},      {"fingerprint", note.fingerprint},
+                        {"vocab_size", note.vocab_size},    {"eod_id", note.eod_id},
+                        {"documents", note.num_documents},  {"tokens", note.num_tokens},
+                        {"text_bytes", note.num_text_bytes}}
              .dump(2) +
          "\n";
 }
@@ -32,15 +30,16 @@ std::optional<DatasetNote> read_dataset_note(const std::string& prefix) {
   DatasetNote note;
   constexpr int64_t kMaxVocab = int64_t{1} << 31;
   try {
-    const json fields = parse_json(text, path);
-    fields.at("tokenizer").get_to(note.tokenizer);
-    fields.at("fingerprint").get_to(note.fingerprint);
-    note.vocab_size = json_integer(fields.at("vocab_size"), 1, kMaxVocab);
-    note.eod_id = json_integer(fields.at("eod_id"), -1, kMaxVocab);
-    note.num_documents = json_integer(fields.at("documents"), 0, INT64_MAX);
-    note.num_tokens = json_integer(fields.at("tokens"), 0, INT64_MAX);
-    note.num_text_bytes = json_integer(fields.at("text_bytes"), 0, INT64_MAX);
-  } catch (const std::exception& error) {
+    const JsonDocument json(text, path);
+    const JsonValue fields = json.root();
+    note.tokenizer = fields.at("tokenizer").string();
+    note.fingerprint = fields.at("fingerprint").string();
+    note.vocab_size = fields.at("vocab_size").integer(1, kMaxVocab);
+    note.eod_id = fields.at("eod_id").integer(-1, kMaxVocab);
+    note.num_documents = fields.at("documents").integer(0, INT64_MAX);
+    note.num_tokens = fields.at("tokens").integer(0, INT64_MAX);
+    note.num_text_bytes = fields.at("text_bytes").integer(0, INT64_MAX);
+  } catch (const Error& error) {
     fail("{} is damaged ({}); run `shoal tokenize` again, or remove it to go without", path, error.what());
   }
   return note;

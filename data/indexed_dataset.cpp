@@ -41,13 +41,16 @@ T load_at(const char* from) {
   return value;
 }
 
-// Calls visit(i, value) for an array of `count` T at byte `offset`, holding one piece of it at a time.
+// Calls visit(i, value) for an array of `count` T at byte `offset`, holding one piece of it at a time. Adds it to
+// `hash`.
 template <class T, class F>
-void for_each_item(const InputFile& file, int64_t offset, int64_t count, F&& visit) {
+void for_each_item(const InputFile& file, int64_t offset, int64_t count, FingerprintHash& hash, F&& visit) {
   std::vector<char> piece(static_cast<size_t>(std::min(count, kPieceItems)) * sizeof(T));
   for (int64_t first = 0; first < count; first += kPieceItems) {
     const int64_t items = std::min(kPieceItems, count - first);
-    file.read(offset + first * static_cast<int64_t>(sizeof(T)), piece.data(), items * static_cast<int64_t>(sizeof(T)));
+    const int64_t bytes = items * static_cast<int64_t>(sizeof(T));
+    file.read(offset + first * static_cast<int64_t>(sizeof(T)), piece.data(), bytes);
+    hash.add(piece.data(), bytes);
     for (int64_t i = 0; i < items; ++i) visit(first + i, load_at<T>(piece.data() + static_cast<size_t>(i) * sizeof(T)));
   }
 }
@@ -58,13 +61,14 @@ struct Index {
   int64_t num_entries = 0;  // of the document index
 };
 
-Index read_header(const InputFile& idx) {
+Index read_header(const InputFile& idx, FingerprintHash& hash) {
   if (idx.size_bytes() < kHeaderBytes) {
     fail("{} is too short for an index: expected at least {} bytes, found {}; run `shoal tokenize` again", idx.path(),
          kHeaderBytes, idx.size_bytes());
   }
   std::array<char, kHeaderBytes> header{};
   idx.read(0, header.data(), kHeaderBytes);
+  hash.add(header.data(), kHeaderBytes);
   if (std::string_view(header.data(), kMagic.size()) != kMagic) {
     fail("{} is no Megatron index: expected it to start with \"MMIDIDX\" and two zero bytes", idx.path());
   }
@@ -103,11 +107,12 @@ Index read_header(const InputFile& idx) {
 }
 
 // [num_sequences + 1]: the token at which each sequence starts.
-std::vector<int64_t> read_sequence_starts(const InputFile& idx, const Index& index, const InputFile& bin) {
+std::vector<int64_t> read_sequence_starts(const InputFile& idx, const Index& index, const InputFile& bin,
+                                          FingerprintHash& hash) {
   const int64_t token_bytes = token_type(index.dtype_code)->bytes;
   const int64_t tokens_in_bin = bin.size_bytes() / token_bytes;
   std::vector<int64_t> starts(static_cast<size_t>(index.num_sequences) + 1);
-  for_each_item<int32_t>(idx, kHeaderBytes, index.num_sequences, [&](int64_t i, int32_t length) {
+  for_each_item<int32_t>(idx, kHeaderBytes, index.num_sequences, hash, [&](int64_t i, int32_t length) {
     if (length < 0) {
       fail("{} at byte {}: sequence {} has a negative length, {}", idx.path(), kHeaderBytes + 4 * i, i, length);
     }
@@ -121,7 +126,7 @@ std::vector<int64_t> read_sequence_starts(const InputFile& idx, const Index& ind
     starts[static_cast<size_t>(i) + 1] = end;
   });
   const int64_t pointers_at = kHeaderBytes + 4 * index.num_sequences;
-  for_each_item<int64_t>(idx, pointers_at, index.num_sequences, [&](int64_t i, int64_t pointer) {
+  for_each_item<int64_t>(idx, pointers_at, index.num_sequences, hash, [&](int64_t i, int64_t pointer) {
     const int64_t expected = starts[static_cast<size_t>(i)] * token_bytes;
     if (pointer != expected) {
       fail("{} at byte {}: sequence {} should start at byte {} of {}, the end of the one before it, found {}",
@@ -133,12 +138,12 @@ std::vector<int64_t> read_sequence_starts(const InputFile& idx, const Index& ind
 
 // [num_entries]: the token at which each document starts; the last is the number of tokens.
 std::vector<int64_t> read_document_starts(const InputFile& idx, const Index& index,
-                                          const std::vector<int64_t>& sequence_starts) {
+                                          const std::vector<int64_t>& sequence_starts, FingerprintHash& hash) {
   const int64_t documents_at = kHeaderBytes + 12 * index.num_sequences;
   std::vector<int64_t> starts;
   starts.reserve(static_cast<size_t>(index.num_entries));
   int64_t previous = 0;
-  for_each_item<int64_t>(idx, documents_at, index.num_entries, [&](int64_t d, int64_t sequence) {
+  for_each_item<int64_t>(idx, documents_at, index.num_entries, hash, [&](int64_t d, int64_t sequence) {
     const int64_t at = documents_at + 8 * d;
     if (d == 0 && sequence != 0)
       fail("{} at byte {}: document 0 should start at sequence 0, found {}", idx.path(), at, sequence);
@@ -191,9 +196,18 @@ IndexedDataset::IndexedDataset(const std::string& prefix) : prefix_(prefix) {
       prefix + ".idx",
       "the token index (a data prefix is the path without .idx and .bin, or names llm.c's .bin shards)");
   bin_ = InputFile(prefix + ".bin", "the tokens");
-  const Index index = read_header(idx);
+  FingerprintHash hash;
+  const Index index = read_header(idx, hash);
   dtype_code_ = index.dtype_code;
-  document_starts_ = read_document_starts(idx, index, read_sequence_starts(idx, index, bin_));
+  document_starts_ = read_document_starts(idx, index, read_sequence_starts(idx, index, bin_, hash), hash);
+  index_hash_ = hash.text();
+}
+
+SourceFingerprint IndexedDataset::fingerprint() const {
+  FingerprintHash hash;
+  hash.add(index_hash_);
+  hash.add_sample(bin_, 0, num_tokens() * token_type(dtype_code_)->bytes);
+  return {.tokens = num_tokens(), .documents = num_documents(), .shards = std::nullopt, .xxh3_128 = hash.text()};
 }
 
 void IndexedDataset::read(int64_t first, std::span<int32_t> tokens, int64_t vocab_size) const {

@@ -35,6 +35,7 @@ class IndexedDataset final : public TokenDataset {
   const std::string& prefix() const override { return prefix_; }
   int64_t num_documents() const { return static_cast<int64_t>(document_starts_.size()) - 1; }
   int64_t num_tokens() const override { return document_starts_.back(); }
+  SourceFingerprint fingerprint() const override;
 
   // [num_documents + 1]: where each document starts among all tokens, ascending; back() == num_tokens().
   const std::vector<int64_t>& document_starts() const { return document_starts_; }
@@ -46,6 +47,7 @@ class IndexedDataset final : public TokenDataset {
   std::string prefix_;
   InputFile bin_;
   int dtype_code_ = 0;
+  std::string index_hash_;  // XXH3-128 of the .idx without modes
   std::vector<int64_t> document_starts_;
 };
 

@@ -3,19 +3,16 @@
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <optional>
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/json_text.h"
 
 namespace shoal {
 namespace {
 
 using nlohmann::json;
-
-// Arrays and objects inside each other; no honest line comes near.
-constexpr int kMaxDepth = 64;
 
 class TextHandler final : public nlohmann::json_sax<json> {
  public:
@@ -51,9 +48,7 @@ class TextHandler final : public nlohmann::json_sax<json> {
     return true;
   }
   bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
-    problem = error.what();
-    // "[json.exception.parse_error.101] parse error at line 1, column 5: … ; last read: '<all of a long string>'"
-    problem.resize(std::min(problem.find("; last read"), problem.size()));
+    problem = json_problem(error.what());
     if (const size_t column = problem.find("column "); column != std::string::npos) problem.erase(0, column);
     return false;
   }
@@ -68,8 +63,8 @@ class TextHandler final : public nlohmann::json_sax<json> {
     return true;
   }
   bool deeper() {
-    if (++depth_ <= kMaxDepth) return true;
-    problem = fmt::format("values nested more than {} deep", kMaxDepth);
+    if (++depth_ <= kMaxJsonDepth) return true;
+    problem = fmt::format("values nested more than {} deep", kMaxJsonDepth);
     return false;
   }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <optional>
 #include <string_view>
 
@@ -15,6 +16,7 @@ namespace shoal {
 namespace {
 
 constexpr int64_t kHeaderBytes = 1024;
+constexpr int64_t kHashedBytes = 4096;  // of each shard: the header, and first tokens
 constexpr size_t kMaxOpenShards = 64;
 
 struct Kind {
@@ -38,15 +40,18 @@ std::vector<std::string> matching_paths(const std::string& pattern) {
   return paths;
 }
 
-// Throws Error unless the file is a sound shard; returns its number of tokens.
-int64_t check_shard(const InputFile& file, std::optional<Kind>& kind) {
+// Throws Error unless the file is a sound shard; returns its number of tokens. Adds it to `hash`.
+int64_t check_shard(const InputFile& file, std::optional<Kind>& kind, FingerprintHash& hash) {
   const std::string& path = file.path();
   if (file.size_bytes() < kHeaderBytes) {
     fail("{} is no llm.c token shard: expected a header of {} bytes, found {} in all; it is damaged or cut short", path,
          kHeaderBytes, file.size_bytes());
   }
+  std::array<char, kHashedBytes> head{};
+  const int64_t head_bytes = std::min(file.size_bytes(), kHashedBytes);
+  file.read(0, head.data(), head_bytes);
   std::array<int32_t, 3> header{};
-  file.read(0, header.data(), sizeof(header));
+  std::memcpy(header.data(), head.data(), sizeof(header));
   const auto& [magic, version, num_tokens] = header;
   const auto* const found = std::ranges::find(kKinds, magic, &Kind::magic);
   if (found == kKinds.end()) {
@@ -69,6 +74,9 @@ int64_t check_shard(const InputFile& file, std::optional<Kind>& kind) {
          kind->magic, magic);
   }
   kind = *found;
+  // Without its folder: shards that were moved together are the same.
+  hash.add(fmt::format("{} {} ", std::filesystem::path(path).filename().string(), file.size_bytes()));
+  hash.add(head.data(), head_bytes);
   return num_tokens;
 }
 
@@ -76,13 +84,22 @@ int64_t check_shard(const InputFile& file, std::optional<Kind>& kind) {
 
 LlmcDataset::LlmcDataset(const std::string& pattern) : pattern_(pattern) {
   std::optional<Kind> kind;
+  FingerprintHash hash;
   for (std::string& path : matching_paths(pattern)) {
     const InputFile file(path, "the token shard");
-    first_tokens_.push_back(first_tokens_.back() + check_shard(file, kind));
+    first_tokens_.push_back(first_tokens_.back() + check_shard(file, kind, hash));
     shards_.push_back({.path = std::move(path), .size_bytes = file.size_bytes(), .file = nullptr});
   }
   token_bytes_ = kind->token_bytes;
   document_token_ = kind->document_token;
+  hash_ = hash.text();
+}
+
+SourceFingerprint LlmcDataset::fingerprint() const {
+  return {.tokens = num_tokens(),
+          .documents = std::nullopt,
+          .shards = static_cast<int64_t>(shards_.size()),
+          .xxh3_128 = hash_};
 }
 
 std::shared_ptr<const InputFile> LlmcDataset::open_shard(size_t shard) const {

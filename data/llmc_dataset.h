@@ -7,7 +7,7 @@
 //
 // Every document begins with <|endoftext|> (50256, GPT-2) or <|begin_of_text|> (128000, Llama 3), and may run on from
 // one shard to the next in the order of their names. Nothing says where documents begin but those tokens, so they are
-// looked for in each window that is read: opening a terabyte takes one header a shard.
+// looked for in each window that is read: opening a terabyte takes the first 4 KiB of each shard.
 //
 // Files are untrusted: header and size are checked when opening, ids when reading. Tokens are read with pread (see
 // data/indexed_dataset.h): a shard cut short during the run is an Error, not a SIGBUS.
@@ -33,6 +33,7 @@ class LlmcDataset final : public TokenDataset {
 
   const std::string& prefix() const override { return pattern_; }
   int64_t num_tokens() const override { return first_tokens_.back(); }
+  SourceFingerprint fingerprint() const override;
   void read(int64_t first, std::span<int32_t> tokens, int64_t vocab_size) const override;
   std::vector<int32_t> document_starts_in(int64_t first, std::span<const int32_t> window) const override;
 
@@ -52,6 +53,7 @@ class LlmcDataset final : public TokenDataset {
   std::string pattern_;
   int64_t token_bytes_ = 0;
   int32_t document_token_ = 0;
+  std::string hash_;                      // XXH3-128 of each shard's name, size and first 4 KiB
   std::vector<int64_t> first_tokens_{0};  // [shards + 1]
   // A system lets a process open some thousand files, and there may be more shards.
   mutable std::mutex mutex_;

@@ -9,7 +9,6 @@
 #include "data/dataset_note.h"
 #include "data/indexed_dataset.h"
 #include "data/llmc_dataset.h"
-#include "data/packing.h"
 
 namespace shoal {
 namespace {
@@ -41,8 +40,8 @@ std::shared_ptr<const TokenDataset> open_token_dataset(const std::string& prefix
   return std::make_shared<const IndexedDataset>(prefix);
 }
 
-std::unique_ptr<SampleStream> open_training_stream(const DataConfig& config, int64_t vocab_size, uint64_t seed,
-                                                   const Tokenizer* tokenizer) {
+std::unique_ptr<TrainingStream> open_training_stream(const DataConfig& config, int64_t vocab_size, uint64_t seed,
+                                                     const Tokenizer* tokenizer) {
   std::vector<TrainingSource> sources;
   for (const auto& source : config.train())
     sources.push_back({open_source(source, config, vocab_size, tokenizer), source.weight()});

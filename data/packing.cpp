@@ -91,6 +91,12 @@ void TrainingStream::read(int64_t index, Sample& sample) const {
   read_window(dataset, sequence * options_.seq_len, options_, sample);
 }
 
+std::vector<SourceFingerprint> TrainingStream::fingerprints() const {
+  std::vector<SourceFingerprint> fingerprints;
+  for (const auto& source : sources_) fingerprints.push_back(source.dataset->fingerprint());
+  return fingerprints;
+}
+
 int64_t TrainingStream::samples_per_epoch() const {
   int64_t sum = 0;
   for (const auto& source : sources_) sum += whole_sequences(source.dataset->num_tokens(), options_.seq_len);

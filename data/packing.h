@@ -37,6 +37,9 @@ class TrainingStream final : public SampleStream {
   int64_t num_samples() const override { return kEndless; }
   void read(int64_t index, Sample& sample) const override;
 
+  // Of each source, in the order of the config.
+  std::vector<SourceFingerprint> fingerprints() const;
+
   // Sequences of one epoch of every source.
   int64_t samples_per_epoch() const;
 

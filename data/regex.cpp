@@ -59,8 +59,8 @@ Regex::Regex(std::string_view pattern, const std::string& place)
                                   PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &error_at,
                                   context.get());
   if (compiled_->code == nullptr) {
-    fail("{}: expected a regular expression, found \"{}\": {} (at byte {} of \"{}\")", place, pattern,
-         message_of(error), error_at, translated);
+    fail("{}: expected a regular expression, found \"{}\": {} (at byte {} of \"{}\")", place, shown_pattern(pattern),
+         message_of(error), error_at, shown_pattern(translated));
   }
   // Without the compiler (a system that forbids it), the interpreter does the same, slowly.
   compiled_->has_jit = pcre2_jit_compile(compiled_->code, PCRE2_JIT_COMPLETE) == 0;

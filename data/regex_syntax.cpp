@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/base/check.h"
+#include "core/base/json_text.h"
 
 namespace shoal {
 namespace {
@@ -37,7 +38,7 @@ class Translator {
 
   [[noreturn]] void refuse(size_t length, std::string_view why) const {
     fail("{}: cannot use \"{}\" at byte {} of the pattern \"{}\": {}", place_, pattern_.substr(at_, length), at_,
-         pattern_, why);
+         shown_pattern(pattern_), why);
   }
 
   void copy(size_t length) {
@@ -158,6 +159,11 @@ class Translator {
 };
 
 }  // namespace
+
+std::string shown_pattern(std::string_view pattern) {
+  constexpr size_t kMost = 200;
+  return shown_text(pattern, kMost);
+}
 
 std::string pcre2_pattern(std::string_view pattern, const std::string& place) {
   return Translator(pattern, place).translate();

@@ -13,4 +13,7 @@ namespace shoal {
 // Throws Error, naming `place`, for a construct that is refused.
 std::string pcre2_pattern(std::string_view pattern, const std::string& place);
 
+// A pattern for messages, cut where it is long: what it becomes for PCRE2 can have fifty times its length.
+std::string shown_pattern(std::string_view pattern);
+
 }  // namespace shoal

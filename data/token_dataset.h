@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "data/fingerprint.h"
+
 namespace shoal {
 
 // Immutable and thread-safe once made.
@@ -17,6 +19,8 @@ class TokenDataset {
   // As the config names it.
   virtual const std::string& prefix() const = 0;
   virtual int64_t num_tokens() const = 0;
+  // The same wherever the files lie. Throws Error for an unreadable file.
+  virtual SourceFingerprint fingerprint() const = 0;
 
   // tokens[i] = token first + i. Throws Error when one is negative or not below `vocab_size`, or when a file became
   // shorter since it was opened.

@@ -15,44 +15,51 @@ namespace {
 using TokenIds = std::unordered_map<std::string_view, int32_t>;
 
 constexpr size_t kMaxAddedTokenBytes = 4096;
+constexpr size_t kMaxAllAddedBytes = size_t{4} << 20;  // they become a trie, which takes fifty times as much
 constexpr std::string_view kRefit = "the file is damaged, or was edited by hand";
 
 void parse_model(const JsonValue& model, TokenizerJson& json) {
-  model.only({"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
-              "byte_fallback", "ignore_merges", "vocab", "merges"});
+  expect_only(model, {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
+                      "byte_fallback", "ignore_merges", "vocab", "merges"});
   if (model.has("type") && model.at("type").string() != "BPE") {
     fail("{}: expected \"BPE\", found {}; Shoal reads byte-level BPE, and SentencePiece from its own .model file",
          model.at("type").full_place(), model.at("type").shown());
   }
   if (model.has("dropout")) {
-    model.at("dropout").expect(model.at("dropout").shown() == "0.0" || model.at("dropout").shown() == "0",
-                               "null (merges are not dropped at random)");
+    const JsonValue dropout = model.at("dropout");
+    dropout.expect(dropout.is_number() && dropout.number() == 0, "null (merges are not dropped at random)");
   }
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (model.has(key)) model.at(key).expect(model.at(key).string().empty(), "null (byte-level BPE has none)");
   }
-  model.at("fuse_unk").boolean(false);
-  model.at("byte_fallback").boolean(false);
-  json.ignore_merges = model.at("ignore_merges").boolean(false);
+  model.at("fuse_unk").boolean_or(false);
+  model.at("byte_fallback").boolean_or(false);
+  json.ignore_merges = model.at("ignore_merges").boolean_or(false);
 }
 
 std::vector<AddedToken> parse_added_tokens(const JsonValue& list) {
   std::vector<AddedToken> tokens;
   if (list.is_null()) return tokens;
+  size_t all_bytes = 0;
   for (size_t i = 0; i < list.size(); ++i) {
     const JsonValue item = list.at(i);
-    item.only({"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
+    expect_only(item, {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
     AddedToken token;
-    token.id = static_cast<int32_t>(item.at("id").integer(0, kMaxBpeTokens - 1));
+    token.id = static_cast<int32_t>(
+        item.at("id").integer(0, kMaxBpeTokens - 1, fmt::format("an integer from 0 to {}", kMaxBpeTokens - 1)));
     token.content = item.at("content").string();
-    token.special = item.at("special").boolean(false);
-    token.normalized = item.at("normalized").boolean(!token.special);
-    token.single_word = item.at("single_word").boolean(false);
-    token.lstrip = item.at("lstrip").boolean(false);
-    token.rstrip = item.at("rstrip").boolean(false);
+    token.special = item.at("special").boolean_or(false);
+    token.normalized = item.at("normalized").boolean_or(!token.special);
+    token.single_word = item.at("single_word").boolean_or(false);
+    token.lstrip = item.at("lstrip").boolean_or(false);
+    token.rstrip = item.at("rstrip").boolean_or(false);
     if (token.content.empty() || token.content.size() > kMaxAddedTokenBytes) {
       fail("{}: expected 1 to {} bytes, found {}", item.at("content").full_place(), kMaxAddedTokenBytes,
            token.content.size());
+    }
+    all_bytes += token.content.size();
+    if (all_bytes > kMaxAllAddedBytes) {
+      fail("{}: more than {} bytes in all tokens together", list.full_place(), kMaxAllAddedBytes);
     }
     tokens.push_back(std::move(token));
   }
@@ -147,8 +154,9 @@ void check_special_tokens(const std::string& path, const TokenizerJson& json) {
 }  // namespace
 
 TokenizerJson parse_tokenizer_json(std::string_view contents, const std::string& path) {
-  const RawTokenizerJson raw = read_tokenizer_json(contents, path);
-  const JsonValue root(raw.root, path, "");
+  RawTokenizerJson raw = read_tokenizer_json(contents, path);
+  const JsonDocument document = JsonDocument::of_tree(std::move(raw.root), path);
+  const JsonValue root = document.root();
   if (!root.has("model")) fail("{} is no tokenizer.json: it has no \"model\"", path);
   if (root.has("version")) root.at("version").expect(root.at("version").string() == "1.0", "\"1.0\"");
   TokenizerJson json;

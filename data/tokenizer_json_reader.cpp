@@ -4,13 +4,13 @@
 #include <algorithm>
 
 #include "core/base/check.h"
+#include "core/base/json_text.h"
 
 namespace shoal {
 namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxDepth = 64;
 constexpr int64_t kMaxOtherValues = 1'000'000;
 
 class Reader final : public nlohmann::json_sax<json> {
@@ -104,18 +104,11 @@ class Reader final : public nlohmann::json_sax<json> {
   }
 
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    std::string_view said = error.what();
-    // "[json.exception.parse_error.101] parse error at line 1, column 5: … ; last read: '<all of a long string>'"
-    said = said.substr(0, said.find("; last read"));
-    if (const size_t line = said.find("line "); line != std::string_view::npos) said.remove_prefix(line);
-    problem = fmt::format("byte {} is where it stops being JSON ({})", position, said);
+    problem = fmt::format("byte {} is where it stops being JSON ({})", position, json_problem(error.what()));
     return false;
   }
 
-  static std::string quoted(std::string_view text) {
-    constexpr size_t kMost = 60;
-    return fmt::format("\"{}{}\"", text.substr(0, kMost), text.size() > kMost ? "…" : "");
-  }
+  static std::string quoted(std::string_view text) { return fmt::format("\"{}\"", shown_text(text, 60)); }
 
  private:
   enum class Table { kNone, kVocab, kMerges };
@@ -135,7 +128,7 @@ class Reader final : public nlohmann::json_sax<json> {
   }
 
   bool deeper() {
-    if (++depth_ > kMaxDepth) return refuse("values are nested more than {} deep", kMaxDepth);
+    if (++depth_ > kMaxJsonDepth) return refuse("values are nested more than {} deep", kMaxJsonDepth);
     return true;
   }
 

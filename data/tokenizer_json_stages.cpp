@@ -1,7 +1,11 @@
 // data/tokenizer_json_stages.cpp: stages by their "type".
 #include "data/tokenizer_json_stages.h"
 
+#include <algorithm>
 #include <map>
+
+#include "core/base/check.h"
+#include "core/base/json_text.h"
 
 namespace shoal {
 namespace {
@@ -28,25 +32,25 @@ SplitStage::Behavior behavior_of(const JsonValue& value) {
 }
 
 SplitStage parse_split(const JsonValue& stage) {
-  stage.only({"type", "pattern", "behavior", "invert"});
+  expect_only(stage, {"type", "pattern", "behavior", "invert"});
   const JsonValue pattern = stage.at("pattern");
-  pattern.only({"Regex", "String"});
+  expect_only(pattern, {"Regex", "String"});
   const bool is_regex = pattern.has("Regex");
   pattern.expect(is_regex != pattern.has("String"), "either \"Regex\" or \"String\"");
   const JsonValue text = pattern.at(is_regex ? "Regex" : "String");
   return {.kind = is_regex ? SplitStage::Kind::kRegex : SplitStage::Kind::kString,
           .pattern = text.string(),
           .behavior = behavior_of(stage.at("behavior")),
-          .invert = stage.at("invert").boolean(false),
+          .invert = stage.at("invert").boolean_or(false),
           .place = text.full_place()};
 }
 
 void parse_byte_level(const JsonValue& stage, std::vector<SplitStage>& stages) {
-  stage.only({"type", "add_prefix_space", "trim_offsets", "use_regex"});
-  if (stage.at("add_prefix_space").boolean(true)) {
+  expect_only(stage, {"type", "add_prefix_space", "trim_offsets", "use_regex"});
+  if (stage.at("add_prefix_space").boolean_or(true)) {
     stages.push_back({.kind = SplitStage::Kind::kPrefixSpace, .pattern = {}, .place = stage.full_place()});
   }
-  if (stage.at("use_regex").boolean(true)) {
+  if (stage.at("use_regex").boolean_or(true)) {
     stages.push_back({.pattern = std::string(kGpt2Pattern), .place = stage.full_place()});
   }
 }
@@ -56,7 +60,7 @@ bool parse_stage(const JsonValue& stage, std::vector<SplitStage>& stages) {
   const std::string type = stage.at("type").string();
   bool is_bytes = false;
   if (type == "Sequence") {
-    stage.only({"type", "pretokenizers"});
+    expect_only(stage, {"type", "pretokenizers"});
     const JsonValue inner = stage.at("pretokenizers");
     for (size_t i = 0; i < inner.size(); ++i) {
       if (is_bytes) fail("{}: a stage behind ByteLevel, which is the last one Shoal knows", inner.at(i).full_place());
@@ -65,8 +69,8 @@ bool parse_stage(const JsonValue& stage, std::vector<SplitStage>& stages) {
   } else if (type == "Split") {
     stages.push_back(parse_split(stage));
   } else if (type == "Digits") {
-    stage.only({"type", "individual_digits"});
-    const bool each = stage.at("individual_digits").boolean(false);
+    expect_only(stage, {"type", "individual_digits"});
+    const bool each = stage.at("individual_digits").boolean_or(false);
     stages.push_back({.pattern = each ? R"(\p{N})" : R"(\p{N}+)", .place = stage.full_place()});
   } else if (type == "ByteLevel") {
     parse_byte_level(stage, stages);
@@ -79,6 +83,15 @@ bool parse_stage(const JsonValue& stage, std::vector<SplitStage>& stages) {
 }
 
 }  // namespace
+
+void expect_only(const JsonValue& object, std::initializer_list<std::string_view> known) {
+  for (const std::string& key : object.keys()) {
+    if (std::ranges::find(known, key) == known.end()) {
+      fail("{}: the key \"{}\" is one that Shoal does not know, and it may change the tokens", object.full_place(),
+           shown_text(key));
+    }
+  }
+}
 
 void parse_normalizer(const JsonValue& normalizer, TokenizerJson& json) {
   if (normalizer.is_null()) return;
@@ -115,9 +128,9 @@ void check_decoder(const JsonValue& decoder) {
 }
 
 std::vector<SplitStage> parse_pre_tokenizer(std::string_view json_text, const std::string& path) {
-  const auto json = nlohmann::json::parse(json_text);
+  const JsonDocument json(json_text, path);
   std::vector<SplitStage> stages;
-  parse_pre_tokenizer(JsonValue(json, path, "pre_tokenizer"), stages);
+  parse_pre_tokenizer(json.root("pre_tokenizer"), stages);
   return stages;
 }
 

@@ -46,6 +46,7 @@ void check_device_calls(Communicator& world, const std::vector<GroupProgress>& g
       if (words[0] == 0 || own == by_id.end()) continue;
       const GroupProgress& group = *own->second;
       if (words[1] == group.begun && words[2] == static_cast<int64_t>(group.history)) continue;
+      if (world.flight() != nullptr) world.flight()->ask_for_dump();
       fail(
           "rank {} has made {} calls of group '{}' on its device and rank {} {}{}: all ranks of a group must make the "
           "same calls in the same order",

@@ -70,6 +70,7 @@ struct RankState {
   double longest_step_s = 0;
   std::array<GroupProgress, kMaxFlightGroups> groups{};
   std::array<PendingCall, kMaxPendingCalls> pending{};  // the oldest
+  PendingCall last;                                     // that the rank has posted, be it through or not
 };
 static_assert(std::is_trivially_copyable_v<RankState>);
 

@@ -73,7 +73,7 @@ struct SharedFlight {
   Word beats, progress;
   Number phase, step, steps_done, step_begun_ns, longest_step_ns;
   Word calls_begun;
-  Word dump_asked, dumped;
+  Word dump_asked, dumped, told;
   std::array<SharedGroup, kMaxFlightGroups> groups;
   std::array<SharedCall, kFlightCalls> calls;
 };
@@ -215,6 +215,8 @@ bool FlightRecorder::dump_asked() const { return mine().dump_asked.load(kRelaxed
 void FlightRecorder::set_dumped(int record) { records_[record].dumped.store(1, std::memory_order_release); }
 bool FlightRecorder::dumped(int record) const { return records_[record].dumped.load(std::memory_order_acquire) != 0; }
 
+bool FlightRecorder::claim_telling() { return records_[0].told.exchange(1, kRelaxed) == 0; }
+
 std::vector<FlightCall> FlightRecorder::calls(int record) const {
   const SharedFlight& of = records_[record];
   std::vector<FlightCall> calls;
@@ -272,14 +274,15 @@ RankState FlightRecorder::state(int record) const {
   }
   size_t num_pending = 0;
   for (const FlightCall& call : calls(record)) {
+    state.last = {.group = call.group,
+                  .number = call.call.number,
+                  .count = call.call.count,
+                  .root = call.call.root,
+                  .verb = call.call.verb,
+                  .dtype = call.call.dtype,
+                  .history = call.call.history};
     if (call.ended_ns != 0 || call.on_device || num_pending == state.pending.size()) continue;
-    state.pending[num_pending++] = {.group = call.group,
-                                    .number = call.call.number,
-                                    .count = call.call.count,
-                                    .root = call.call.root,
-                                    .verb = call.call.verb,
-                                    .dtype = call.call.dtype,
-                                    .history = call.call.history};
+    state.pending[num_pending++] = state.last;
   }
   return state;
 }

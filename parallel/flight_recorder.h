@@ -53,6 +53,8 @@ class FlightRecorder {
   bool dump_asked() const;
   void set_dumped(int record);
   bool dumped(int record) const;
+  // Whether this is the first of this machine's ranks to ask: it is the one that says where they are.
+  bool claim_telling();
 
   int num_records() const { return num_records_; }
   int own() const { return own_; }

@@ -136,8 +136,12 @@ std::string describe(const EmulatedLinks& links) {
   add_link(links.inter_node, "between nodes");
   add_link(links.intra_node, "inside a node");
   if (links.jitter > 0) add(fmt::format("up to {:g} % longer at random", links.jitter * 100));
-  if (links.slow_rank >= 0)
-    add(fmt::format("{:g} times as long from and to rank {}", links.slow_factor, links.slow_rank));
+  if (links.slow_rank >= 0) {
+    const std::string where = links.slow_peer < 0
+                                  ? fmt::format("from and to rank {}", links.slow_rank)
+                                  : fmt::format("between ranks {} and {}", links.slow_rank, links.slow_peer);
+    add(fmt::format("{:g} times as long {}", links.slow_factor, where));
+  }
   return text;
 }
 
@@ -157,6 +161,9 @@ void check_emulated_links(const EmulatedLinks& links, const std::vector<int>& no
   }
   if (links.slow_rank >= static_cast<int>(nodes.size())) {
     fail("parallel.emulate.slow_rank is {}, but there are {} ranks, counted from 0", links.slow_rank, nodes.size());
+  }
+  if (links.slow_peer >= static_cast<int>(nodes.size())) {
+    fail("parallel.emulate.slow_peer is {}, but there are {} ranks, counted from 0", links.slow_peer, nodes.size());
   }
 }
 
@@ -185,7 +192,9 @@ LinkEmulator::LinkEmulator(const EmulatedLinks& links, std::vector<int> nodes, s
 
 double LinkEmulator::stretch(const Key& key) const {
   double factor = 1;
-  if (key.from == links_.slow_rank || key.to == links_.slow_rank) factor *= links_.slow_factor;
+  const bool touches = key.from == links_.slow_rank || key.to == links_.slow_rank;
+  const bool counts = links_.slow_peer < 0 || key.from == links_.slow_peer || key.to == links_.slow_peer;
+  if (touches && counts) factor *= links_.slow_factor;
   if (links_.jitter > 0) {
     const uint64_t pair = static_cast<uint64_t>(key.from) << 32 | static_cast<uint32_t>(key.to);
     factor *= 1 + links_.jitter * CounterRandom(key.group, pair).uniform(static_cast<uint64_t>(key.tag));

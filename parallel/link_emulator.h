@@ -8,9 +8,9 @@
 //   done   start + latency + bytes / bandwidth: it has arrived
 //
 // Between nodes the ranks of a node share its uplink and downlink; inside a node each rank has an uplink and a downlink
-// of its own. `jitter` and `slow_rank` stretch all of it. The sender reserves the links when it posts a round and
-// leaves the time of arrival in a mailbox, where the receiver finds it when the bytes have come. Clocks and mailbox are
-// in memory that all ranks share, which must so be on one machine.
+// of its own. `jitter` and `slow_rank` (with `slow_peer`: one link of it) stretch all of it. The sender reserves the
+// links when it posts a round and leaves the time of arrival in a mailbox, where the receiver finds it when the bytes
+// have come. Clocks and mailbox are in memory that all ranks share, which must so be on one machine.
 #pragma once
 
 #include <cstdint>

@@ -21,6 +21,7 @@ struct EmulatedLinks {
   double jitter = 0;                                          // a transfer takes 1 to 1 + jitter times as long
   int slow_rank = -1;                                         // of the world; -1: none
   double slow_factor = 1;
+  int slow_peer = -1;  // if not -1: only the link between slow_rank and this one (no knob: for tests)
 
   // Links that are not described are endless.
   LinkModel model() const { return {intra_node.value_or(LinkSpeed{}), inter_node.value_or(LinkSpeed{})}; }

@@ -360,6 +360,9 @@ std::string MpiProgress::different_calls_text(const InFlight& item, int64_t roun
 
 void MpiProgress::fail_all(const std::string& message) {
   if (failure_.empty()) failure_ = message;
+  for (const InFlight& item : in_flight_) {
+    if (item.exchange->flight() != nullptr) item.exchange->flight()->ask_for_dump();
+  }
   for (auto at = in_flight_.begin(); at != in_flight_.end(); ++at) {
     if (!at->failed) fail_in_flight(at, std::make_exception_ptr(Error(failure_)));
   }

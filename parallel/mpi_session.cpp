@@ -45,7 +45,7 @@ bool MpiSession::launched() {
   return tasks != nullptr && std::getenv("SLURM_PROCID") != nullptr && std::atoi(tasks) > 1;
 }
 
-MpiSession::MpiSession() : num_exceptions_at_start_(std::uncaught_exceptions()) {
+MpiSession::MpiSession() : siblings_(launched()), num_exceptions_at_start_(std::uncaught_exceptions()) {
   if (!launched()) return;
   int started = 0;
   MPI_Initialized(&started);

@@ -15,6 +15,7 @@
 #include "parallel/communicator.h"
 #include "parallel/exchange_communicator.h"
 #include "parallel/link_model.h"
+#include "parallel/sibling_watch.h"
 
 namespace shoal {
 
@@ -60,6 +61,9 @@ class MpiSession {
   // What the ranks of this machine record; null without a launcher.
   const std::shared_ptr<FlightRecorder>& flight() const { return flight_; }
 
+  // Sees stopped ranks from before MPI starts until after it ends; to be paused by who sees more.
+  SiblingWatch& siblings() { return siblings_; }
+
   // Ends the whole job within about a second, with exit code `code` and the message on stderr: once, when every rank
   // says the same at the same time (rank 0 speaks first and takes the others with it).
   [[noreturn]] void abort(int code, std::string_view message);
@@ -69,6 +73,7 @@ class MpiSession {
  private:
   std::shared_ptr<LinkEmulator> emulator(const EmulatedLinks& links, const std::vector<int>& nodes) const;
 
+  SiblingWatch siblings_;                   // first, for it is there before MPI, and after
   std::shared_ptr<MpiProgress> progress_;   // null without a launcher
   std::shared_ptr<FlightRecorder> flight_;  // likewise: of this machine's ranks
   bool ends_mpi_ = false;

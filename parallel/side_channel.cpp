@@ -268,7 +268,7 @@ void SideSpoke::try_to_connect() {
 
 std::vector<SideFrame> SideSpoke::pump() {
   if (address_.port == 0 || address_.num_hosts == 0) return {};
-  if (!connected() && !was_connected_) try_to_connect();
+  if (!connected()) try_to_connect();
   if (connection_ == nullptr) return {};
   std::vector<SideFrame> frames = connection_->pump();
   // Somebody else's server at one of rank 0's addresses does not know the answer.
@@ -276,7 +276,6 @@ std::vector<SideFrame> SideSpoke::pump() {
     if (connection_->said_hello()) connection_.reset();
     return {};
   }
-  was_connected_ = true;
   return frames;
 }
 

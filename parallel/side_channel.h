@@ -83,6 +83,8 @@ class SideHub {
   std::vector<SideFrame> pump();
   void send(SideKind kind, const std::vector<RankState>& states = {});
   int num_connections() const { return static_cast<int>(connections_.size()); }
+  // From all. Who wants to be heard comes again.
+  void disconnect() { connections_.clear(); }
 
  private:
   int listener_ = -1;
@@ -90,7 +92,7 @@ class SideHub {
   std::vector<std::unique_ptr<SideConnection>> connections_;
 };
 
-// Another node's end: connects, sooner or later.
+// Another node's end: connects, sooner or later, and again should the connection break.
 class SideSpoke {
  public:
   explicit SideSpoke(const SideAddress& address) : address_(address) {}
@@ -104,7 +106,6 @@ class SideSpoke {
 
   SideAddress address_;
   int next_host_ = 0;
-  bool was_connected_ = false;  // then it is not tried again: silence says it all
   std::unique_ptr<SideConnection> connection_;
 };
 

@@ -212,7 +212,7 @@ class Jobs:
             run = f"fence{i}"
             job = self.start(run)
             wait_for("the first checkpoint", lambda: self.steps_of(run) or job.poll() is not None)
-            for change in ("train.resume=RESUME_AUTO", "run.overwrite=true"):
+            for change in ("train.resume=AUTO", "run.overwrite=true"):
                 second = subprocess.run([self.shoal, "train", "c.textproto", f"run.dir={run}", "parallel.tensor=1",
                                          "parallel.expert=1", change],
                                         cwd=self.folder, capture_output=True, text=True, env=self.environment)

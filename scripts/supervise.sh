@@ -13,7 +13,7 @@
 #   --log FILE         lines about starts and ends go to this file too, at its end
 #
 # The command's last words must be those of `shoal train`: overrides are added behind them. A restart goes on from the
-# newest checkpoint that this run made (run.overwrite=false train.resume=RESUME_AUTO); a run that died before its first
+# newest checkpoint that this run made (run.overwrite=false train.resume=AUTO); a run that died before its first
 # begins anew, its records moved aside to RUN.1, RUN.2, … (run.overwrite=true).
 #
 #   the command ends with  0             done: so does this script
@@ -90,23 +90,39 @@ if [ -z "$run_dir" ]; then
   die "the run's folder is not known; put run.dir=... into the command, or name the folder with --run-dir"
 fi
 
-# The newest committed step; nothing if there is none.
-newest_step() {
-  local path step newest=''
+# committed_steps VISIT: calls it with each committed step and its COMMIT.
+committed_steps() {
+  local path step
   for path in "$run_dir"/checkpoints/step-*/COMMIT; do
     step=${path%/COMMIT} step=${step##*/step-}
     [[ -e "$path" && "$step" =~ ^(0|[1-9][0-9]{0,17})$ ]] || continue
-    if [ -z "$newest" ] || [ "$step" -gt "$newest" ]; then newest=$step; fi
+    "$1" "$step" "$path"
   done
+}
+# The newest committed step; nothing if there is none.
+newest_step() {
+  local newest=''
+  visit_step() { if [ -z "$newest" ] || [ "$1" -gt "$newest" ]; then newest=$1; fi; }
+  committed_steps visit_step
   say "$newest"
 }
 # Which folder it is: run.overwrite moves the old one aside and makes another.
 folder_id() { stat -c %d:%i -- "$run_dir" 2>/dev/null || true; }
-# What a restart may go on from: changes when a new checkpoint is there.
+# What a restart may go on from: a line for each checkpoint, which of its step it is included. Not their newest alone:
+# where that is damaged, a run makes progress behind it.
 state() {
-  local step
-  step=$(newest_step)
-  [ -z "$step" ] || say "$(folder_id) $step"
+  local folder
+  folder=$(folder_id)
+  visit_step() { say "$folder $1 $(stat -c %i -- "$2" 2>/dev/null || true)"; }
+  committed_steps visit_step
+}
+# has_new BEFORE AFTER: whether there is a checkpoint that was not there before.
+has_new() {
+  local line
+  while IFS= read -r line; do
+    [ -z "$line" ] || [[ $'\n'"$1"$'\n' == *$'\n'"$line"$'\n'* ]] || return 0
+  done <<<"$2"
+  return 1
 }
 has_remains() { [ -n "$(compgen -G "$run_dir/checkpoints/step-*"; compgen -G "$run_dir/checkpoints/aside-*")" ]; }
 
@@ -173,7 +189,7 @@ choose_extra() {
   local now
   now=$(state) extra=()
   if [ -n "$now" ]; then
-    [ "$now" = "$at_start" ] || extra=(run.overwrite=false train.resume=RESUME_AUTO)
+    ! has_new "$at_start" "$now" || extra=(run.overwrite=false train.resume=AUTO)
   elif ! has_remains && { [ -z "$folder_at_start" ] || [ "$folder_at_start" != "$(folder_id)" ]; }; then
     extra=(run.overwrite=true)
   fi  # else the folder is as it was found: the command means what it meant
@@ -205,7 +221,7 @@ while :; do
     finish "$code" "a mistake in the command or in what it names, which a restart would repeat"
   [ "$code" -ne "$requeue_code" ] || [ "$requeue" -eq 1 ] || finish "$code" "to be started again, but not here"
 
-  if [ "$after" != "$before" ]; then
+  if has_new "$before" "$after"; then
     before=$after stalls=0
   elif [ "$starts" -gt 1 ]; then  # the first start is no restart
     stalls=$((stalls + 1))

@@ -38,3 +38,5 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:strict_string_checks=1:detect
 export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
 ctest --test-dir "$folder" "${test_options[@]}" --output-on-failure --parallel "$(nproc)"
+# ctest names what was skipped; the tests have said why.
+grep '^skipped: ' "$folder/Testing/Temporary/LastTest.log" || true

@@ -19,6 +19,7 @@ std::string_view name_of(MemoryKind kind) {
     case MemoryKind::kOptimizer: return "optimizer";
     case MemoryKind::kActivations: return "activations";
     case MemoryKind::kWorkspace: return "workspace";
+    case MemoryKind::kSnapshot: return "snapshot";
   }
   return "?";
 }

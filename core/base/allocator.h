@@ -18,8 +18,9 @@
 
 namespace shoal {
 
-enum class MemoryKind { kWeights, kGradients, kOptimizer, kActivations, kWorkspace };
-constexpr int kNumMemoryKinds = 5;
+// kSnapshot: the copy of the state that a checkpoint is written from (core/checkpoint/state_snapshot.h).
+enum class MemoryKind { kWeights, kGradients, kOptimizer, kActivations, kWorkspace, kSnapshot };
+constexpr int kNumMemoryKinds = 6;
 std::string_view name_of(MemoryKind kind);
 
 struct MemoryUse {

@@ -44,7 +44,9 @@ int64_t InputFile::read_some(int64_t offset, void* to, int64_t bytes) const {
   while (done < bytes) {
     const ssize_t got = ::pread(fd_, static_cast<char*>(to) + done, static_cast<size_t>(bytes - done), offset + done);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail("cannot read {} at byte {}: {}", path_, offset + done, std::strerror(errno));
+    if (got < 0) {
+      throw ReadFailed(fmt::format("cannot read {} at byte {}: {}", path_, offset + done, std::strerror(errno)));
+    }
     if (got == 0) break;
     done += got;
   }

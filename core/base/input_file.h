@@ -4,7 +4,16 @@
 #include <cstdint>
 #include <string>
 
+#include "core/base/check.h"
+
 namespace shoal {
+
+// The device, not the file: EIO of a disk, a network file system that is away. Worth another try, as no file that is
+// wrong would be.
+class ReadFailed : public Error {
+ public:
+  using Error::Error;
+};
 
 // A regular file open for reading. Move-only; closes itself.
 class InputFile {
@@ -20,7 +29,7 @@ class InputFile {
   // Size when it was opened.
   int64_t size_bytes() const { return size_bytes_; }
 
-  // Reads up to `bytes` from `offset`; fewer only at the end of the file. Throws Error. Thread-safe.
+  // Reads up to `bytes` from `offset`; fewer only at the end of the file. Throws ReadFailed. Thread-safe.
   int64_t read_some(int64_t offset, void* to, int64_t bytes) const;
   // Reads exactly `bytes`; a shorter file is an Error.
   void read(int64_t offset, void* to, int64_t bytes) const;

@@ -3,7 +3,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <set>
 #include <vector>
 
@@ -12,19 +11,15 @@
 namespace shoal {
 
 using nlohmann::json;
-using nlohmann::ordered_json;
 
-namespace {
-
-template <class Json>
-Json parse(std::string_view text, const std::string& path) {
+json parse_json(std::string_view text, const std::string& path) {
   // The library would take it for the end.
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
     fail("{}: byte {} is NUL: expected JSON in UTF-8", path, nul);
   }
   std::vector<std::set<std::string>> open;  // names of the members so far, of every object and list around
-  const auto watch = [&](int, typename Json::parse_event_t event, Json& value) {
-    using Event = typename Json::parse_event_t;
+  const auto watch = [&](int, json::parse_event_t event, json& value) {
+    using Event = json::parse_event_t;
     switch (event) {
       case Event::object_start:
       case Event::array_start:
@@ -34,8 +29,8 @@ Json parse(std::string_view text, const std::string& path) {
       case Event::object_end:
       case Event::array_end: open.pop_back(); break;
       case Event::key: {
-        const std::string& name = value.template get_ref<const std::string&>();
-        if (!open.back().insert(name).second) fail("{}: the member \"{}\" appears twice", path, name.substr(0, 80));
+        const std::string& name = value.get_ref<const std::string&>();
+        if (!open.back().insert(name).second) fail("{}: the member \"{}\" appears twice", path, shown_text(name, 80));
         break;
       }
       case Event::value: break;
@@ -43,34 +38,30 @@ Json parse(std::string_view text, const std::string& path) {
     return true;
   };
   try {
-    return Json::parse(text, watch);
-  } catch (const typename Json::exception& error) {
-    std::string why = error.what();
-    // "[json.exception.parse_error.101] parse error at line 1, column 5: … ; last read: '<all of a long string>'"
-    why.resize(std::min(why.find("; last read"), why.size()));
-    if (const size_t kind = why.find("] "); kind != std::string::npos) why.erase(0, kind + 2);
-    if (constexpr std::string_view kWhere = "parse error at "; why.starts_with(kWhere)) why.erase(0, kWhere.size());
-    fail("{}: is not JSON: {}", path, why.substr(0, 200));
+    return json::parse(text, watch);
+  } catch (const json::exception& error) {
+    fail("{}: is not JSON: {}", path, shown_text(json_problem(error.what()), 200));
   }
 }
 
-}  // namespace
-
-json parse_json(std::string_view text, const std::string& path) { return parse<json>(text, path); }
-
-ordered_json parse_ordered_json(std::string_view text, const std::string& path) {
-  return parse<ordered_json>(text, path);
+std::string json_problem(std::string_view said) {
+  // "[json.exception.parse_error.101] parse error at line 1, column 5: … ; last read: '<all of a long string>'"
+  said = said.substr(0, said.find("; last read"));
+  if (const size_t kind = said.find("] "); kind != std::string_view::npos) said.remove_prefix(kind + 2);
+  if (constexpr std::string_view kWhere = "parse error at "; said.starts_with(kWhere))
+    said.remove_prefix(kWhere.size());
+  return std::string(said);
 }
 
-int64_t json_integer(const json& value, int64_t low, int64_t high) {
-  const bool too_large = value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-  const int64_t number = value.is_number_integer() && !too_large ? value.get<int64_t>() : 0;
-  if (!value.is_number_integer() || too_large || number < low || number > high) {
-    fail("expected a whole number from {} to {}, found {}", low, high,
-         value.is_primitive() ? value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 80)
-                              : std::string(value.type_name()));
-  }
-  return number;
+std::string shown_text(std::string_view text, size_t most) {
+  if (text.size() <= most) return std::string(text);
+  size_t end = most;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a character
+  return std::string(text.substr(0, end)) + "…";
+}
+
+std::string shown_json(const json& value) {
+  return shown_text(value.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 }  // namespace shoal

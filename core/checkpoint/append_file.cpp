@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <system_error>
+#include <thread>
 
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
@@ -18,6 +20,18 @@ namespace shoal {
 namespace {
 
 std::string reason() { return std::generic_category().message(errno); }
+
+constexpr const char* kBusy = "another job is writing there; wait for its end, or choose another folder";
+
+// false: somebody else has it. Some network file systems have no locks: then nobody is refused.
+bool lock(int fd) {
+  // Who only asks (is_being_appended_to) holds it for microseconds.
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
 
 // Bytes up to the end of the last whole line.
 int64_t whole_lines_bytes(int fd, const std::filesystem::path& path) {
@@ -40,11 +54,15 @@ int64_t whole_lines_bytes(int fd, const std::filesystem::path& path) {
 AppendFile::AppendFile(std::filesystem::path path, Open open) : path_(std::move(path)) {
   const int how = open == Open::kNew ? O_WRONLY | O_EXCL : O_RDWR;
   fd_ = ::open(path_.c_str(), how | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (fd_ < 0 && errno == EEXIST) {
+    const std::string exists = reason();
+    fail("{}: cannot be created: {}: {}", path_.string(), exists,
+         is_being_appended_to(path_) ? kBusy : "another job has just begun there, or left it; choose another folder");
+  }
   if (fd_ < 0) fail("{}: cannot be {}: {}", path_.string(), open == Open::kNew ? "created" : "opened", reason());
-  // Best effort: some network file systems have no locks.
-  [[maybe_unused]] const int locked = ::flock(fd_, LOCK_EX | LOCK_NB);
-  if (open == Open::kNew) return;
   try {
+    if (!lock(fd_)) fail("{}: {}", path_.string(), kBusy);
+    if (open == Open::kNew) return;
     bytes_ = whole_lines_bytes(fd_, path_);
     if (::ftruncate(fd_, bytes_) != 0) fail("{}: half a line cannot be cut off: {}", path_.string(), reason());
   } catch (...) {

@@ -9,7 +9,7 @@ namespace shoal {
 
 // Each append hands the whole record to the kernel before it returns, so that a reader, or a crash of the process, sees
 // whole records only. When the disk fills in the middle of one, the file is cut back to the last whole record. The file
-// is locked (flock) while it is open.
+// is locked (flock) while it is open, where the file system has locks: another one of the same path is refused.
 class AppendFile {
  public:
   enum class Open {

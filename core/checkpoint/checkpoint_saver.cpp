@@ -48,7 +48,12 @@ struct CheckpointSaver::Commit {
 
 CheckpointSaver::CheckpointSaver(const std::filesystem::path& run_dir, const CheckpointConfig& config,
                                  Communicator& world, Allocator& allocator, FileSystem& files)
-    : config_(config), world_(world), allocator_(allocator), files_(files), folder_(run_dir) {
+    : config_(config),
+      world_(world),
+      allocator_(allocator),
+      files_(files),
+      folder_(run_dir, files),
+      snapshot_(allocator.device() == DeviceKind::kCuda ? host_ : allocator) {
   if (world_.rank() == 0) writer_.emplace(folder_, files_);
   wait(world_.barrier());
 }
@@ -85,10 +90,8 @@ bool CheckpointSaver::agree_to_begin(int64_t step, int64_t bytes) {
 }
 
 // A run that stops right after a save, or right after it went on from one, has nothing new.
-bool CheckpointSaver::is_saved_already() const {
+bool CheckpointSaver::is_saved_already() {
   const std::filesystem::path place = folder_.of_step(head_.progress().step());
-  std::error_code ignored;
-  if (!std::filesystem::exists(place, ignored)) return false;
   const auto identity = [](Manifest manifest) {
     manifest.mutable_progress()->clear_training_seconds();
     manifest.clear_format();
@@ -97,9 +100,11 @@ bool CheckpointSaver::is_saved_already() const {
     return manifest.SerializeAsString();
   };
   try {
-    const NativeCheckpoint there(place);
+    if (files_.status(place).kind == FileKind::kAbsent) return false;
+    const NativeCheckpoint there(place, files_);
     if (identity(there.manifest()) != identity(head_)) return false;
     there.verify();
+    writer_->note_soundness(head_.progress().step(), true);
     return true;
   } catch (const Error&) {
     return false;
@@ -113,22 +118,6 @@ void CheckpointSaver::set_aside_after(int64_t step) {
   }
 }
 
-// Of pieces in host memory that nobody changes while they are written, none is needed.
-void CheckpointSaver::take_snapshot(const std::vector<StatePiece>& pieces) {
-  part_->pieces = pieces;
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    const Tensor& values = pieces[i].values;
-    if (!config_.asynchronous() && values.device() == DeviceKind::kCpu) continue;
-    if (snapshot_.size() <= i) snapshot_.resize(i + 1);
-    Tensor& copy = snapshot_[i];
-    if (!copy.defined() || copy.shape() != values.shape() || copy.dtype() != values.dtype()) {
-      copy = Tensor::empty(values.shape(), values.dtype(), host_, MemoryKind::kWorkspace);
-    }
-    copy_elements(copy, values);
-    part_->pieces[i].values = copy;
-  }
-}
-
 void CheckpointSaver::begin(const Manifest& head, const std::vector<StatePiece>& pieces) {
   if (in_flight_) finish();
   if (writer_) end_commit();  // the folder is one writer's at a time
@@ -136,7 +125,7 @@ void CheckpointSaver::begin(const Manifest& head, const std::vector<StatePiece>&
   head_ = head;
   if (!agree_to_begin(head.progress().step(), state_file_bytes(pieces))) return;
   part_ = std::make_unique<Part>();
-  take_snapshot(pieces);
+  part_->pieces = needs_snapshot(config_, allocator_.device()) ? snapshot_.take(pieces) : pieces;
   in_flight_ = true;
   part_->thread = std::jthread([part = part_.get(), &files = files_, staging = staging_, rank = world_.rank()] {
     yield_to_training();
@@ -179,10 +168,10 @@ void CheckpointSaver::finish() {
   commit_->thread = std::jthread([this, commit = commit_.get(), manifest = std::move(manifest)] {
     yield_to_training();
     try {
-      writer_->commit(staging_, manifest);
+      commit->report.mishap = writer_->commit(staging_, manifest);
       commit->report.path = folder_.of_step(commit->report.step).string();
       commit->report.seconds = now_s() - began_s_;
-      writer_->retain(config_.keep(), config_.keep_every_steps());
+      if (commit->report.mishap.empty()) commit->report.mishap = retain();
     } catch (const std::exception& error) {
       commit->report.mishap = error.what();
       if (commit->report.path.empty()) writer_->abandon(staging_);
@@ -195,6 +184,14 @@ void CheckpointSaver::finish() {
     }
     commit->done.store(true, std::memory_order_release);
   });
+}
+
+// What could not be removed, in a sentence.
+std::string CheckpointSaver::retain() {
+  const Pruned pruned = writer_->retain(config_.keep(), config_.keep_every_steps());
+  if (pruned.mishaps.empty()) return {};
+  writer_->check_epoch();  // a newer run removes them too
+  return fmt::format("older checkpoints could not be removed: {}", pruned.mishaps.front());
 }
 
 void CheckpointSaver::drop(std::string mishap) {

@@ -16,8 +16,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/checkpoint/checkpoint_folder.h"
-#include "core/checkpoint/state_piece.h"
+#include "core/checkpoint/checkpoint_writer.h"
+#include "core/checkpoint/state_snapshot.h"
 #include "core/config/config.pb.h"
 #include "parallel/communicator.h"
 
@@ -29,13 +29,13 @@ struct SaveReport {
   int64_t bytes = 0;        // all ranks
   double seconds = 0;       // from begin() to the commit
   std::string path = {};    // of the checkpoint, where it was committed
-  std::string mishap = {};  // why not, else
+  std::string mishap = {};  // why not; where it was, what went wrong afterwards, in a sentence
 };
 
 class CheckpointSaver {
  public:
   // Collective. `world` carries a few small messages, of `allocator`'s device, at begin() and finish(). Rank 0 owns the
-  // folder from now on.
+  // folder from now on. The copy that is written comes from `allocator` too, but for a GPU's.
   CheckpointSaver(const std::filesystem::path& run_dir, const CheckpointConfig& config, Communicator& world,
                   Allocator& allocator, FileSystem& files);
   // Waits for what is being written; a save nobody finished is dropped.
@@ -43,8 +43,16 @@ class CheckpointSaver {
   CheckpointSaver(const CheckpointSaver&) = delete;
   CheckpointSaver& operator=(const CheckpointSaver&) = delete;
 
+  // Rank 0: what is in the folder that is no checkpoint and stays, each in a sentence; nothing elsewhere.
+  std::vector<std::string> notes() const { return writer_ ? writer_->notes() : std::vector<std::string>(); }
   // Rank 0: moves checkpoints of later steps aside, before a run goes on from an earlier one; nothing elsewhere.
   void set_aside_after(int64_t step);
+
+  // Rank 0: every rank loaded the checkpoint of this step, so that retention can rely on it; or one could not. Nothing
+  // elsewhere.
+  void note_loaded(int64_t step, bool could) {
+    if (writer_) writer_->note_soundness(step, could);
+  }
 
   // Collective, at a step boundary. `head` (rank 0's counts): progress, layout and config. The values of `pieces` may
   // change as soon as this returns. A save still in flight is finished first. Nothing is saved where the very same
@@ -56,13 +64,15 @@ class CheckpointSaver {
   void finish();
   // Rank 0: what has been committed, or has failed, since last asked. `wait`: also what still is being committed.
   std::vector<SaveReport> take_reports(bool wait_for_commit);
+  // On a GPU's rank: of the copy, which lies in host memory; 0 elsewhere.
+  int64_t host_bytes() const { return host_.use().total_peak_bytes; }
 
  private:
   struct Part;    // this rank's file, being written
   struct Commit;  // rank 0: manifest and retention, being written
   bool agree_to_begin(int64_t step, int64_t bytes);
-  bool is_saved_already() const;
-  void take_snapshot(const std::vector<StatePiece>& pieces);
+  bool is_saved_already();
+  std::string retain();
   void drop(std::string mishap);
   void end_commit();
 
@@ -72,8 +82,8 @@ class CheckpointSaver {
   FileSystem& files_;
   std::optional<CheckpointWriter> writer_;  // rank 0
   CheckpointFolder folder_;
-  Allocator host_{DeviceKind::kCpu};
-  std::vector<Tensor> snapshot_;  // one a piece, kept between saves: memory that was there once is there again
+  Allocator host_{DeviceKind::kCpu};  // used when allocator_ is a GPU's
+  StateSnapshot snapshot_;
   bool in_flight_ = false;
   Manifest head_;
   std::filesystem::path staging_;

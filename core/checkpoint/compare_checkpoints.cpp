@@ -55,7 +55,8 @@ void compare_values(const Tensor& a, const Tensor& b, TensorDifference& found) {
     squares += difference * difference;
     if (!(difference <= found.largest)) found.largest = difference;  // NaN stays
   }
-  found.relative = std::sqrt(squares / squares_a);
+  found.a_is_zero = squares_a == 0;
+  if (!found.a_is_zero) found.relative = std::sqrt(squares / squares_a);
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ struct TensorDifference {
   int64_t differing = 0;  // elements whose bits differ
   int64_t numel = 0;
   double largest = 0;   // |a - b|; NaN where one is not a number
-  double relative = 0;  // |a - b|₂ / |a|₂
+  double relative = 0;  // |a - b|₂ / |a|₂; of no meaning where a_is_zero
+  bool a_is_zero = false;
 };
 
 // Of all tensors that are not equal to the bit, by name. What is a rank's own (residual/…) is left out. Reads both

@@ -1,5 +1,5 @@
-// core/checkpoint/file_system.h: the calls by which a checkpoint reaches the disk, one by one, so that tests can stop,
-// fail and lose any of them.
+// core/checkpoint/file_system.h: the calls by which a checkpoint reaches the disk and comes back, one by one, so that
+// tests can stop, fail and lose any of them.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/check.h"
 
@@ -14,6 +15,12 @@ namespace shoal {
 
 // The disk, or the quota, has no room: what can be waited out, unlike a broken disk.
 class DiskFull : public Error {
+ public:
+  using Error::Error;
+};
+
+// There is nothing of this name: what the disk said, not that it said nothing.
+class NotThere : public Error {
  public:
   using Error::Error;
 };
@@ -27,6 +34,23 @@ class OutputFile {
   // Never tried again after it failed: the pages it lost would be reported clean.
   virtual void sync() = 0;
   virtual void close() = 0;
+};
+
+// A regular file open for reading.
+class ReadableFile {
+ public:
+  virtual ~ReadableFile() = default;
+  // When it was opened.
+  virtual int64_t bytes() const = 0;
+  // Up to `bytes` from `offset`; fewer only at the end of the file.
+  virtual int64_t read_some(int64_t offset, void* to, int64_t bytes) const = 0;
+};
+
+enum class FileKind { kAbsent, kFile, kFolder, kOther };  // a link is kOther, whatever it leads to
+
+struct FileStatus {
+  FileKind kind = FileKind::kAbsent;
+  int64_t bytes = 0;  // of a file
 };
 
 // Errors name the path and the reason; no room is a DiskFull.
@@ -49,6 +73,13 @@ class FileSystem {
   // Names made, changed and removed in it are on the disk.
   virtual void sync_directory(const Path& path) = 0;
   virtual int64_t free_bytes(const Path& path) = 0;
+
+  // Not through a link. An Error where the disk does not say: then nothing is known, not that nothing is there.
+  virtual FileStatus status(const Path& path) = 0;
+  // The names in it, sorted; of a folder that is not there none.
+  virtual std::vector<std::string> list(const Path& directory) = 0;
+  // A regular file, no link. Throws NotThere.
+  virtual std::unique_ptr<ReadableFile> open(const Path& path) = 0;
 };
 
 // The machine's own.
@@ -57,7 +88,13 @@ FileSystem& disk();
 // A whole small file: created, written, synced, closed.
 void write_synced(FileSystem& files, const FileSystem::Path& path, std::string_view text);
 
-// A directory of files with what is in it. What cannot be removed stays, and so does all that a link leads to.
+// A whole small file of at most max_bytes.
+std::string read_small(FileSystem& files, const FileSystem::Path& path, int64_t max_bytes);
+// Takes over `fd`, which is open for reading; `path` is for messages. Throws where it is no regular file.
+std::unique_ptr<ReadableFile> readable_file(int fd, FileSystem::Path path);
+
+// A directory of files with what is in it. All that a link leads to stays; so does what cannot be removed, of which the
+// first is told by an Error.
 void remove_tree(FileSystem& files, const FileSystem::Path& directory);
 
 }  // namespace shoal

@@ -34,6 +34,15 @@ struct Staging {
   }
 };
 
+// What a process left that was killed while it wrote.
+void remove_remains(const fs::path& run_dir, std::string_view prefix) {
+  std::error_code error;
+  for (auto entry = fs::directory_iterator(run_dir, error); !error && entry != end(entry); entry.increment(error)) {
+    std::error_code ignored;
+    if (entry->path().filename().string().starts_with(prefix)) fs::remove_all(entry->path(), ignored);
+  }
+}
+
 fs::path final_directory(const fs::path& path) {
   for (const fs::path& candidate : {path, path / "final"}) {
     std::error_code ignored;
@@ -61,6 +70,7 @@ void write_final_model(const fs::path& run_dir, const FinalModelParts& parts) {
 
 void write_final_model(const fs::path& run_dir, const FinalModelParts& parts, const WriteTensors& write_tensors) {
   const fs::path target = run_dir / "final";
+  remove_remains(run_dir, ".tmp-final-");
   Staging staging{run_dir / fmt::format(".tmp-final-{}", ::getpid())};
   std::error_code error;
   if (!fs::create_directory(staging.path, error)) {
@@ -78,18 +88,22 @@ void write_final_model(const fs::path& run_dir, const FinalModelParts& parts, co
   }
   sync_directory(staging.path);
 
-  Staging old{run_dir / fmt::format(".old-final-{}", ::getpid()), true};
+  const fs::path old = run_dir / fmt::format(".old-final-{}", ::getpid());
   const bool replaces = fs::exists(target, error);
-  if (replaces) rename_folder(target, old.path);
+  // Where there is a final/, no older one is needed; where there is none, one that is set aside may be the only one.
+  if (replaces) {
+    remove_remains(run_dir, ".old-final-");
+    rename_folder(target, old);
+  }
   try {
     rename_folder(staging.path, target);
   } catch (const Error&) {
-    if (replaces) fs::rename(old.path, target, error);
+    if (replaces) fs::rename(old, target, error);
     throw;
   }
-  old.keep = !replaces;
   staging.keep = true;
   sync_directory(run_dir);
+  remove_remains(run_dir, ".old-final-");
 }
 
 FinalModel::FinalModel(const fs::path& path) : directory_(final_directory(path)), tensors_(directory_ / kTensorFile) {}

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "core/checkpoint/checkpoint_folder.h"
+#include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/state_file.h"
 
@@ -28,7 +28,7 @@ Manifest head_of(const std::string& config_text, uint64_t seed) {
 
 void write_initial_checkpoint(const std::filesystem::path& run_dir, const std::string& config_text, uint64_t seed,
                               const TensorSource& source, FileSystem& files, int64_t file_bytes) {
-  const CheckpointFolder folder(run_dir);
+  const CheckpointFolder folder(run_dir, files);
   if (!folder.steps().empty() || folder.has_remains()) {
     fail("{}: holds checkpoints already; choose another run folder", folder.path().string());
   }
@@ -55,7 +55,8 @@ void write_initial_checkpoint(const std::filesystem::path& run_dir, const std::s
       bytes += values.bytes();
     }
     flush();
-    writer.commit(staging, manifest);
+    const std::string mishap = writer.commit(staging, manifest);
+    if (!mishap.empty()) fail("{}: {}", folder.of_step(0).string(), mishap);
   } catch (const Error&) {
     writer.abandon(staging);
     throw;

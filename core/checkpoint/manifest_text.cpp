@@ -61,6 +61,7 @@ class Checker {
     }
     check_progress();
     check_files();
+    check_data();
     std::set<std::string> names;
     std::vector<int64_t> unused;  // bytes of each file that no piece has taken yet
     for (const StoredFile& file : manifest_.file()) unused.push_back(file.bytes());
@@ -103,6 +104,24 @@ class Checker {
       }
       if (!names.insert(file.name()).second) fail("{}: the file \"{}\" is listed twice", path_, name);
       if (file.bytes() < 0) fail("{}: the file \"{}\" has {} bytes", path_, name, file.bytes());
+    }
+  }
+
+  void check_data() const {
+    const DataRecord& data = manifest_.data();
+    if (data.has_tokenizer() && !is_plain_name(data.tokenizer())) {
+      fail("{}: data: the tokenizer \"{}\": expected letters, digits, '.', '_' and '-'", path_,
+           shown(data.tokenizer()));
+    }
+    for (int i = 0; i < data.train_size(); ++i) {
+      const SourceRecord& source = data.train(i);
+      for (const int64_t count : {source.tokens(), source.documents(), source.shards()}) {
+        if (count < 0) fail("{}: data: train[{}] has a count of {}, expected 0 or more", path_, i, count);
+      }
+      const std::string& hash = source.xxh3_128();
+      if (hash.size() != 32 || hash.find_first_not_of("0123456789abcdef") != hash.npos) {
+        fail("{}: data: train[{}]: xxh3_128 \"{}\": expected 32 hexadecimal digits", path_, i, shown(hash));
+      }
     }
   }
 
@@ -173,6 +192,16 @@ std::string manifest_text(const Manifest& manifest) {
   std::string fields;
   google::protobuf::TextFormat::PrintToString(manifest, &fields);
   return text + fields;
+}
+
+std::string readable_manifest_text(const Manifest& manifest, const std::string& path, int64_t max_bytes) {
+  Checker(manifest, path).check();
+  std::string text = manifest_text(manifest);
+  if (static_cast<int64_t>(text.size()) > max_bytes) {
+    fail("{}: would have {} bytes, and more than {} are never read back: it is not written; save from fewer ranks",
+         path, text.size(), max_bytes);
+  }
+  return text;
 }
 
 std::string commit_text(std::string_view manifest_text) {

@@ -1,6 +1,7 @@
 // core/checkpoint/manifest_text.h: MANIFEST.textproto and COMMIT as text, the first read as hostile input.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
@@ -13,7 +14,15 @@ namespace shoal {
 constexpr const char* kManifestName = "MANIFEST.textproto";
 constexpr const char* kCommitName = "COMMIT";
 
+// About 100 bytes a piece, and 50 more for each dim where some dim is sharded: ten million pieces at most, such as
+// 10,000 ranks with a thousand each.
+constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
+
 std::string manifest_text(const Manifest& manifest);
+// The same, for a checkpoint to be: throws where parse_manifest would, or it has more than max_bytes, since such a
+// checkpoint could never be loaded.
+std::string readable_manifest_text(const Manifest& manifest, const std::string& path,
+                                   int64_t max_bytes = kMaxManifestBytes);
 // What COMMIT holds: the manifest's checksum and size.
 std::string commit_text(std::string_view manifest_text);
 

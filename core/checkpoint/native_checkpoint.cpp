@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
-#include <system_error>
 
-#include "core/base/input_file.h"
 #include "core/checkpoint/checksum.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/safetensors_header.h"
@@ -17,25 +15,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A manifest of 100,000 ranks is far below it.
-constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
+void check_regular(const fs::path& path, const FileStatus& status) {
+  if (status.kind == FileKind::kAbsent) fail("{}: is missing; its checkpoint cannot be used", path.string());
+  if (status.kind != FileKind::kFile) fail("{}: is no regular file", path.string());
+}
 
-Manifest open_manifest(const fs::path& directory) {
-  std::error_code ignored;
-  if (!fs::is_directory(fs::symlink_status(directory, ignored))) {
+Manifest open_manifest(const fs::path& directory, FileSystem& files) {
+  if (files.status(directory).kind != FileKind::kFolder) {
     fail("{}: is no folder; expected a checkpoint, such as RUN/checkpoints/step-1000", directory.string());
   }
-  if (!fs::exists(fs::symlink_status(directory / kCommitName, ignored))) {
+  if (files.status(directory / kCommitName).kind == FileKind::kAbsent) {
     fail("{}: has no {}: it was never finished", directory.string(), kCommitName);
   }
-  for (const char* name : {kCommitName, kManifestName}) {
-    const fs::file_status status = fs::symlink_status(directory / name, ignored);
-    if (!fs::exists(status)) fail("{}: is missing; its checkpoint cannot be used", (directory / name).string());
-    if (!fs::is_regular_file(status)) fail("{}: is no regular file", (directory / name).string());
-  }
-  const std::string commit = read_small_file(directory / kCommitName, "the checkpoint's commit record", 4096);
+  for (const char* name : {kCommitName, kManifestName}) check_regular(directory / name, files.status(directory / name));
+  const std::string commit = read_small(files, directory / kCommitName, 4096);
+  if (commit.empty()) fail("{}: is empty; its checkpoint cannot be used", (directory / kCommitName).string());
   const std::string path = directory / kManifestName;
-  const std::string text = read_small_file(path, "the checkpoint's manifest", kMaxManifestBytes);
+  const std::string text = read_small(files, path, kMaxManifestBytes);
   if (commit != commit_text(text)) {
     fail("{}: does not fit {}: expected \"{}\", found \"{}\"; one of the two was damaged or replaced", path,
          kCommitName, commit.substr(0, commit.find('\n')).substr(0, 100),
@@ -44,18 +40,17 @@ Manifest open_manifest(const fs::path& directory) {
   return parse_manifest(text, path);
 }
 
-void check_files(const fs::path& directory, const Manifest& manifest) {
-  for (const StoredFile& file : manifest.file()) {
-    const fs::path path = directory / file.name();
-    std::error_code error;
-    const fs::file_status status = fs::symlink_status(path, error);
-    if (!fs::exists(status)) fail("{}: is missing; its checkpoint cannot be used", path.string());
-    if (!fs::is_regular_file(status)) fail("{}: is no regular file", path.string());
-    const auto bytes = static_cast<int64_t>(fs::file_size(path, error));
-    if (error) fail("{}: its size cannot be read: {}", path.string(), error.message());
-    if (bytes != file.bytes()) {
-      fail("{}: has {} bytes, expected {}; it was truncated or replaced", path.string(), bytes, file.bytes());
-    }
+void check_bytes(const fs::path& path, int64_t found, int64_t expected) {
+  if (found == expected) return;
+  fail("{}: has {} bytes, expected {}; it was truncated or replaced", path.string(), found, expected);
+}
+
+void check_files(const fs::path& directory, const Manifest& manifest, FileSystem& files, CheckShare share) {
+  for (int i = share.rank; i < manifest.file_size(); i += share.ranks) {
+    const fs::path path = directory / manifest.file(i).name();
+    const FileStatus status = files.status(path);
+    check_regular(path, status);
+    check_bytes(path, status.bytes, manifest.file(i).bytes());
   }
 }
 
@@ -125,9 +120,9 @@ void copy_converted(const Tensor& to, int64_t to_at, const Tensor& from, int64_t
 
 }  // namespace
 
-NativeCheckpoint::NativeCheckpoint(fs::path directory)
-    : directory_(std::move(directory)), manifest_(open_manifest(directory_)) {
-  check_files(directory_, manifest_);
+NativeCheckpoint::NativeCheckpoint(fs::path directory, FileSystem& files, CheckShare share)
+    : directory_(std::move(directory)), disk_(&files), manifest_(open_manifest(directory_, files)) {
+  check_files(directory_, manifest_, files, share);
   for (int i = 0; i < manifest_.tensor_size(); ++i) by_name_[manifest_.tensor(i).name()] = i;
 }
 
@@ -139,11 +134,18 @@ const StateTensor* NativeCheckpoint::find_or_null(const std::string& name) const
 const SafetensorsFile& NativeCheckpoint::file(int index) const {
   const auto opened = files_.find(index);
   if (opened != files_.end()) return opened->second;
-  return files_.emplace(index, SafetensorsFile(directory_ / manifest_.file(index).name())).first->second;
+  const fs::path path = directory_ / manifest_.file(index).name();
+  auto input = disk_->open(path);
+  check_bytes(path, input->bytes(), manifest_.file(index).bytes());
+  return files_.emplace(index, SafetensorsFile(std::move(input), path)).first->second;
 }
 
 // [count], verified.
-void NativeCheckpoint::read_stored(const StateTensor& tensor, const Piece& piece, const Tensor& to) const {
+Tensor NativeCheckpoint::read_stored(const StateTensor& tensor, int index, DType dtype, KeptPieces* kept) const {
+  if (kept != nullptr && kept->values.contains(index)) return kept->values.at(index);
+  const Piece& piece = tensor.piece(index);
+  Allocator host(DeviceKind::kCpu);
+  const Tensor to = Tensor::empty({piece.count()}, dtype, host, MemoryKind::kWorkspace);
   const SafetensorsFile& stored = file(piece.file());
   const StoredTensor& in_file = stored.find(tensor.name());
   if (in_file.dtype != tensor.dtype() || in_file.numel != piece.count()) {
@@ -156,9 +158,11 @@ void NativeCheckpoint::read_stored(const StateTensor& tensor, const Piece& piece
     fail("{}: tensor \"{}\": its data has the checksum {:016x}, expected {:016x}: the file is damaged (bytes {} to {})",
          stored.path().string(), tensor.name(), found, piece.xxh3(), in_file.begin_bytes, in_file.end_bytes);
   }
+  if (kept != nullptr) kept->values[index] = to;
+  return to;
 }
 
-void NativeCheckpoint::read(const StatePiece& piece) const {
+void NativeCheckpoint::read(const StatePiece& piece, KeptPieces* kept) const {
   const std::string path = directory_ / kManifestName;
   const StateTensor* tensor = find_or_null(piece.name);
   if (tensor == nullptr) fail("{}: has no tensor \"{}\"; it is of another model", path, piece.name);
@@ -174,13 +178,16 @@ void NativeCheckpoint::read(const StatePiece& piece) const {
          tensor->dtype());
   }
   const std::vector<Run> wanted = runs_of(piece.sharding, piece.begin, piece.values.numel());
-  Allocator host(DeviceKind::kCpu);
+  if (kept != nullptr && kept->tensor != piece.name) *kept = {.tensor = piece.name, .values = {}};
   std::vector<IndexRange> placed;  // as many as were wanted may still be one part twice and another not at all
-  for (const Piece& held : tensor->piece()) {
+  for (int index = 0; index < tensor->piece_size(); ++index) {
+    const Piece& held = tensor->piece(index);
     const std::vector<Run> runs = runs_of(sharding_of(*tensor, held), held.begin(), held.count());
-    if (!touch(runs, wanted)) continue;
-    const Tensor values = Tensor::empty({held.count()}, stored, host, MemoryKind::kWorkspace);
-    read_stored(*tensor, held, values);
+    if (!touch(runs, wanted)) {
+      if (kept != nullptr) kept->values.erase(index);
+      continue;
+    }
+    const Tensor values = read_stored(*tensor, index, stored, kept);
     intersect(runs, wanted, [&](int64_t from, int64_t to, int64_t count) {
       copy_converted(piece.values, to, values, from, count);
       placed.push_back({to, count});
@@ -199,21 +206,51 @@ void NativeCheckpoint::read(const StatePiece& piece) const {
   }
 }
 
+// The tensors of a damaged file whose data are not what was written, for a message.
+std::string NativeCheckpoint::damage_in(int index) const {
+  constexpr int kMost = 5;
+  std::string text;
+  int damaged = 0;
+  try {
+    const SafetensorsFile& stored = file(index);
+    for (const StateTensor& tensor : manifest_.tensor()) {
+      for (const Piece& piece : tensor.piece()) {
+        if (piece.file() != index) continue;
+        const StoredTensor& in_file = stored.find(tensor.name());
+        std::vector<std::byte> data(static_cast<size_t>(in_file.end_bytes - in_file.begin_bytes));
+        stored.read_raw(in_file, 0, data);
+        if (xxh3_64(data.data(), static_cast<int64_t>(data.size())) == piece.xxh3() || ++damaged > kMost) continue;
+        text += fmt::format("{}tensor \"{}\" (bytes {} to {})", damaged == 1 ? "" : ", ", tensor.name(),
+                            in_file.begin_bytes, in_file.end_bytes);
+      }
+    }
+    if (damaged > kMost) text += fmt::format(" and {} more", damaged - kMost);
+    if (damaged == 0) return fmt::format("no tensor's data, but its header (the first {} bytes)", stored.data_begin());
+    return fmt::format("{}, counted from where the data begin, at byte {}", text, stored.data_begin());
+  } catch (const Error& error) {
+    return fmt::format("its header, by which tensors are found: {}", error.what());
+  }
+}
+
 int64_t NativeCheckpoint::verify() const {
   int64_t total = 0;
+  int index = -1;
   std::vector<char> buffer(int64_t{4} << 20);
   for (const StoredFile& stored : manifest_.file()) {
-    const InputFile input(directory_ / stored.name(), "a checkpoint's file");
+    const fs::path path = directory_ / stored.name();
+    const auto input = disk_->open(path);
+    check_bytes(path, input->bytes(), stored.bytes());
     Checksum128 checksum;
+    ++index;
     for (int64_t at = 0; at < stored.bytes();) {
-      const int64_t got = input.read_some(at, buffer.data(), static_cast<int64_t>(buffer.size()));
-      if (got == 0) fail("{}: ends at byte {}; it was cut while being read", input.path(), at);
+      const int64_t got = input->read_some(at, buffer.data(), static_cast<int64_t>(buffer.size()));
+      if (got == 0) fail("{}: ends at byte {}; it was cut while being read", path.string(), at);
       checksum.add(buffer.data(), got);
       at += got;
     }
     if (checksum.text() != stored.xxh3_128()) {
-      fail("{}: has the checksum {}, expected {}: the file is damaged", input.path(), checksum.text(),
-           stored.xxh3_128());
+      fail("{}: has the checksum {}, expected {}: the file is damaged: {}", path.string(), checksum.text(),
+           stored.xxh3_128(), damage_in(index));
     }
     total += stored.bytes();
   }
@@ -237,14 +274,17 @@ class CheckpointWeights final : public TensorSource {
   void read(const std::string& name, int64_t begin, const Tensor& out) const override {
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) fail("{}: has no tensor \"{}\"", description(), name);
+    const bool whole = out.numel() == found->second.shape.numel();
     checkpoint_->read({.name = name,
                        .sharding = whole_tensor(found->second.shape),
                        .begin = begin,
-                       .values = out.reshape({out.numel()})});
+                       .values = out.reshape({out.numel()})},
+                      whole ? nullptr : &kept_);
   }
 
  private:
   std::shared_ptr<const NativeCheckpoint> checkpoint_;
+  mutable KeptPieces kept_;  // else a tensor read in many ranges would be read from disk as often
   std::map<std::string, SourceTensor> tensors_;
 };
 

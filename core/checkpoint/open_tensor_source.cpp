@@ -1,55 +1,104 @@
 // core/checkpoint/open_tensor_source.cpp: told apart by what lies in the folder.
 #include "core/checkpoint/open_tensor_source.h"
 
-#include <fstream>
-#include <iterator>
 #include <system_error>
 #include <utility>
 
+#include "core/base/input_file.h"
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/final_model.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/native_checkpoint.h"
+#include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/tensor_source_final.h"
 #include "core/config/load.h"
 
 namespace shoal {
 namespace {
 
-std::string read_config(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file) fail("{}: cannot be read", path.string());
-  return text;
-}
+// Further back nobody would want to go unasked.
+constexpr size_t kMostCheckpoints = 3;
+constexpr const char* kFinalTensors = "model.safetensors";
 
 StoredModel open_checkpoint(const std::filesystem::path& directory) {
   const auto checkpoint = std::make_shared<const NativeCheckpoint>(directory);
   StoredModel stored;
   stored.config_name = directory / kManifestName;
   stored.config_text = checkpoint->manifest().config();
-  // The file that the run names; it was no part of the checkpoint.
+  // The file that the run names; it was no part of the checkpoint, which only tells what it was like.
   const std::string tokenizer = parse_config(stored.config_text, stored.config_name).config.data().tokenizer();
   std::error_code ignored;
   if (std::filesystem::is_regular_file(tokenizer, ignored)) stored.tokenizer = tokenizer;
+  stored.tokenizer_place = std::filesystem::absolute(tokenizer, ignored).string();
+  stored.tokenizer_fingerprint = checkpoint->manifest().data().tokenizer();
+  stored.is_checkpoint = true;
   stored.tensors = weights_of(checkpoint);
   return stored;
 }
 
 }  // namespace
 
-StoredModel open_tensor_source(const std::filesystem::path& path) {
-  std::error_code ignored;
-  const bool is_checkpoint = std::filesystem::exists(path / kManifestName, ignored);
-  const bool has_final = std::filesystem::exists(path / "final", ignored);
-  if (is_checkpoint || (!has_final && !CheckpointFolder(path).steps().empty())) {
-    return open_checkpoint(find_checkpoint(path, 0));
+namespace {
+
+// Whether the run went on after final/ was written. Where that does not say of which step it is, it is what counts.
+bool has_newer_checkpoint(const std::filesystem::path& run) {
+  try {
+    const SafetensorsFile tensors(run / "final" / kFinalTensors);
+    const auto step = tensors.metadata().find("step");
+    const std::vector<int64_t> steps = CheckpointFolder(run).steps();
+    return step != tensors.metadata().end() && !steps.empty() && steps[0] > std::stoll(step->second);
+  } catch (const std::exception&) {
+    return false;  // whoever opens final/ hears why
   }
-  FinalModel model(path);
+}
+
+}  // namespace
+
+std::vector<std::filesystem::path> find_stored_models(const std::filesystem::path& path) {
+  const auto has = [](const std::filesystem::path& file) {
+    std::error_code ignored;
+    return std::filesystem::exists(file, ignored);
+  };
+  if (has(path / kManifestName) || has(path / kCommitName)) return {path};
+  if (has(path / "final") && !has_newer_checkpoint(path)) return {path / "final"};
+  if (has(path / kFinalTensors)) return {path};
+  constexpr const char* kExpected = "a run folder, its final/, or a checkpoint such as RUN/checkpoints/step-1000";
+  std::error_code ignored;
+  if (!has(path)) fail("{}: does not exist; expected {}", path.string(), kExpected);
+  if (!std::filesystem::is_directory(path, ignored)) fail("{}: is a file; expected {}", path.string(), kExpected);
+  const CheckpointFolder folder(run_of_checkpoint(path));
+  std::vector<std::filesystem::path> found;
+  std::string mishaps;
+  for (const int64_t step : folder.steps()) {
+    try {
+      found.push_back(NativeCheckpoint(folder.of_step(step)).directory());
+    } catch (const Error& error) {
+      mishaps += fmt::format("\n  {}", error.what());
+    }
+    if (found.size() == kMostCheckpoints) break;
+  }
+  if (!found.empty()) return found;
+  if (!mishaps.empty()) {
+    fail("{}: there is no final/, and none of the checkpoints can be used:{}", path.string(), mishaps);
+  }
+  fail(
+      "{}: holds no model: neither final/{}, which train writes at its end, nor a checkpoint that was finished "
+      "(checkpoints/step-N)",
+      path.string(), kFinalTensors);
+}
+
+StoredModel open_stored_model(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / kFinalTensors, ignored) && folder.filename() != "final") {
+    return open_checkpoint(folder);
+  }
+  FinalModel model(folder);
   StoredModel stored;
   stored.config_name = model.config_path().string();
-  stored.config_text = read_config(model.config_path());
+  constexpr int64_t kMaxConfigBytes = 1 << 20;
+  stored.config_text = read_small_file(stored.config_name, "the model's config", kMaxConfigBytes);
   stored.tokenizer = model.tokenizer_path();
+  stored.tokenizer_place = stored.tokenizer.value_or(model.directory() / "tokenizer.*").string();
   stored.tensors = std::make_unique<FinalTensorSource>(std::move(model));
   return stored;
 }

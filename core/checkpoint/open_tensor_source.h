@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/checkpoint/tensor_source.h"
 
@@ -14,11 +15,29 @@ struct StoredModel {
   std::unique_ptr<TensorSource> tensors;
   std::string config_text;                         // of the run
   std::string config_name;                         // for messages
-  std::optional<std::filesystem::path> tokenizer;  // a file; absent for the byte tokenizer
+  std::optional<std::filesystem::path> tokenizer;  // a file; absent for the byte tokenizer, or where it is missing
+  std::string tokenizer_place;                     // where it is, or should be: for messages
+  std::string tokenizer_fingerprint;               // as it was trained with; empty: not recorded (final/ has a copy)
+  bool is_checkpoint = false;                      // not final/
 };
 
-// `path`: a run folder, of which final/ is taken, or else the newest checkpoint that opens; or one of these itself.
-// Throws Error, naming what is missing.
-StoredModel open_tensor_source(const std::filesystem::path& path);
+// The stored models that `path` may mean, by their folders, the best first; more than one only for a run folder whose
+// final/ does not count (or its checkpoints/): the newest few checkpoints that open.
+//
+//   RUN, RUN/final            the final model
+//   RUN, RUN/checkpoints      where there is no final/, or a newer checkpoint, because the run went on after its end:
+//                             checkpoints, newest first; their data is verified when read
+//   RUN/checkpoints/step-N    that one
+//
+// Throws Error, naming what is missing, where there is none.
+std::vector<std::filesystem::path> find_stored_models(const std::filesystem::path& path);
+
+// Opens a folder that find_stored_models() names.
+StoredModel open_stored_model(const std::filesystem::path& folder);
+
+// The first that `path` may mean.
+inline StoredModel open_tensor_source(const std::filesystem::path& path) {
+  return open_stored_model(find_stored_models(path).front());
+}
 
 }  // namespace shoal

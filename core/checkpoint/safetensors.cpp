@@ -2,8 +2,6 @@
 #include "core/checkpoint/safetensors.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -89,20 +87,16 @@ int open_for_reading(const std::filesystem::path& path) {
 
 SafetensorsFile::SafetensorsFile(std::filesystem::path path) : SafetensorsFile(open_for_reading(path), path) {}
 
-SafetensorsFile::SafetensorsFile(int fd, std::filesystem::path path) : path_(std::move(path)), fd_(fd) {
-  try {
-    read_header();
-  } catch (...) {
-    ::close(fd_);  // no destructor runs for an object that was never built
-    throw;
-  }
+SafetensorsFile::SafetensorsFile(int fd, std::filesystem::path path) : SafetensorsFile(readable_file(fd, path), path) {}
+
+SafetensorsFile::SafetensorsFile(std::unique_ptr<ReadableFile> file, std::filesystem::path path)
+    : path_(std::move(path)), file_(std::move(file)) {
+  read_header();
 }
 
 void SafetensorsFile::read_header() {
   const std::string file = path_.string();
-  struct stat status {};
-  if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)) fail("{}: is not a regular file", file);
-  const int64_t size = status.st_size;
+  const int64_t size = file_->bytes();
   if (size < 8) fail("{}: holds {} bytes; a safetensors file has at least 8", file, size);
   uint64_t header_bytes = 0;
   read_bytes(0, {reinterpret_cast<std::byte*>(&header_bytes), sizeof(header_bytes)});
@@ -122,18 +116,6 @@ void SafetensorsFile::read_header() {
   for (size_t i = 0; i < tensors_.size(); ++i) by_name_[tensors_[i].name] = i;
 }
 
-SafetensorsFile::~SafetensorsFile() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      fd_(std::exchange(other.fd_, -1)),
-      data_begin_(other.data_begin_),
-      tensors_(std::move(other.tensors_)),
-      by_name_(std::move(other.by_name_)),
-      metadata_(std::move(other.metadata_)) {}
-
 const StoredTensor* SafetensorsFile::find_or_null(const std::string& name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : &tensors_[found->second];
@@ -149,15 +131,8 @@ const StoredTensor& SafetensorsFile::find(const std::string& name) const {
 }
 
 void SafetensorsFile::read_bytes(int64_t offset, std::span<std::byte> out) const {
-  size_t done = 0;
-  while (done < out.size()) {
-    const ssize_t got = ::pread(fd_, out.data() + done, out.size() - done, offset + static_cast<int64_t>(done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail("{}: cannot be read: {}", path_.string(), std::generic_category().message(errno));
-    if (got == 0)
-      fail("{}: ends at byte {}; it was cut while being read", path_.string(), offset + static_cast<int64_t>(done));
-    done += static_cast<size_t>(got);
-  }
+  const int64_t bytes = static_cast<int64_t>(out.size()), got = file_->read_some(offset, out.data(), bytes);
+  if (got < bytes) fail("{}: ends at byte {}; it was cut while being read", path_.string(), offset + got);
 }
 
 template <class Out>

@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/base/atomic_file.h"
 #include "core/base/tensor.h"
+#include "core/checkpoint/file_system.h"
 
 namespace shoal {
 
@@ -70,11 +72,12 @@ class SafetensorsFile {
   explicit SafetensorsFile(std::filesystem::path path);
   // Takes over `fd`, which is open for reading; `path` is for messages.
   SafetensorsFile(int fd, std::filesystem::path path);
-  ~SafetensorsFile();
-  SafetensorsFile(SafetensorsFile&& other) noexcept;
-  SafetensorsFile& operator=(SafetensorsFile&&) = delete;
+  SafetensorsFile(std::unique_ptr<ReadableFile> file, std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }
+  int64_t bytes() const { return file_->bytes(); }
+  // Where in the file the data buffer begins.
+  int64_t data_begin() const { return data_begin_; }
   // In the order of their data.
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
@@ -99,7 +102,7 @@ class SafetensorsFile {
   void read_bytes(int64_t offset, std::span<std::byte> out) const;
 
   std::filesystem::path path_;
-  int fd_ = -1;
+  std::unique_ptr<ReadableFile> file_;
   int64_t data_begin_ = 0;
   std::vector<StoredTensor> tensors_;
   std::map<std::string, size_t> by_name_;

@@ -11,6 +11,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "core/base/json_text.h"
+
 namespace shoal {
 namespace {
 
@@ -26,12 +28,6 @@ constexpr std::array<std::pair<std::string_view, int>, 22> kDtypes = {{
     {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64},
 }};
 
-// A hostile file's strings may be as long as its header; messages show their beginning.
-std::string shown(std::string_view text) {
-  constexpr size_t kMost = 120;
-  return text.size() <= kMost ? std::string(text) : std::string(text.substr(0, kMost)) + "…";
-}
-
 int order_of(std::string_view dtype) {
   for (size_t i = 0; i < kDtypes.size(); ++i) {
     if (kDtypes[i].first == dtype) return static_cast<int>(i);
@@ -46,7 +42,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
 
   bool null() override { return unexpected("null"); }
   bool boolean(bool) override { return unexpected("true or false"); }
-  bool number_float(number_float_t, const string_t& text) override { return unexpected(shown(text)); }
+  bool number_float(number_float_t, const string_t& text) override { return unexpected(shown_text(text)); }
   bool binary(binary_t&) override { return unexpected("binary data"); }
   bool number_integer(number_integer_t value) override { return unexpected(std::to_string(value)); }  // negative
   bool number_unsigned(number_unsigned_t value) override {
@@ -75,7 +71,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
       tensor_.dtype = text;
       return true;
     }
-    return unexpected("\"" + shown(text) + "\"");
+    return unexpected("\"" + shown_text(text) + "\"");
   }
 
   bool start_object(size_t) override {
@@ -92,18 +88,18 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   bool key(string_t& name) override {
     key_ = name;
     if (place_ == Place::kTop) {
-      if (!names_.insert(name).second) fail("{}: header: \"{}\" appears twice", file_, shown(name));
+      if (!names_.insert(name).second) fail("{}: header: \"{}\" appears twice", file_, shown_text(name));
       tensor_ = StoredTensor{};
       tensor_.name = name;
       seen_.clear();
       num_offsets_ = 0;
     } else if (place_ == Place::kMetadata) {
-      if (header_.metadata.contains(name)) refuse(fmt::format("key \"{}\" appears twice", shown(name)));
+      if (header_.metadata.contains(name)) refuse(fmt::format("key \"{}\" appears twice", shown_text(name)));
     } else {
       if (name != "dtype" && name != "shape" && name != "data_offsets") {
-        refuse(fmt::format("unknown key \"{}\"; expected dtype, shape and data_offsets", shown(name)));
+        refuse(fmt::format("unknown key \"{}\"; expected dtype, shape and data_offsets", shown_text(name)));
       }
-      if (!seen_.insert(name).second) refuse(fmt::format("key \"{}\" appears twice", shown(name)));
+      if (!seen_.insert(name).second) refuse(fmt::format("key \"{}\" appears twice", shown_text(name)));
     }
     return true;
   }
@@ -134,23 +130,23 @@ class HeaderReader : public nlohmann::json_sax<Json> {
   }
 
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& error) override {
-    fail("{}: header is not valid JSON at byte {}: {}", file_, position, shown(error.what()));
+    fail("{}: header is not valid JSON at byte {}: {}", file_, position, shown_text(json_problem(error.what())));
   }
 
  private:
   enum class Place { kStart, kTop, kMetadata, kTensor, kShape, kOffsets, kEnd };
 
   [[noreturn]] void refuse(const std::string& what) const {
-    fail("{}: tensor \"{}\": {}", file_, shown(tensor_.name), what);
+    fail("{}: tensor \"{}\": {}", file_, shown_text(tensor_.name), what);
   }
 
   bool unexpected(const std::string& found) const {
     switch (place_) {
       case Place::kStart:
       case Place::kEnd: fail("{}: header: expected one object, found {}", file_, found);
-      case Place::kTop: fail("{}: header: \"{}\": expected an object, found {}", file_, shown(key_), found);
+      case Place::kTop: fail("{}: header: \"{}\": expected an object, found {}", file_, shown_text(key_), found);
       case Place::kMetadata:
-        fail("{}: {}: \"{}\": expected a string, found {}", file_, kMetadataKey, shown(key_), found);
+        fail("{}: {}: \"{}\": expected a string, found {}", file_, kMetadataKey, shown_text(key_), found);
       case Place::kShape: refuse(fmt::format("shape: expected whole numbers of 0 to 2^63 - 1, found {}", found));
       case Place::kOffsets: refuse(fmt::format("data_offsets: expected two whole numbers, found {}", found));
       case Place::kTensor: refuse(fmt::format("{}: found {}", key_, found));
@@ -164,7 +160,7 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     }
     if (num_offsets_ != 2) refuse(fmt::format("data_offsets: expected two whole numbers, found {}", num_offsets_));
     const int64_t bits = safetensors_bits(tensor_.dtype);
-    if (bits == 0) refuse(fmt::format("unknown dtype \"{}\"", shown(tensor_.dtype)));
+    if (bits == 0) refuse(fmt::format("unknown dtype \"{}\"", shown_text(tensor_.dtype)));
     tensor_.numel = 1;
     int64_t total_bits = bits;
     for (const int64_t extent : tensor_.shape) {
@@ -198,7 +194,7 @@ void check_coverage(SafetensorsHeader& header, int64_t data_bytes, const std::st
   for (const StoredTensor& tensor : header.tensors) {
     if (tensor.begin_bytes != end) {
       fail("{}: tensor \"{}\": its data begins at byte {}, expected {} (tensors may neither overlap nor leave holes)",
-           file, shown(tensor.name), tensor.begin_bytes, end);
+           file, shown_text(tensor.name), tensor.begin_bytes, end);
     }
     end = tensor.end_bytes;
   }
@@ -239,13 +235,17 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_b
   return header;
 }
 
-std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
-                                    const std::map<std::string, std::string>& metadata) {
+void sort_as_in_file(std::vector<NamedTensor>& tensors) {
   std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
     const int order_a = order_of(safetensors_name(a.dtype));
     const int order_b = order_of(safetensors_name(b.dtype));
     return order_a != order_b ? order_a > order_b : a.name < b.name;
   });
+}
+
+std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
+                                    const std::map<std::string, std::string>& metadata) {
+  sort_as_in_file(tensors);
   const auto quoted = [](const std::string& text) {
     try {
       return Json(text).dump();

@@ -24,7 +24,10 @@ struct SafetensorsHeader {
 // Parses and validates a header in front of `data_bytes` bytes of data. `file` is for messages.
 SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_bytes, const std::string& file);
 
-// Sorts `tensors` into the order of their data and returns the header (padded, without its length).
+// The order of their data: widest dtype first, then by name.
+void sort_as_in_file(std::vector<NamedTensor>& tensors);
+
+// Sorts `tensors` so and returns the header (padded, without its length).
 std::string make_safetensors_header(std::vector<NamedTensor>& tensors,
                                     const std::map<std::string, std::string>& metadata);
 

@@ -2,6 +2,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -13,7 +14,10 @@
 #include "core/checkpoint/append_file.h"
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/compare_checkpoints.h"
+#include "core/checkpoint/data_record.h"
 #include "core/checkpoint/manifest_text.h"
+#include "core/checkpoint/native_checkpoint.h"
+#include "core/checkpoint/prune_checkpoints.h"
 #include "core/cli/commands.h"
 #include "core/config/compare.h"
 #include "core/config/load.h"
@@ -32,16 +36,17 @@ struct Options {
   int64_t keep_every = 0;
   bool config = false;
   bool tensors = false;
+  bool remains = false;
   bool dry_run = false;
 };
 
 constexpr const char* kDescription = R"(Checkpoints of a run: RUN/checkpoints/step-N.
 
-  shoal checkpoint list runs/a                    all of them, and whether they can be used
+  shoal checkpoint list runs/a                    all of them, whether they open, and what else lies there
   shoal checkpoint verify runs/a                  reads every byte of every one and compares checksums
   shoal checkpoint show runs/a --step 2000        progress, layout, files, tensors (--tensors), config (--config)
   shoal checkpoint diff runs/a runs/b             where two differ: progress, config, tensors
-  shoal checkpoint prune runs/a --keep 2          removes old ones, as a run does while it goes on
+  shoal checkpoint prune runs/a --keep 2          removes old ones, once every byte of those that stay was read
 
 RUN may be a run folder, its checkpoints/, or one step-N. `shoal train` goes on from the newest good one by itself.)";
 
@@ -57,18 +62,18 @@ int64_t bytes_of(const Manifest& manifest) {
   return bytes;
 }
 
-// When COMMIT was written, local time.
+// When COMMIT was written, or without one the folder; local time.
 std::string date_of(const fs::path& checkpoint) {
   std::error_code error;
-  const auto written = fs::last_write_time(checkpoint / kCommitName, error);
+  auto written = fs::last_write_time(checkpoint / kCommitName, error);
+  if (error) written = fs::last_write_time(checkpoint, error);
   if (error) return "?";
   const auto system = std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::file_clock::to_sys(written));
   return fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(system)));
 }
 
 std::vector<fs::path> all_of(const std::string& path) {
-  std::error_code ignored;
-  if (fs::exists(fs::path(path) / kManifestName, ignored)) return {path};
+  if (is_checkpoint_folder(path)) return {path};
   const CheckpointFolder folder(run_of_checkpoint(path));
   std::vector<fs::path> checkpoints;
   for (const int64_t step : folder.steps()) checkpoints.push_back(folder.of_step(step));
@@ -76,19 +81,56 @@ std::vector<fs::path> all_of(const std::string& path) {
   return checkpoints;
 }
 
-void list(const Options& options) {
-  fmt::print("{:<14} {:<19} {:>10} {:>6} {:>16}  state\n", "checkpoint", "written", "size", "ranks", "tokens");
-  for (const fs::path& path : all_of(options.path)) {
-    const std::string name = path.filename();
-    try {
-      const NativeCheckpoint checkpoint(path);
-      const Manifest& manifest = checkpoint.manifest();
-      fmt::print("{:<14} {:<19} {:>10} {:>6} {:>16}  opens\n", name, date_of(path), format_bytes(bytes_of(manifest)),
-                 manifest.layout().ranks(), format_count(manifest.progress().tokens()));
-    } catch (const Error& error) {
-      fmt::print("{:<14} {:<19} {:>10} {:>6} {:>16}  {}\n", name, date_of(path), "", "", "", error.what());
-    }
+void list_checkpoint(const fs::path& path) {
+  const std::string name = path.filename();
+  try {
+    const NativeCheckpoint checkpoint(path);
+    const Manifest& manifest = checkpoint.manifest();
+    fmt::print("{:<20} {:<19} {:>10} {:>6} {:>16}  opens; data not read\n", name, date_of(path),
+               format_bytes(bytes_of(manifest)), manifest.layout().ranks(), format_count(manifest.progress().tokens()));
+  } catch (const Error& error) {
+    fmt::print("{:<20} {:<19} {:>10} {:>6} {:>16}  cannot be loaded: {}\n", name, date_of(path), "", "", "",
+               error.what());
   }
+}
+
+// What is in the folder beside checkpoints, and why.
+const char* remains_text(EntryKind kind) {
+  switch (kind) {
+    case EntryKind::kUncommitted: return "no checkpoint: has no COMMIT; nothing removes it but prune --remains";
+    case EntryKind::kAside: return "moved aside, never loaded; nothing removes it but prune --remains";
+    case EntryKind::kStaging: return "being written or removed, or what is left of that; the next run removes it";
+    case EntryKind::kCheckpoint:
+    case EntryKind::kOther: break;
+  }
+  return nullptr;
+}
+
+void list_remains(const CheckpointFolder& folder, const FolderEntry& entry) {
+  if (remains_text(entry.kind) == nullptr) return;
+  std::string size = "?";
+  try {
+    int64_t bytes = 0;
+    for (const std::string& name : disk().list(folder.path() / entry.name)) {
+      bytes += disk().status(folder.path() / entry.name / name).bytes;
+    }
+    size = format_bytes(bytes);
+  } catch (const Error&) {  // a file, a link, or a disk that does not say
+  }
+  fmt::print("{:<20} {:<19} {:>10} {:>6} {:>16}  {}\n", entry.name, date_of(folder.path() / entry.name), size, "", "",
+             remains_text(entry.kind));
+}
+
+void list(const Options& options) {
+  fmt::print("{:<20} {:<19} {:>10} {:>6} {:>16}  state\n", "name", "written", "size", "ranks", "tokens");
+  if (is_checkpoint_folder(options.path)) return list_checkpoint(options.path);
+  const CheckpointFolder folder(run_of_checkpoint(options.path));
+  const std::vector<FolderEntry> entries = folder.entries();
+  if (std::ranges::none_of(entries, [](const FolderEntry& entry) { return entry.kind != EntryKind::kOther; })) {
+    fail("{}: holds no checkpoint (looked in {})", options.path, folder.path().string());
+  }
+  for (const int64_t step : folder.steps()) list_checkpoint(folder.of_step(step));
+  for (const FolderEntry& entry : entries) list_remains(folder, entry);
 }
 
 void verify(const Options& options) {
@@ -122,6 +164,9 @@ void show(const Options& options) {
                format_count(progress.skipped_sequences()));
   }
   fmt::print("{}\n", layout_text(manifest.layout()));
+  const DataFingerprint data = from_record(manifest.data());
+  for (size_t i = 0; i < data.train.size(); ++i) fmt::print("data.train[{}]: {}\n", i, describe(data.train[i]));
+  if (!data.tokenizer.empty()) fmt::print("data.tokenizer: {}\n", data.tokenizer);
   int64_t weights = 0;
   for (const StateTensor& tensor : manifest.tensor()) {
     if (tensor.name().find('/') == std::string::npos) weights += numel_of(tensor);
@@ -150,14 +195,20 @@ void diff(const Options& options) {
   const std::vector<ConfigChange> changes = compare_configs(parse_config(a.manifest().config(), of_a).config,
                                                             parse_config(b.manifest().config(), of_b).config);
   fmt::print("config: {}\n{}", changes.empty() ? "equal" : "differs", describe(changes));
+  if (a.manifest().has_data() && b.manifest().has_data()) {
+    const std::vector<ConfigChange> other =
+        compare_data(from_record(a.manifest().data()), from_record(b.manifest().data()), {});
+    fmt::print("data: {}\n{}", other.empty() ? "equal" : "differ", describe(other));
+  }
   const std::vector<TensorDifference> differences = compare_checkpoints(a, b);
   if (differences.empty()) fmt::print("tensors: all equal to the bit\n");
   for (const TensorDifference& one : differences) {
     if (!one.note.empty()) {
       fmt::print("  {:<48} {}\n", one.name, one.note);
     } else {
-      fmt::print("  {:<48} {} of {} differ, by {:.3g} at most, {:.3g} of the norm\n", one.name,
-                 format_count(one.differing), format_count(one.numel), one.largest, one.relative);
+      fmt::print("  {:<48} {} of {} differ, by {:.3g} at most, {}\n", one.name, format_count(one.differing),
+                 format_count(one.numel), one.largest,
+                 one.a_is_zero ? "all zero in a" : fmt::format("{:.3g} of the norm", one.relative));
     }
   }
 }
@@ -167,11 +218,18 @@ void prune(const Options& options) {
   if (is_being_appended_to(run / "metrics.jsonl")) {
     fail("{}: a job is writing there, and removes old checkpoints by itself (checkpoint.keep)", run.string());
   }
-  const std::vector<int64_t> steps =
-      prune_checkpoints(CheckpointFolder(run), disk(), options.keep, options.keep_every, options.dry_run);
+  const Pruned pruned = prune_checkpoints(CheckpointFolder(run), {.keep = options.keep,
+                                                                  .keep_every_steps = options.keep_every,
+                                                                  .remains = options.remains,
+                                                                  .only_tell = options.dry_run});
+  const std::vector<int64_t>& steps = pruned.removed;
   fmt::print("{} {} checkpoint(s)", options.dry_run ? "would remove" : "removed", steps.size());
   for (size_t i = 0; i < steps.size(); ++i) fmt::print("{}step-{}", i == 0 ? ": " : ", ", steps[i]);
   fmt::print("\n");
+  for (const std::string& name : pruned.remains) fmt::print("{}: {}\n", options.dry_run ? "too" : "removed", name);
+  for (const std::string& damage : pruned.damaged) fmt::print("stays, and does not count: {}\n", damage);
+  for (const std::string& mishap : pruned.mishaps) fmt::print("NOT REMOVED: {}\n", mishap);
+  if (!pruned.mishaps.empty()) fail("{} of what was to be removed could not be", pruned.mishaps.size());
 }
 
 }  // namespace
@@ -195,8 +253,10 @@ void add_checkpoint_command(Command shoal) {
   compare.positional("OTHER", options->other, "The other one");
   compare.option("--step", options->step, "Of this step in both; 0: the newest good one of each", {.low = 0});
   Command remove = add("prune", "Remove old checkpoints.\n\n  shoal checkpoint prune runs/a --keep 2", prune);
-  remove.option("--keep", options->keep, "The newest so many good ones stay", {.low = 2});
+  remove.option("--keep", options->keep, "The newest so many stay whose every byte was read and is right", {.low = 2});
   remove.option("--keep-every", options->keep_every, "So do steps that are a multiple of this; 0: none", {.low = 0});
+  remove.flag("--remains", options->remains,
+              "Remove aside-* and step-* without COMMIT too, which nothing else removes");
   remove.flag("--dry-run", options->dry_run, "Only tell");
 }
 

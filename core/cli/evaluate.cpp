@@ -1,4 +1,6 @@
 // core/cli/evaluate.cpp: `shoal evaluate`: the loss of a trained model on held-out tokens.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -7,7 +9,7 @@
 
 #include "core/checkpoint/safetensors.h"
 #include "core/cli/commands.h"
-#include "core/cli/final_session.h"
+#include "core/cli/model_session.h"
 #include "core/cli/token_ids.h"
 #include "core/train/evaluator.h"
 #include "core/train/generator.h"
@@ -36,7 +38,9 @@ constexpr const char* kDescription = R"(Evaluate a trained model: loss, perplexi
   mpirun -np 4 --bind-to none shoal evaluate runs/a --mesh tensor=2 expert=4
                                                       each rank holds a part of the model
   shoal evaluate runs/a --ids 5 17 99 4 --logits a.safetensors
-                                                      on one sequence of token ids; every logit to a file)";
+                                                      on one sequence of token ids; every logit to a file
+  shoal evaluate runs/a/checkpoints/step-1000         as the model was then; of a run without final/, runs/a is the
+                                                      newest)";
 
 // The mean loss of ids[1…] by the logits in front of them.
 double loss_of(const std::vector<float>& logits, const std::vector<int32_t>& ids, size_t vocab) {
@@ -60,7 +64,7 @@ void write_logits(const std::string& path, const std::vector<float>& logits, con
 }
 
 void evaluate_ids(const Options& options, MpiSession& mpi) {
-  FinalSession session(mpi, options.model, options.mesh);
+  ModelSession session(mpi, options.model, options.mesh);
   const int64_t vocab = session.config().model().vocab(), most = session.config().data().seq_len();
   const std::vector<int32_t> ids = parse_ids(options.ids, vocab);
   if (ids.size() < 2 || static_cast<int64_t>(ids.size()) > most) {
@@ -84,7 +88,7 @@ void run(const Options& options, MpiSession& mpi) {
     return;
   }
   if (!options.logits.empty()) fail("--logits belongs to --ids: they are of one sequence");
-  FinalSession session(mpi, options.model, options.mesh);
+  ModelSession session(mpi, options.model, options.mesh);
   DataConfig data = session.config().data();
   if (!options.data.empty()) {
     data.clear_validation();
@@ -92,6 +96,9 @@ void run(const Options& options, MpiSession& mpi) {
   }
   if (data.validation_size() == 0) fail("'{}' names no validation data: give token files with --data", options.model);
   const Tokenizer* tokenizer = session.tokenizer();
+  if (tokenizer == nullptr && session.config().data().has_tokenizer() && session.job().speaks()) {
+    spdlog::warn("{}: there are no bits per byte", session.tokenizer_note());
+  }
   const Evaluator evaluator(open_validation_stream(data, session.config().model().vocab(), tokenizer),
                             tokenizer != nullptr ? tokenizer->byte_lengths() : std::vector<int32_t>(),
                             options.sequences, session.config().train().microbatch());
@@ -112,7 +119,7 @@ void run(const Options& options, MpiSession& mpi) {
 void add_evaluate_command(Command shoal, MpiSession& session) {
   auto options = std::make_shared<Options>();
   Command command = shoal.subcommand("evaluate", kDescription);
-  command.positional("model", options->model, "A run folder, or its final/");
+  command.positional("model", options->model, "A run folder, its final/, or one of its checkpoints");
   command.option("--data", options->data,
                  "Token files, as data.validation.prefix names them; default: the run's validation data");
   command.option("--mesh", options->mesh,

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "core/checkpoint/open_tensor_source.h"
+#include "core/checkpoint/stored_tokenizer.h"
 #include "core/cli/commands.h"
 #include "core/config/load.h"
 #include "core/huggingface/tokenizer.h"
@@ -31,11 +31,6 @@ The architecture follows from the config: DeepSeek-V3 and V2 (MLA), GLM-4-MoE (G
 OLMoE and Mixtral (GQA, experts by softmax), Qwen3 and Llama (dense). A config that none of them computes is refused
 with the field that stands in the way. The folder appears when it is whole: TO must not be there, or be empty.)";
 
-std::unique_ptr<Tokenizer> open_stored_tokenizer(const StoredModel& model, const Config& config) {
-  if (model.tokenizer) return open_tokenizer(model.tokenizer->string());
-  return config.data().tokenizer() == "bytes" ? open_tokenizer("bytes") : nullptr;
-}
-
 void run(const Options& options) {
   const StoredModel model = open_tensor_source(options.from);
   const Config config = parse_config(model.config_text, model.config_name).config;
@@ -46,18 +41,21 @@ void run(const Options& options) {
   hf.mtp = !options.without_mtp;
   hf.metadata = {{"producer", "shoal " SHOAL_VERSION}};
   std::vector<std::string> notes;
-  if (const auto tokenizer = open_stored_tokenizer(model, config)) {
-    HfTokenizerFiles files = hf_tokenizer_files(*tokenizer, hf.max_positions);
+  const StoredTokenizer stored = open_stored_tokenizer(model, config.data().tokenizer());
+  if (stored.tokenizer) {
+    HfTokenizerFiles files = hf_tokenizer_files(*stored.tokenizer, hf.max_positions);
     hf.ids = files.ids;
     hf.more = std::move(files.files);
     notes = std::move(files.notes);
+    if (!stored.note.empty()) notes.push_back(stored.note);
   } else {
-    notes.push_back("the model has no tokenizer: none was written");
+    notes.push_back(stored.note + "; none was written");
   }
   const HfExportReport report = export_hf(*model.tensors, config, hf, options.to);
   fmt::print("{}: {}, {} parameters in {} tensors, {:.2f} GB in {} file(s)\n", options.to,
              hf_class(report.architecture), report.parameters, report.num_tensors,
              static_cast<double>(report.bytes) * 1e-9, report.num_files);
+  fmt::print("  of {}\n", model.tensors->description());
   notes.insert(notes.end(), report.notes.begin(), report.notes.end());
   for (const std::string& note : notes) fmt::print("  {}\n", note);
 }
@@ -67,7 +65,8 @@ void run(const Options& options) {
 void add_export_command(Command shoal) {
   auto options = std::make_shared<Options>();
   Command command = shoal.subcommand("export", kDescription);
-  command.positional("from", options->from, "A run folder, or its final/");
+  command.positional("from", options->from,
+                     "A run folder, its final/, or a checkpoint such as RUN/checkpoints/step-1000");
   command.positional("to", options->to, "The folder to make");
   command.choice("--format", options->format, "What to write", {"hf"});
   command.choice("--dtype", options->dtype, "Of the weights", {"bf16", "f32"});

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/cli/commands.h"
-#include "core/cli/final_session.h"
+#include "core/cli/model_session.h"
 #include "core/cli/token_ids.h"
 #include "core/train/generator.h"
 
@@ -34,6 +34,7 @@ constexpr const char* kDescription = R"(Let a trained model write.
   shoal generate runs/a --temperature 0          always the likeliest token
   shoal generate runs/a --ids 5 17 99            the prompt as token ids, and ids for an answer: no tokenizer needed
   mpirun -np 4 --bind-to none shoal generate runs/a --mesh expert=4     each rank holds a quarter of the experts
+  shoal generate runs/a/checkpoints/step-1000    as the model was then; of a run without final/, runs/a is the newest
 
 Text appears as it is drawn. The same seed gives the same text.)";
 
@@ -47,14 +48,14 @@ GenerateConfig config_of(const Options& options) {
 }
 
 // As generate_text starts: behind the end of a document.
-std::vector<int32_t> prompt_ids(const Options& options, const FinalSession& session) {
+std::vector<int32_t> prompt_ids(const Options& options, const ModelSession& session) {
   if (!options.ids.empty()) return parse_ids(options.ids, session.config().model().vocab());
   std::vector<int32_t> ids{session.tokenizer()->eod_id()};
   session.tokenizer()->encode(options.prompt, ids);
   return ids;
 }
 
-void write_ids(const Options& options, FinalSession& session) {
+void write_ids(const Options& options, ModelSession& session) {
   const Tokenizer* tokenizer = session.tokenizer();
   const std::vector<int32_t> prompt = prompt_ids(options, session);
   const int64_t vocab = tokenizer != nullptr ? tokenizer->vocab_size() : session.config().model().vocab();
@@ -73,8 +74,11 @@ void write_ids(const Options& options, FinalSession& session) {
 
 void run(const Options& options, MpiSession& mpi) {
   if (!options.ids.empty() && !options.prompt.empty()) fail("--ids and --prompt are both prompts: give one");
-  FinalSession session(mpi, options.model, options.mesh);
+  ModelSession session(mpi, options.model, options.mesh);
   if (session.tokenizer() == nullptr && options.ids.empty()) {
+    if (session.config().data().has_tokenizer()) {
+      fail("{}; bring it back, or give the prompt as --ids", session.tokenizer_note());
+    }
     fail("the model in '{}' has no tokenizer: train it with data.tokenizer set, or give the prompt as --ids",
          options.model);
   }
@@ -94,7 +98,7 @@ void run(const Options& options, MpiSession& mpi) {
 void add_generate_command(Command shoal, MpiSession& session) {
   auto options = std::make_shared<Options>();
   Command command = shoal.subcommand("generate", kDescription);
-  command.positional("model", options->model, "A run folder, or its final/");
+  command.positional("model", options->model, "A run folder, its final/, or one of its checkpoints");
   command.option("--prompt", options->prompt, "How the text starts; empty: as a document does");
   command.option("--mesh", options->mesh,
                  "Axes to split the model over, where one rank cannot hold it: expert=4 tensor=2");

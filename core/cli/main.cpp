@@ -12,6 +12,7 @@
 #include <string>
 
 #include "core/base/check.h"
+#include "core/base/input_file.h"
 #include "core/base/log.h"
 #include "core/cli/commands.h"
 #include "parallel/mpi_session.h"
@@ -69,6 +70,8 @@ int main(int argc, char** argv) {
       shoal::run(argc, argv, session);
       exit_code = session.exit_code();
     } catch (const shoal::PeerFailed& error) {
+      session.abort(shoal::kInternalError, error.what());
+    } catch (const shoal::ReadFailed& error) {
       session.abort(shoal::kInternalError, error.what());
     } catch (const shoal::Error& error) {
       session.abort(shoal::kUserError, error.what());

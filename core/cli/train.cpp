@@ -12,6 +12,7 @@
 #include "core/config/print.h"
 #include "core/config/validate.h"
 #include "core/report/write_report.h"
+#include "core/train/device_setup.h"
 #include "core/train/rehearsal.h"
 #include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
@@ -43,8 +44,13 @@ constexpr const char* kDescription = R"(Train a model.
 
 Files are merged in order, later ones win; key=value sets one field. The run folder (run.dir) receives
 metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, report.html (`shoal report`), and
-final/: the model, which `shoal generate` and `shoal evaluate` read. --bind-to none: Shoal divides the CPUs among the ranks and pins its threads
-itself; mpirun's default would give each rank one.)";
+final/: the model, which `shoal generate` and `shoal evaluate` read; and checkpoints/, every checkpoint.every_steps steps. The same command
+goes on from the newest good one (train.resume says otherwise), at any layout. USR2, and train.stop_after_minutes, save
+after the step and end with exit code 85, "start me again", as scripts/supervise.sh does; 92: a rank was stuck or
+stopped; 2: a mistake in the command, the files or the machine; 1: anything else, worth another start.
+
+--bind-to none: Shoal divides the CPUs among the ranks and pins its threads itself; mpirun's default would give each
+rank one.)";
 
 std::vector<std::string> command_line(const Options& options) {
   std::vector<std::string> words{"shoal", "train"};
@@ -62,12 +68,13 @@ void run_dry(const Config& config, const SimulatedCluster& cluster, const std::s
   const auto wire = std::make_shared<SimulatedWire>(cluster.links, cluster.ranks_on_node(), clock);
   Allocator paper(DeviceKind::kSimulated);
   SimulatedCommunicator world(cluster.rank, cluster.nodes, paper, wire);
-  DryRun result = dry_run(config, ProcessMesh(sizes, world), paper, compute);
+  const DeviceKind device = expected_device(config.run().device());
+  DryRun result = dry_run(config, ProcessMesh(sizes, world), paper, compute, device);
   result.busy_s[0] = wire->busy_s(LinkClass::kIntraNode);
   result.busy_s[1] = wire->busy_s(LinkClass::kInterNode);
   fmt::print("{}", describe(result));
   if (speeds_path.empty()) return;
-  fmt::print("{}", describe(predict_step(config, sizes, cluster, compute, read_op_speeds(speeds_path))));
+  fmt::print("{}", describe(predict_step(config, sizes, cluster, compute, read_op_speeds(speeds_path), device)));
 }
 
 void run(const Options& options, MpiSession& session) {

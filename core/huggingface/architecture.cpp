@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/base/check.h"
+#include "core/base/json_text.h"
 
 namespace shoal {
 namespace {
@@ -155,7 +156,7 @@ HfArchitecture hf_architecture(const std::string& model_type, const std::string&
     if (entry.model_type == model_type) return entry.architecture;
     known += fmt::format("{}{}", known.empty() ? "" : ", ", entry.model_type);
   }
-  fail("{}: model_type is \"{}\"; known are {}", file, model_type.substr(0, 120), known);
+  fail("{}: model_type is \"{}\"; known are {}", file, shown_text(model_type), known);
 }
 
 std::string_view hf_model_type(HfArchitecture architecture) { return named(architecture).model_type; }

@@ -1,38 +1,33 @@
 // core/huggingface/config_keys.h: the keys of one JSON object, read by type, and which of them nobody asked for.
 #pragma once
 
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
-#include <optional>
+#include <initializer_list>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/base/json_value.h"
+
 namespace shoal {
-
-using OrderedJson = nlohmann::ordered_json;
-
-// A text as JSON would show it, cut where it is long: for messages.
-std::string shown_json(const OrderedJson& value);
 
 // A key that is null counts as absent. Every error names file and key.
 class HfConfigKeys {
  public:
-  // `prefix` stands before names in messages: "rope_scaling.".
-  HfConfigKeys(const OrderedJson& object, std::string file, std::string prefix = "");
+  // Throws Error for another value than an object.
+  explicit HfConfigKeys(JsonValue object);
 
-  bool has(const char* key);
+  bool has(const char* key) { return !value(key).is_null(); }
   // At least `low`, and far from where products overflow.
   int64_t integer(const char* key, int64_t low = 1);  // required
   int64_t integer_or(const char* key, int64_t absent, int64_t low = 0);
   double real(const char* key);  // required, finite
   double real_or(const char* key, double absent);
-  bool boolean_or(const char* key, bool absent);
-  std::string text_or(const char* key, const std::string& absent);
+  bool boolean_or(const char* key, bool absent) { return value(key).boolean_or(absent); }
+  std::string text_or(const char* key, const std::string& absent) { return value(key).string_or(absent); }
   // An object; empty when absent.
-  OrderedJson object(const char* key);
+  HfConfigKeys object(const char* key);
   // A list of whole numbers; one number counts as a list of one. Empty when absent.
   std::vector<int64_t> integers(const char* key);
   // A list of strings. Empty when absent.
@@ -50,12 +45,10 @@ class HfConfigKeys {
   std::vector<std::string> unknown() const;
 
  private:
-  const OrderedJson* find(const char* key);
-  [[noreturn]] void wrong_type(const char* key, std::string_view expected) const;
-  [[noreturn]] void missing(const char* key) const;
+  JsonValue value(const char* key);     // null when absent
+  JsonValue required(const char* key);  // throws Error when absent
 
-  const OrderedJson& object_;
-  std::string file_, prefix_;
+  JsonValue object_;
   std::set<std::string> asked_;
 };
 

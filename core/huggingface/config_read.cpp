@@ -3,21 +3,43 @@
 #include <cmath>
 
 #include "core/base/check.h"
-#include "core/base/json_text.h"
 #include "core/huggingface/config.h"
 #include "core/huggingface/config_keys.h"
 
 namespace shoal {
 namespace {
 
+// What the classes of transformers take where config.json says nothing, where they differ.
+struct ClassDefaults {
+  double norm_eps = 1e-6;
+  int64_t groups = 1, topk_groups = 1;
+  int64_t dense_layers = 0;
+  int64_t shared_experts = 0;
+  double route_scale = 1;
+};
+
+ClassDefaults class_defaults(HfArchitecture architecture) {
+  switch (architecture) {
+    case HfArchitecture::kDeepseekV3:
+      return {.groups = 8, .topk_groups = 4, .dense_layers = 3, .shared_experts = 1, .route_scale = 2.5};
+    case HfArchitecture::kDeepseekV2: return {.shared_experts = 2};
+    case HfArchitecture::kGlm4Moe: return {.norm_eps = 1e-5, .dense_layers = 1, .shared_experts = 1};
+    case HfArchitecture::kOlmoe:
+    case HfArchitecture::kMixtral: return {.norm_eps = 1e-5};
+    case HfArchitecture::kQwen3Moe:
+    case HfArchitecture::kQwen3:
+    case HfArchitecture::kLlama: return {};
+  }
+  return {};
+}
+
 // Both ways of writing rotary embeddings: rope_theta beside rope_scaling, and rope_parameters, which holds both.
 class RopeReader {
  public:
-  RopeReader(HfConfigKeys& keys, const std::string& file, HfArchitecture architecture)
+  RopeReader(HfConfigKeys& keys, HfArchitecture architecture)
       : architecture_(architecture),
         // Where both are there transformers believes rope_scaling.
-        json_(keys.object(keys.has("rope_scaling") ? "rope_scaling" : "rope_parameters")),
-        rope_(json_, file, keys.has("rope_scaling") ? "rope_scaling." : "rope_parameters.") {
+        rope_(keys.object(keys.has("rope_scaling") ? "rope_scaling" : "rope_parameters")) {
     keys.ignore({"rope_parameters"});
     const double usual = architecture == HfArchitecture::kMixtral ? 1e6 : 1e4;
     theta_ = rope_.real_or("rope_theta", keys.real_or("rope_theta", usual));
@@ -68,7 +90,6 @@ class RopeReader {
   }
 
   HfArchitecture architecture_;
-  OrderedJson json_;
   HfConfigKeys rope_;
   double theta_ = 0;
 };
@@ -124,15 +145,17 @@ void read_groups(HfConfigKeys& keys, HfArchitecture architecture, RouterConfig& 
     keys.must_be("topk_method", "noaux_tc", "DeepSeek-V3 and GLM-4-MoE choose with a bias");
     router.set_group_score(RouterConfig::TOP2_SUM);
   }
-  router.set_num_groups(keys.integer_or("n_group", 1, 1));
-  router.set_topk_groups(keys.integer_or("topk_group", 1, 1));
+  const ClassDefaults usual = class_defaults(architecture);
+  router.set_num_groups(keys.integer_or("n_group", usual.groups, 1));
+  router.set_topk_groups(keys.integer_or("topk_group", usual.topk_groups, 1));
 }
 
 // DeepSeek-V3, V2 and GLM-4-MoE.
 void read_deepseek_experts(HfConfigKeys& keys, HfArchitecture architecture, ModelConfig& model) {
   if (keys.integer_or("moe_layer_freq", 1) != 1)
     keys.refuse("moe_layer_freq", "Shoal has experts in every later block");
-  const int64_t dense = keys.integer_or("first_k_dense_replace", 0);
+  const ClassDefaults usual = class_defaults(architecture);
+  const int64_t dense = keys.integer_or("first_k_dense_replace", usual.dense_layers);
   const bool v2 = architecture == HfArchitecture::kDeepseekV2;
   if (!v2)
     model.mutable_mtp()->set_depth(keys.integer_or("num_nextn_predict_layers", keys.integer_or("num_mtp_layers", 0)));
@@ -140,7 +163,7 @@ void read_deepseek_experts(HfConfigKeys& keys, HfArchitecture architecture, Mode
   moe.set_num_experts(keys.integer("n_routed_experts"));
   moe.set_topk(keys.integer("num_experts_per_tok"));
   moe.set_ffn(keys.integer("moe_intermediate_size"));
-  moe.set_num_shared_experts(keys.integer_or("n_shared_experts", 0));
+  moe.set_num_shared_experts(keys.integer_or("n_shared_experts", usual.shared_experts));
   moe.set_first_dense_layers(dense);
   RouterConfig& router = *moe.mutable_router();
   router.set_score(v2 ? RouterConfig::SOFTMAX : RouterConfig::SIGMOID);
@@ -149,7 +172,7 @@ void read_deepseek_experts(HfConfigKeys& keys, HfArchitecture architecture, Mode
   if (v2 && router.normalize_topk()) {
     keys.refuse("norm_topk_prob", "engines differ in what DeepSeek-V2 does then: with it, some leave out the scale");
   }
-  router.set_route_scale(keys.real_or("routed_scaling_factor", 1));
+  router.set_route_scale(keys.real_or("routed_scaling_factor", usual.route_scale));
   if (keys.boolean_or("seq_aux", true)) router.set_sequence_balance_loss(keys.real_or("aux_loss_alpha", 0));
   keys.ignore({"aux_loss_alpha", "ep_size", "num_local_experts"});
   read_groups(keys, architecture, router);
@@ -194,10 +217,9 @@ void read_experts(HfConfigKeys& keys, HfArchitecture architecture, ModelConfig& 
   }
 }
 
-bool is_block_fp8(HfConfigKeys& keys, const std::string& file) {
+bool is_block_fp8(HfConfigKeys& keys) {
   if (!keys.has("quantization_config")) return false;
-  const OrderedJson json = keys.object("quantization_config");
-  HfConfigKeys quantization(json, file, "quantization_config.");
+  HfConfigKeys quantization = keys.object("quantization_config");
   if (quantization.text_or("quant_method", "") != "fp8") quantization.refuse("quant_method", "Shoal reads fp8");
   quantization.must_be("fmt", "e4m3", "Shoal reads e4m3");
   if (quantization.integers("weight_block_size") != std::vector<int64_t>{128, 128}) {
@@ -214,8 +236,8 @@ std::optional<int64_t> id(HfConfigKeys& keys, const char* key) {
 }  // namespace
 
 HfConfig parse_hf_config(std::string_view text, const std::string& file) {
-  const OrderedJson json = parse_ordered_json(text, file);
-  HfConfigKeys keys(json, file);
+  const JsonDocument json(text, file);
+  HfConfigKeys keys(json.root());
   HfConfig config;
   if (!keys.has("model_type")) fail("{}: model_type is missing; it is no config of a Hugging Face model", file);
   config.architecture = hf_architecture(keys.text_or("model_type", ""), file);
@@ -224,7 +246,7 @@ HfConfig parse_hf_config(std::string_view text, const std::string& file) {
   model.set_vocab(keys.integer("vocab_size"));
   model.set_hidden(keys.integer("hidden_size"));
   model.set_layers(keys.integer("num_hidden_layers"));
-  model.set_norm_eps(keys.real_or("rms_norm_eps", 1e-6));
+  model.set_norm_eps(keys.real_or("rms_norm_eps", class_defaults(config.architecture).norm_eps));
   model.set_tie_embeddings(keys.boolean_or("tie_word_embeddings", false));
   model.set_init_std(keys.real_or("initializer_range", 0.02));
   AttentionConfig& attention = *model.mutable_attention();
@@ -234,13 +256,13 @@ HfConfig parse_hf_config(std::string_view text, const std::string& file) {
   } else {
     read_gqa(keys, config.architecture, model, attention);
   }
-  RopeReader(keys, file, config.architecture).read(*attention.mutable_rope());
+  RopeReader(keys, config.architecture).read(*attention.mutable_rope());
   read_experts(keys, config.architecture, model);
   const bool of_experts =
       config.architecture == HfArchitecture::kMixtral || config.architecture == HfArchitecture::kOlmoe;
   if (!of_experts) model.set_ffn(keys.integer("intermediate_size"));
   config.max_positions = keys.integer("max_position_embeddings");
-  config.is_fp8 = is_block_fp8(keys, file);
+  config.is_fp8 = is_block_fp8(keys);
   config.ids = {.bos = id(keys, "bos_token_id"), .eos = id(keys, "eos_token_id"), .pad = id(keys, "pad_token_id")};
   keys.must_be("hidden_act", "silu", "Shoal has SwiGLU, which is silu");
   keys.must_be("attention_bias", false, false, "Shoal has no biases");

@@ -1,13 +1,16 @@
 // core/huggingface/config_write.cpp: config.json, key by key.
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cmath>
 
 #include "core/base/check.h"
 #include "core/huggingface/config.h"
-#include "core/huggingface/config_keys.h"
 
 namespace shoal {
 namespace {
+
+using OrderedJson = nlohmann::ordered_json;
 
 OrderedJson or_null(const std::optional<int64_t>& id) { return id ? OrderedJson(*id) : OrderedJson(); }
 

@@ -1,13 +1,14 @@
 // core/huggingface/export.cpp: plan the files, then write tensor after tensor.
 #include "core/huggingface/export.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <system_error>
 
 #include "core/base/atomic_file.h"
 #include "core/checkpoint/staged_folder.h"
 #include "core/checkpoint/tensor_copy.h"
-#include "core/huggingface/config_keys.h"
 #include "core/huggingface/names.h"
 
 namespace shoal {
@@ -147,7 +148,6 @@ HfExportReport export_hf(const TensorSource& source, const Config& config, const
   check_space(folder.path(), report.bytes);
   const auto shards = plan_shards(names, options);
   report.num_files = static_cast<int64_t>(shards.size());
-  OrderedJson index = {{"metadata", {{"total_size", report.bytes}}}, {"weight_map", OrderedJson::object()}};
   std::map<std::string, std::string> file_of;
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string file = shards.size() == 1 ? std::string("model.safetensors")
@@ -163,7 +163,7 @@ HfExportReport export_hf(const TensorSource& source, const Config& config, const
       hf_config_json(model, report.architecture,
                      {.dtype = options.dtype, .max_positions = positions, .mtp = options.mtp, .ids = options.ids}));
   if (shards.size() > 1) {
-    for (const auto& [name, file] : file_of) index["weight_map"][name] = file;
+    const nlohmann::json index = {{"metadata", {{"total_size", report.bytes}}}, {"weight_map", file_of}};
     write_text_file(folder.path() / "model.safetensors.index.json", index.dump(2) + "\n");
   }
   folder.commit();

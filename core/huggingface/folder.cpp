@@ -3,8 +3,9 @@
 
 #include <set>
 
+#include "core/base/check.h"
 #include "core/base/json_text.h"
-#include "core/huggingface/config_keys.h"
+#include "core/base/json_value.h"
 
 namespace shoal {
 namespace {
@@ -16,21 +17,22 @@ constexpr const char* kConfig = "config.json";
 constexpr int64_t kMaxIndexBytes = int64_t{32} << 20;
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 
-std::string cut(const std::string& name) { return name.size() <= 120 ? name : name.substr(0, 120) + "…"; }
-
 }  // namespace
 
 std::map<std::string, std::string> parse_hf_index(const std::string& text, const std::string& file) {
-  const OrderedJson json = parse_ordered_json(text, file);
-  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+  const JsonDocument json(text, file);
+  const JsonValue root = json.root();
+  if (!root.has("weight_map") || !root.at("weight_map").is_object()) {
     fail("{}: expected an object with a weight_map, which names each tensor's file", file);
   }
+  const JsonValue shards = root.at("weight_map");
   std::map<std::string, std::string> map;
-  for (const auto& [tensor, shard] : json["weight_map"].items()) {
+  for (const std::string& tensor : shards.keys()) {
+    const JsonValue shard = shards.at(tensor);
     if (!shard.is_string()) {
-      fail("{}: weight_map: \"{}\": expected a file name, found {}", file, cut(tensor), shown_json(shard));
+      fail("{}: weight_map: \"{}\": expected a file name, found {}", file, shown_text(tensor), shard.shown());
     }
-    map[tensor] = shard.get<std::string>();
+    map[tensor] = shard.string();
   }
   if (map.empty()) fail("{}: its weight_map is empty", file);
   return map;
@@ -68,19 +70,20 @@ void HfFolder::open_shards(const std::string& index_name) {
     for (const StoredTensor& tensor : files_.back().tensors()) {
       const auto listed = shard_of.find(tensor.name);
       if (listed == shard_of.end()) {
-        fail("{}: holds the tensor \"{}\", which {} does not list", files_.back().path().string(), cut(tensor.name),
-             index);
+        fail("{}: holds the tensor \"{}\", which {} does not list", files_.back().path().string(),
+             shown_text(tensor.name), index);
       }
       if (listed->second != shard) {
-        fail("{}: holds the tensor \"{}\", which {} places in {}", files_.back().path().string(), cut(tensor.name),
-             index, listed->second);
+        fail("{}: holds the tensor \"{}\", which {} places in {}", files_.back().path().string(),
+             shown_text(tensor.name), index, listed->second);
       }
       tensors_[tensor.name] = {&files_.back(), &tensor};
     }
   }
   for (const auto& [tensor, shard] : shard_of) {
     if (tensors_.contains(tensor)) continue;
-    fail("{}: has no tensor \"{}\", which {} places in it", (folder_.path() / shard).string(), cut(tensor), index);
+    fail("{}: has no tensor \"{}\", which {} places in it", (folder_.path() / shard).string(), shown_text(tensor),
+         index);
   }
 }
 

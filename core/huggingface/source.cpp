@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/base/json_text.h"
 #include "core/checkpoint/tensor_source_final.h"
 #include "core/config/validate.h"
 #include "core/huggingface/fp8.h"
@@ -16,7 +17,7 @@ constexpr size_t kMostNamed = 5;
 std::string list(const std::vector<std::string>& names) {
   std::string text;
   for (size_t i = 0; i < std::min(names.size(), kMostNamed); ++i) {
-    text += fmt::format("{}\"{}\"", i ? ", " : "", names[i].substr(0, 120));
+    text += fmt::format("{}\"{}\"", i ? ", " : "", shown_text(names[i]));
   }
   return names.size() > kMostNamed ? text + fmt::format(" and {} more", names.size() - kMostNamed) : text;
 }

@@ -1,48 +1,31 @@
 // core/huggingface/tokenizer.cpp: vocabularies and merges as tokenizer.json writes them.
 #include "core/huggingface/tokenizer.h"
 
-#include <algorithm>
-#include <unordered_map>
+#include <nlohmann/json.hpp>
 
-#include "core/base/check.h"
-#include "core/base/json_text.h"
-#include "core/huggingface/config_keys.h"
+#include <unordered_map>
+#include <utility>
+
+#include "data/bpe_training.h"
+#include "data/byte_alphabet.h"
 #include "data/sentencepiece_model.h"
+#include "data/tokenizer_json.h"
 
 namespace shoal {
 namespace {
 
+using OrderedJson = nlohmann::ordered_json;
+
 constexpr const char* kSpace = "\u2581";
-
-std::string utf8(uint32_t code) {  // below U+0800: all that byte-level alphabets need
-  if (code < 0x80) return std::string(1, static_cast<char>(code));
-  return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
-}
-
-// The character that stands for a byte in a byte-level vocabulary: itself where it is visible, else one from U+0100 on.
-std::string character_of(int byte) {
-  const auto visible = [](int b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE; };
-  if (visible(byte)) return utf8(static_cast<uint32_t>(byte));
-  uint32_t before = 0;
-  for (int b = 0; b < byte; ++b) before += visible(b) ? 0 : 1;
-  return utf8(0x100 + before);
-}
 
 OrderedJson added_token(int64_t id, const std::string& content, bool special) {
   return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
           {"rstrip", false}, {"normalized", false}, {"special", special}};
 }
 
-// `start` in front of every text.
-OrderedJson starting_with(const std::string& start, int64_t id) {
-  const OrderedJson special = {{"SpecialToken", {{"id", start}, {"type_id", 0}}}};
-  const auto sequence = [](const char* name) { return OrderedJson{{"Sequence", {{"id", name}, {"type_id", 0}}}}; };
-  OrderedJson tokens = OrderedJson::object();
-  tokens[start] = {{"id", start}, {"ids", OrderedJson::array({id})}, {"tokens", OrderedJson::array({start})}};
-  return {{"type", "TemplateProcessing"},
-          {"single", OrderedJson::array({special, sequence("A")})},
-          {"pair", OrderedJson::array({special, sequence("A"), special, sequence("B")})},
-          {"special_tokens", tokens}};
+// Puts a member behind the others, which have other names: the library would compare it with each of them.
+void append(OrderedJson& object, std::string name, int64_t value) {
+  object.get_ref<OrderedJson::object_t&>().push_back({std::move(name), value});
 }
 
 OrderedJson bpe(OrderedJson vocab, OrderedJson merges, bool byte_fallback, OrderedJson unknown) {
@@ -81,10 +64,13 @@ OrderedJson replace(const char* from, const char* to) {
 
 OrderedJson bytes_json(const std::string& end, int32_t end_id) {
   OrderedJson vocab = OrderedJson::object();
-  for (int byte = 0; byte < 256; ++byte) vocab[character_of(byte)] = byte;
-  vocab[end] = end_id;
+  for (int byte = 0; byte < 256; ++byte) {
+    const char c = static_cast<char>(byte);
+    append(vocab, to_byte_characters({&c, 1}), byte);
+  }
+  append(vocab, end, end_id);
   return tokenizer_json(OrderedJson::array({added_token(end_id, end, true)}), nullptr, byte_level(false),
-                        starting_with(end, end_id), byte_level(false),
+                        OrderedJson::parse(starting_with(end, end_id)), byte_level(false),
                         bpe(std::move(vocab), OrderedJson::array(), false, nullptr));
 }
 
@@ -112,7 +98,7 @@ OrderedJson sentencepiece_json(const SentencePieceModel& model, int32_t end_id) 
   OrderedJson vocab = OrderedJson::object(), added = OrderedJson::array(), unknown;
   for (size_t id = 0; id < model.pieces.size(); ++id) {
     const SentencePieceModel::Piece& piece = model.pieces[id];
-    vocab[piece.text] = id;
+    append(vocab, piece.text, static_cast<int64_t>(id));
     if (piece.type == SentencePieceModel::kUnknown) unknown = piece.text;
     const bool special = piece.type == SentencePieceModel::kUnknown || piece.type == SentencePieceModel::kControl;
     if (special || piece.type == SentencePieceModel::kUserDefined) {
@@ -123,20 +109,13 @@ OrderedJson sentencepiece_json(const SentencePieceModel& model, int32_t end_id) 
       {"type", "Sequence"},
       {"decoders", OrderedJson::array({replace(kSpace, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}})}};
   return tokenizer_json(std::move(added), replace(" ", kSpace), nullptr,
-                        starting_with(model.pieces[static_cast<size_t>(end_id)].text, end_id), decoder,
-                        bpe(std::move(vocab), merges_of(model), true, std::move(unknown)));
+                        OrderedJson::parse(starting_with(model.pieces[static_cast<size_t>(end_id)].text, end_id)),
+                        decoder, bpe(std::move(vocab), merges_of(model), true, std::move(unknown)));
 }
 
-// The name of a special token in a tokenizer.json.
-std::string token_name(const OrderedJson& json, int32_t id) {
-  const auto added = json.find("added_tokens");
-  if (added != json.end() && added->is_array()) {
-    for (const OrderedJson& token : *added) {
-      if (token.is_object() && token.value("id", OrderedJson()) == id && token.contains("content") &&
-          token["content"].is_string()) {
-        return token["content"];
-      }
-    }
+std::string name_of_added_token(std::string_view file, int32_t id) {
+  for (const AddedToken& token : parse_tokenizer_json(file, "tokenizer.json").added_tokens) {
+    if (token.id == id) return token.content;
   }
   return "";
 }
@@ -163,7 +142,7 @@ HfTokenizerFiles hf_tokenizer_files(const Tokenizer& tokenizer, int64_t max_posi
     }
   } else {
     made.files["tokenizer.json"] = std::string(tokenizer.file_bytes());
-    end = token_name(parse_ordered_json(tokenizer.file_bytes(), "tokenizer.json"), end_id);
+    end = name_of_added_token(tokenizer.file_bytes(), end_id);
   }
   made.ids = {.bos = end_id, .eos = end_id, .pad = std::nullopt};
   const OrderedJson names = {{"bos_token", end}, {"eos_token", end}};

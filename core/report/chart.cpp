@@ -16,7 +16,7 @@ namespace shoal {
 
 namespace {
 
-constexpr double kLeft = 52, kRight = 14, kTitle = 26, kLegend = 18, kBottom = 38;  // pixels
+constexpr double kLeft = 52, kRight = 20, kTitle = 26, kLegend = 18, kBottom = 38;  // pixels
 constexpr double kCharacter = 6.1;                                                  // the width of most, at 11 pixels
 constexpr size_t kMostAreaPoints = 300;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();

@@ -53,6 +53,8 @@ body { margin: 0; background: var(--ground); color: var(--text);
 main { max-width: 1240px; margin: 0 auto; padding: 34px 22px 60px; }
 h1 { font-size: 25px; font-weight: 650; margin: 0; letter-spacing: -.01em; overflow-wrap: anywhere; }
 h2 { font-size: 17px; font-weight: 650; margin: 0; }
+h2 + * { margin-top: 10px; }
+h2 + .lead { margin-top: 3px; }
 h3 { font-size: 15px; font-weight: 600; margin: 22px 0 8px; overflow-wrap: anywhere; }
 .subtitle, .lead { color: var(--muted); margin: 3px 0 0; max-width: 85ch; overflow-wrap: anywhere; }
 .lead { font-size: 14px; margin-bottom: 12px; }

@@ -107,7 +107,8 @@ class Bench {
       bench_.peak_memory_bytes.push_back(allocator_.use().total_peak_bytes);
       Config scheduled = config_;
       scheduled.mutable_parallel()->set_overlap(schedule);
-      bench_.predicted_memory_bytes.push_back(predict_memory(scheduled, mesh_, compute_).total_peak_bytes);
+      scheduled.mutable_checkpoint()->set_every_steps(0);  // nothing is saved here
+      bench_.predicted_memory_bytes.push_back(predict_memory(scheduled, mesh_, compute_).use.total_peak_bytes);
     }
   }
 

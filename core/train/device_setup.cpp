@@ -16,6 +16,11 @@ DeviceKind set_up_device(RunConfig::Device wanted, int local_rank) {
   return DeviceKind::kCuda;
 }
 
+DeviceKind expected_device(RunConfig::Device wanted) {
+  if (wanted == RunConfig::DEVICE_AUTO) return why_no_cuda(0).empty() ? DeviceKind::kCuda : DeviceKind::kCpu;
+  return wanted == RunConfig::CPU ? DeviceKind::kCpu : DeviceKind::kCuda;
+}
+
 std::string unused_gpu_warning(RunConfig::Device wanted, DeviceKind device, bool has_gpu) {
   if (wanted != RunConfig::DEVICE_AUTO || device == DeviceKind::kCuda || !has_gpu) return {};
   return "computing on the CPU, though a GPU is here: " + why_no_cuda(0);

@@ -11,6 +11,9 @@ namespace shoal {
 // had.
 DeviceKind set_up_device(RunConfig::Device wanted, int local_rank);
 
+// What set_up_device would take on this machine; CUDA where it is wanted, whether it can be had or not.
+DeviceKind expected_device(RunConfig::Device wanted);
+
 // When DEVICE_AUTO leaves a GPU idle: why; else empty. `has_gpu`: is one in this machine?
 std::string unused_gpu_warning(RunConfig::Device wanted, DeviceKind device, bool has_gpu);
 

@@ -50,11 +50,14 @@ StepVerdict FaultDetector::judge(double loss, double grad_norm, bool can_roll_ba
     while (losses_.size() > window) losses_.pop_front();
   }
   skips_in_a_row_ = 0;
+  if (unproven_checkpoint_) roll_backs_ = 0;
+  unproven_checkpoint_ = false;
   return {};
 }
 
 StepVerdict FaultDetector::react(FaultConfig::Reaction reaction, std::string reason, bool can_roll_back) {
   using Action = StepVerdict::Action;
+  unproven_checkpoint_ = false;
   if (reaction == FaultConfig::SKIP) {
     if (++skips_in_a_row_ <= config_.max_skips()) return {Action::kSkip, std::move(reason)};
     reason += fmt::format(", and {} steps before were skipped", config_.max_skips());

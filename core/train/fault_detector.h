@@ -27,8 +27,11 @@ class FaultDetector {
   // The losses that the next one is compared with: kept in checkpoints, so that a run that goes on judges alike.
   std::vector<double> recent_losses() const { return {losses_.begin(), losses_.end()}; }
   void set_recent_losses(const std::vector<double>& losses) { losses_.assign(losses.begin(), losses.end()); }
-  // A new checkpoint exists: progress was made since the last roll-back.
-  void note_checkpoint() { roll_backs_ = 0; }
+  // A new checkpoint exists. Once a good step has followed it, its weights are known to be good, and roll-backs are
+  // counted anew; a loss says what the weights before it were, not what its own update made of them.
+  void note_checkpoint() { unproven_checkpoint_ = true; }
+  // Since then: each goes a checkpoint further back than the one before.
+  int64_t roll_backs() const { return roll_backs_; }
 
  private:
   StepVerdict react(FaultConfig::Reaction reaction, std::string reason, bool can_roll_back);
@@ -37,6 +40,7 @@ class FaultDetector {
   std::deque<double> losses_;
   int64_t skips_in_a_row_ = 0;
   int64_t roll_backs_ = 0;
+  bool unproven_checkpoint_ = false;
 };
 
 }  // namespace shoal

@@ -10,7 +10,7 @@
 
 namespace shoal {
 
-MemoryUse predict_memory(const Config& config, const ProcessMesh& mesh, DType compute) {
+RankMemory predict_memory(const Config& config, const ProcessMesh& mesh, DType compute, DeviceKind device) {
   Allocator paper(DeviceKind::kSimulated);
   std::vector<int> nodes;
   for (int rank = 0; rank < mesh.world().size(); ++rank) nodes.push_back(mesh.world().node(rank));
@@ -25,40 +25,46 @@ MemoryUse predict_memory(const Config& config, const ProcessMesh& mesh, DType co
   Config even = config;
   even.mutable_train()->set_microbatch(largest);
   even.mutable_train()->set_global_batch(std::min<int64_t>(rounds, 4) * ranks * largest);
-  return dry_run(even, paper_mesh, paper, compute).memory;
+  return dry_run(even, paper_mesh, paper, compute, device).memory;
 }
 
-FullestRank find_fullest_rank(const MemoryUse& mine, Communicator& world) {
+FullestRank find_fullest_rank(const RankMemory& mine, Communicator& world) {
   Allocator allocator(DeviceKind::kCpu);
-  const Tensor all = Tensor::empty({world.size(), kNumMemoryKinds + 1}, DType::kI64, allocator, MemoryKind::kWorkspace);
-  std::vector<int64_t> values(mine.at_total_peak_bytes.begin(), mine.at_total_peak_bytes.end());
-  values.push_back(mine.total_peak_bytes);
+  std::vector<int64_t> values(mine.use.at_total_peak_bytes.begin(), mine.use.at_total_peak_bytes.end());
+  values.insert(values.end(), {mine.host_snapshot_bytes, mine.use.total_peak_bytes});
+  const auto columns = static_cast<int64_t>(values.size());
+  const Tensor all = Tensor::empty({world.size(), columns}, DType::kI64, allocator, MemoryKind::kWorkspace);
   all[world.rank()].copy_from(values);
   wait(world.all_gather(all, all[world.rank()]));
   FullestRank fullest;
+  MemoryUse& use = fullest.memory.use;
   for (int rank = 0; rank < world.size(); ++rank) {
     const std::vector<int64_t> theirs = all[rank].to_vector<int64_t>();
-    if (theirs.back() <= fullest.use.total_peak_bytes) continue;
+    if (theirs.back() <= use.total_peak_bytes) continue;
     fullest.rank = rank;
-    std::copy_n(theirs.begin(), kNumMemoryKinds, fullest.use.at_total_peak_bytes.begin());
-    fullest.use.total_peak_bytes = theirs.back();
+    std::copy_n(theirs.begin(), kNumMemoryKinds, use.at_total_peak_bytes.begin());
+    fullest.memory.host_snapshot_bytes = theirs[kNumMemoryKinds];
+    use.total_peak_bytes = theirs.back();
   }
   return fullest;
 }
 
-std::string describe_memory(const MemoryUse& predicted, const FullestRank* measured) {
+std::string describe_memory(const RankMemory& predicted, const FullestRank* measured) {
   std::string text = fmt::format("most of any rank    {:>11}{}", "predicted",
                                  measured ? fmt::format("   {:>11}", fmt::format("on rank {}", measured->rank)) : "");
-  const auto line = [&](std::string_view name, int64_t expected, int64_t found) {
+  const RankMemory found = measured ? measured->memory : RankMemory{};
+  const auto line = [&](std::string_view name, int64_t expected, int64_t seen) {
     text += fmt::format("\n  {:<17} {:>11}", name, format_bytes(expected));
-    if (measured) text += fmt::format("   {:>11}", format_bytes(found));
+    if (measured) text += fmt::format("   {:>11}", format_bytes(seen));
   };
   for (int k = 0; k < kNumMemoryKinds; ++k) {
     const auto i = static_cast<size_t>(k);
-    line(name_of(static_cast<MemoryKind>(k)), predicted.at_total_peak_bytes[i],
-         measured ? measured->use.at_total_peak_bytes[i] : 0);
+    line(name_of(static_cast<MemoryKind>(k)), predicted.use.at_total_peak_bytes[i], found.use.at_total_peak_bytes[i]);
   }
-  line("peak", predicted.total_peak_bytes, measured ? measured->use.total_peak_bytes : 0);
+  line("peak", predicted.use.total_peak_bytes, found.use.total_peak_bytes);
+  if (predicted.host_snapshot_bytes > 0 || found.host_snapshot_bytes > 0) {
+    line("snapshot, in host", predicted.host_snapshot_bytes, found.host_snapshot_bytes);
+  }
   return text;
 }
 

@@ -9,18 +9,26 @@
 
 namespace shoal {
 
-// Peaks by category of a rank like this one, were its share of the batch the largest that any rank has and routing
-// balanced: found by one step on the simulated device. No communication.
-MemoryUse predict_memory(const Config& config, const ProcessMesh& mesh, DType compute);
+// Of the rank's device; and of host memory, where its device is a GPU, the copies that checkpoints are written from.
+struct RankMemory {
+  MemoryUse use;
+  int64_t host_snapshot_bytes = 0;
+};
 
-// Collective: the use of the rank with the highest peak.
+// Peaks by category of a rank like this one on `device`, were its share of the batch the largest that any rank has and
+// routing balanced: found by one step on the simulated device, beside the copy of a checkpoint where the run has some
+// before its last step. No communication.
+RankMemory predict_memory(const Config& config, const ProcessMesh& mesh, DType compute,
+                          DeviceKind device = DeviceKind::kCpu);
+
+// Collective: the memory of the rank with the highest peak.
 struct FullestRank {
   int rank = 0;
-  MemoryUse use;
+  RankMemory memory;
 };
-FullestRank find_fullest_rank(const MemoryUse& mine, Communicator& world);
+FullestRank find_fullest_rank(const RankMemory& mine, Communicator& world);
 
 // A table by category at the moment of the peak; `measured` null: the prediction alone.
-std::string describe_memory(const MemoryUse& predicted, const FullestRank* measured);
+std::string describe_memory(const RankMemory& predicted, const FullestRank* measured);
 
 }  // namespace shoal

@@ -1,6 +1,8 @@
 // core/train/metrics.cpp: one list of fields for JSON, one of tags for TensorBoard.
 #include "core/train/metrics.h"
 
+#include <spdlog/spdlog.h>
+
 #include <cmath>
 #include <numbers>
 #include <string_view>
@@ -184,17 +186,36 @@ MetricsLog::MetricsLog(const std::filesystem::path& run_dir, std::optional<int64
 }
 
 void MetricsLog::write(const StepMetrics& metrics) {
-  lines_.append(to_json(metrics) + "\n");
-  events_.scalars(metrics.step, to_scalars(metrics));
+  append(to_json(metrics) + "\n", metrics.step, to_scalars(metrics));
 }
 
 void MetricsLog::write(const ValidationMetrics& metrics) {
-  lines_.append(to_json(metrics) + "\n");
-  events_.scalars(metrics.step, to_scalars(metrics));
+  append(to_json(metrics) + "\n", metrics.step, to_scalars(metrics));
 }
 
 void MetricsLog::write_text(int64_t step, const std::string& tag, const std::string& markdown) {
-  events_.text(step, tag, markdown);
+  try_to([&] { events_.text(step, tag, markdown); });
+}
+
+void MetricsLog::append(const std::string& line, int64_t step, const std::vector<Scalar>& scalars) {
+  const bool has_line = try_to([&] { lines_.append(line); });
+  const bool has_event = try_to([&] { events_.scalars(step, scalars); });
+  if (lost_in_a_row_ == 0 || !has_line || !has_event) return;
+  spdlog::warn("{} can be written again; {} records are missing there and in tensorboard/", lines_.path().string(),
+               lost_in_a_row_);
+  lost_in_a_row_ = 0;
+}
+
+bool MetricsLog::try_to(const std::function<void()>& write) {
+  try {
+    write();
+    return true;
+  } catch (const Error& error) {
+    if (lost_in_a_row_ == 0) spdlog::warn("{}; training goes on, what cannot be logged is lost", error.what());
+    ++lost_in_a_row_;
+    ++lost_records_;
+    return false;
+  }
 }
 
 }  // namespace shoal

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -84,8 +85,9 @@ std::string to_json(const ValidationMetrics& metrics);
 std::vector<Scalar> to_scalars(const StepMetrics& metrics);
 std::vector<Scalar> to_scalars(const ValidationMetrics& metrics);
 
-// RUN/metrics.jsonl and RUN/tensorboard/. Owned by rank 0. Each call leaves whole lines and records on disk; an error
-// (disk full) says which file and how much space is left.
+// RUN/metrics.jsonl and RUN/tensorboard/. Owned by rank 0. Each call leaves whole lines and records on disk, or, where
+// that cannot be (disk full), nothing: a run does not end because its log does. The first loss is a warning, with the
+// file and the space that is left, and so is the end of a loss, with how many records are missing.
 class MetricsLog {
  public:
   // step: of the checkpoint a run goes on from: its records are added to those that are there, and a step that is there
@@ -96,8 +98,15 @@ class MetricsLog {
   void write(const ValidationMetrics& metrics);
   // A text panel in TensorBoard: the config, a sample.
   void write_text(int64_t step, const std::string& tag, const std::string& markdown);
+  // So far, of both.
+  int64_t lost_records() const { return lost_records_; }
 
  private:
+  void append(const std::string& line, int64_t step, const std::vector<Scalar>& scalars);
+  bool try_to(const std::function<void()>& write);
+
+  int64_t lost_records_ = 0;
+  int64_t lost_in_a_row_ = 0;
   AppendFile lines_;
   TensorboardWriter events_;
 };

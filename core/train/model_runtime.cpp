@@ -98,9 +98,9 @@ std::vector<double> ModelRuntime::take_quantize_counts() {
 
 void ModelRuntime::initialize(uint64_t seed) { buckets_->initialize(seed, stream_); }
 
-namespace {
-
 std::string bias_name(const Router& router) { return router.name() + ".bias"; }
+
+namespace {
 
 Task<void> await_all_weights(ParameterStore& store, Lane& lane) {
   for (Parameter& parameter : store.parameters()) co_await parameter.ready(lane);
@@ -122,62 +122,49 @@ Tensor ModelRuntime::on_host(const Tensor& x) {
   return copy;
 }
 
-void ModelRuntime::load(const FinalModel& final_model) {
-  const SafetensorsFile& file = final_model.tensors();
+// To a tensor of this rank's, which holds what `sharding` says (without dims: all).
+void ModelRuntime::load_tensor(const TensorSource& source, const std::string& name, const Sharding& sharding,
+                               const Tensor& to) {
+  const auto found = source.tensors().find(name);
+  if (found == source.tensors().end()) {
+    fail("{}: has no tensor \"{}\" among its {}; it belongs to a model of another config", source.description(), name,
+         source.tensors().size());
+  }
+  const bool whole = sharding.whole();
+  const Shape expected = whole ? to.shape() : sharding.global_shape();
+  if (found->second.shape != expected) {
+    fail("{}: tensor \"{}\": expected shape {}, found {}; it belongs to a model of another config",
+         source.description(), name, expected, found->second.shape);
+  }
+  const Tensor mine = host_like(to);
+  if (whole) {
+    source.read(name, 0, mine);
+  } else {
+    const Tensor all = Tensor::empty(expected, mine.dtype(), host(), MemoryKind::kWorkspace);
+    source.read(name, 0, all);
+    take_shard(mine, sharding, all);
+  }
+  if (mine.device() != to.device()) copy_elements(to, mine);
+}
+
+void ModelRuntime::load(const TensorSource& source, const std::string& config_name) {
   std::set<std::string> expected;
   for (Parameter& parameter : store_.parameters()) {
     const ParameterSpec& spec = parameter.spec();
-    const Tensor weight = host_like(parameter.weight());
-    if (spec.sharding.whole()) {
-      file.read(spec.name, weight);
-    } else {
-      const Tensor whole = Tensor::empty(spec.global_shape(), weight.dtype(), host(), MemoryKind::kWorkspace);
-      file.read(spec.name, whole);
-      take_shard(weight, spec.sharding, whole);
-    }
-    if (weight.device() != allocator_.device()) copy_elements(parameter.weight(), weight);
+    load_tensor(source, spec.name, spec.sharding, parameter.weight());
     parameter.weight_changed();
-    expected.insert(parameter.spec().name);
+    expected.insert(spec.name);
   }
-  for (Router* router : model_->routers()) {
+  for (const Router* router : model_->routers()) {
     if (!router->has_bias()) continue;
-    const Tensor bias = host_like(router->bias());
-    file.read(bias_name(*router), bias);
-    if (bias.device() != allocator_.device()) copy_elements(router->bias(), bias);
+    load_tensor(source, bias_name(*router), {}, router->bias());
     expected.insert(bias_name(*router));
   }
-  for (const StoredTensor& tensor : file.tensors()) {
-    if (!expected.contains(tensor.name)) {
-      fail("{} holds the tensor '{}', which the model of {} does not have: the two files do not belong together",
-           file.path().string(), tensor.name, final_model.config_path().string());
-    }
+  for (const auto& [name, tensor] : source.tensors()) {
+    if (expected.contains(name)) continue;
+    fail("{} holds the tensor '{}', which the model of {} does not have: the two do not belong together",
+         source.description(), name, config_name);
   }
-}
-
-std::vector<NamedTensor> ModelRuntime::named_tensors() {
-  run_lane(lane(), await_all_weights(store_, lane()));
-  gathered_.clear();
-  const bool speaks = mesh_.world().rank() == 0;
-  const MeshPlace here = mesh_.place(mesh_.world().rank());
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& parameter : store_.parameters()) {
-    const ParameterSpec& spec = parameter.spec();
-    // Only the groups that rank 0 belongs to put anything together.
-    const bool expert = spec.group == ParameterGroup::kExpert, is_whole = spec.sharding.whole();
-    if (is_whole ? !speaks : expert ? here.expert_data > 0 : here.data > 0) continue;
-    Tensor whole = on_host(parameter.weight());
-    if (!is_whole) whole = gather_shards(whole, spec.sharding, expert ? mesh_.expert_copy() : mesh_.tensor(), host());
-    if (!speaks) continue;
-    gathered_.push_back(whole);
-    tensors.push_back(named(spec.name, whole));
-  }
-  if (!speaks) return {};
-  for (Router* router : model_->routers()) {
-    if (!router->has_bias()) continue;
-    gathered_.push_back(on_host(router->bias()));
-    tensors.push_back(named(bias_name(*router), gathered_.back()));
-  }
-  return tensors;
 }
 
 void ModelRuntime::check_replicas(int64_t step) {

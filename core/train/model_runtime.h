@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/base/lane.h"
-#include "core/checkpoint/final_model.h"
+#include "core/checkpoint/tensor_source.h"
 #include "core/config/config.pb.h"
 #include "core/model/transformer.h"
 #include "parallel/gradient_buckets.h"
@@ -51,23 +51,22 @@ class ModelRuntime {
   GradientBuckets& buckets() { return *buckets_; }
 
   void initialize(uint64_t seed);
-  // Weights and router biases of a final model; throws naming the tensor that is missing, too many, or of another
-  // shape.
-  void load(const FinalModel& final_model);
-  // Collective. Every weight and router bias, whole, by global name, on the world's rank 0; nothing elsewhere. Views
-  // that live until the next call. What is split over ranks is put together in rank 0's memory, all at once: it must
-  // hold the whole model's weights. Awaits all gathers.
-  std::vector<NamedTensor> named_tensors();
+  // Weights and router biases of a stored model, this rank's part of them; no messages. Throws naming the tensor that
+  // is missing, too many, or of another shape than the model of `config_name` has.
+  void load(const TensorSource& source, const std::string& config_name);
   // What quantisation lost since the last call, this rank, [kNumLayerParts][activations, gradients] of
   // [kNumQuantizeCounts] (kernels/quantize.h); empty where nothing is in FP8.
   std::vector<double> take_quantize_counts();
   // Collective: throws when ranks that should hold the same weights or router biases do not (replica_check.h).
   void check_replicas(int64_t step);
+  // Memory that files are read into and written from: on a GPU's rank the host's, else the rank's own.
+  Allocator& host();
+  // x itself where it is there, else a copy.
+  Tensor on_host(const Tensor& x);
 
  private:
-  Allocator& host();                  // memory that files are read into and written from
   Tensor host_like(const Tensor& x);  // x itself where it is there, else empty
-  Tensor on_host(const Tensor& x);    // with its elements
+  void load_tensor(const TensorSource& source, const std::string& name, const Sharding& sharding, const Tensor& to);
 
   ModelConfig config_;
   RuntimeOptions options_;
@@ -80,7 +79,9 @@ class ModelRuntime {
   ParameterStore store_;
   std::unique_ptr<Transformer> model_;
   std::unique_ptr<GradientBuckets> buckets_;
-  std::vector<Tensor> gathered_;  // what named_tensors() put together
 };
+
+// "layers.3.router.bias", in files and messages.
+std::string bias_name(const Router& router);
 
 }  // namespace shoal

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/input_file.h"
-#include "core/base/json_text.h"
+#include "core/base/json_value.h"
 
 namespace shoal {
 
@@ -25,8 +25,8 @@ DType dtype_named(const std::string& name) {
   fail("there is no precision '{}'", name);
 }
 
-double seconds_at(const nlohmann::json& object, const char* key) {
-  const double value = object.at(key).get<double>();
+double seconds_at(const JsonValue& object, const char* key) {
+  const double value = object.at(key).number();
   if (!(value >= 0)) fail("{} is {}: a time is not negative", key, value);
   return value;
 }
@@ -67,33 +67,36 @@ OpSpeeds read_op_speeds(const std::string& path) {
   const std::string text = read_small_file(path, "op speeds", kMaxBytes);
   OpSpeeds speeds;
   try {
-    const nlohmann::json json = parse_json(text, path);
-    json.at("model").get_to(speeds.model);
-    json.at("compute").get_to(speeds.compute);
-    json.at("device").get_to(speeds.device);
+    const JsonDocument document(text, path);
+    const JsonValue json = document.root();
+    speeds.model = json.at("model").string();
+    speeds.compute = json.at("compute").string();
+    speeds.device = json.at("device").string();
     constexpr int64_t kMost = int64_t{1} << 53;
-    speeds.num_ranks = static_cast<int>(json_integer(json.at("num_ranks"), 1, INT32_MAX));
-    speeds.threads_per_rank = static_cast<int>(json_integer(json.at("threads_per_rank"), 1, INT32_MAX));
+    speeds.num_ranks = static_cast<int>(json.at("num_ranks").integer(1, INT32_MAX));
+    speeds.threads_per_rank = static_cast<int>(json.at("threads_per_rank").integer(1, INT32_MAX));
     speeds.step_s = seconds_at(json, "step_s");
     speeds.ops_s = seconds_at(json, "ops_s");
     speeds.waited_s = seconds_at(json, "waited_s");
-    speeds.calls = json_integer(json.at("calls"), 0, kMost);
+    speeds.calls = json.at("calls").integer(0, kMost);
     speeds.between_ops_s = seconds_at(json, "between_ops_s");
-    for (const auto& row : json.at("ops")) {
+    const JsonValue ops = json.at("ops");
+    for (size_t i = 0; i < ops.size(); ++i) {
+      const JsonValue row = ops.at(i);
       OpSpeed& op = speeds.ops.emplace_back();
-      row.at("op").get_to(op.op);
-      op.kind = work_kind_named(row.at("kind").get<std::string>());
-      op.precision = dtype_named(row.at("precision").get<std::string>());
+      op.op = row.at("op").string();
+      op.kind = work_kind_named(row.at("kind").string());
+      op.precision = dtype_named(row.at("precision").string());
       op.s_per_call = seconds_at(row, "s_per_call");
       op.s_per_flop = seconds_at(row, "s_per_flop");
       op.s_per_byte = seconds_at(row, "s_per_byte");
-      op.calls = json_integer(row.at("calls"), 0, kMost);
-      op.flops = row.at("flops").get<double>();
-      op.bytes = row.at("bytes").get<double>();
+      op.calls = row.at("calls").integer(0, kMost);
+      op.flops = row.at("flops").number();
+      op.bytes = row.at("bytes").number();
       op.seconds = seconds_at(row, "seconds");
     }
     if (speeds.ops.empty()) fail("it names no op");
-  } catch (const std::exception& error) {
+  } catch (const Error& error) {
     fail("'{}' holds no op speeds ({}); make it with: shoal bench train CONFIG... --write-speeds FILE", path,
          error.what());
   }

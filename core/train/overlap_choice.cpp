@@ -31,12 +31,12 @@ ParallelConfig::Overlap::Schedule resolve_overlap(const Config& config, const Pr
 }
 
 ParallelConfig::Overlap::Schedule choose_overlap(const Config& config, const ProcessMesh& mesh, DType compute,
-                                                 int64_t memory_bytes) {
+                                                 int64_t memory_bytes, DeviceKind device) {
   const ParallelConfig::Overlap::Schedule overlap = resolve_overlap(config, mesh);
   if (overlap == config.parallel().overlap() || overlap != ParallelConfig::Overlap::PAIR_FORWARD) return overlap;
   Config paired = config;
   paired.mutable_parallel()->set_overlap(overlap);
-  const auto predicted = static_cast<double>(predict_memory(paired, mesh, compute).total_peak_bytes);
+  const auto predicted = static_cast<double>(predict_memory(paired, mesh, compute, device).use.total_peak_bytes);
   const bool fits = memory_bytes == 0 || predicted <= 0.9 * static_cast<double>(memory_bytes);
   Allocator host(DeviceKind::kCpu);
   const Tensor ranks = Tensor::empty({1}, DType::kI64, host, MemoryKind::kWorkspace);

@@ -18,9 +18,9 @@ bool has_wires_in_layers(const Config& config, const ProcessMesh& mesh);
 ParallelConfig::Overlap::Schedule resolve_overlap(const Config& config, const ProcessMesh& mesh);
 
 // Collective. The same with memory in mind: where AUTO would be PAIR_FORWARD and some rank's prediction exceeds nine
-// tenths of the `memory_bytes` it can have (0: not known, enough), PAIR_FORWARD_BACKWARD after all.
+// tenths of the `memory_bytes` it can have on its `device` (0: not known, enough), PAIR_FORWARD_BACKWARD after all.
 ParallelConfig::Overlap::Schedule choose_overlap(const Config& config, const ProcessMesh& mesh, DType compute,
-                                                 int64_t memory_bytes);
+                                                 int64_t memory_bytes, DeviceKind device = DeviceKind::kCpu);
 
 // For the console: "off", "pair forward", "pair forward with backward".
 std::string_view describe(ParallelConfig::Overlap::Schedule overlap);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <random>
 
+#include "core/base/atomic_file.h"
 #include "core/base/random.h"
 
 namespace shoal {
@@ -56,7 +57,11 @@ void check_shared_folder(const std::filesystem::path& folder, Communicator& worl
   if (world.rank() == 0) {
     std::random_device entropy;
     nonce.data<int64_t>()[0] = static_cast<int64_t>((uint64_t{entropy()} << 32 | entropy()) >> 1);
-    std::ofstream(file) << nonce.data<int64_t>()[0];
+    try {
+      write_text_file(file, std::to_string(nonce.data<int64_t>()[0]));
+    } catch (const Error& error) {
+      fail("run.dir '{}': cannot be written in: {}", folder.string(), error.what());
+    }
   }
   wait(world.broadcast(nonce, 0));
   int64_t found = -1;

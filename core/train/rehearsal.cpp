@@ -8,6 +8,7 @@
 #include "core/model/flops.h"
 #include "core/train/microbatches.h"
 #include "core/train/progress.h"
+#include "core/train/train_state.h"
 
 namespace shoal {
 
@@ -81,12 +82,25 @@ double timed_step_s(Rehearsal& rehearsal, Communicator& group) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulated, DType compute) {
+PaperSnapshot::PaperSnapshot(const Config& config, Rehearsal& rehearsal, DeviceKind device)
+    : rehearsal_(rehearsal),
+      saves_(config.checkpoint().every_steps() > 0 && needs_snapshot(config.checkpoint(), device)),
+      snapshot_(device == DeviceKind::kCuda ? host_ : rehearsal.runtime().allocator()) {
+  if (config.checkpoint().every_steps() < config.train().steps()) take_last();
+}
+
+void PaperSnapshot::take_last() {
+  if (saves_) snapshot_.take(state_pieces(rehearsal_.runtime(), rehearsal_.optimizer()));
+}
+
+DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulated, DType compute, DeviceKind device) {
   SHOAL_CHECK(simulated.device() == DeviceKind::kSimulated);
   Rehearsal rehearsal(config, mesh, simulated, compute);
+  PaperSnapshot snapshot(config, rehearsal, device);
   DryRun run;
   run.tokens_per_step = rehearsal.run_step();
   rehearsal.runtime().buckets().wait_for_weights();  // the next step's first passes gather what is left
+  snapshot.take_last();
   const ParameterCounts counts = count_parameters(config.model());
   run.parameters = counts.total;
   run.active_parameters = counts.active;
@@ -95,7 +109,7 @@ DryRun dry_run(const Config& config, const ProcessMesh& mesh, Allocator& simulat
   run.ranks_per_sequence = mesh.tensor().size();
   const auto my_tokens = static_cast<double>(rehearsal.my_tokens());
   run.stated_flops_per_token = my_tokens > 0 ? rehearsal.runtime().stream().model_flops() / my_tokens : 0;
-  run.memory = rehearsal.runtime().allocator().use();
+  run.memory = {.use = rehearsal.runtime().allocator().use(), .host_snapshot_bytes = snapshot.host_bytes()};
   run.sent = mesh.bytes();
   return run;
 }
@@ -109,12 +123,16 @@ std::string describe(const DryRun& run) {
   text += fmt::format("  stated by the ops {:>15.4f}{}\n", run.stated_flops_per_token * 1e-9,
                       run.ranks_per_sequence > 1 ? "   this rank's share" : "");
   text += "memory of one rank  at the peak   own highest\n";
+  const MemoryUse& use = run.memory.use;
   for (int k = 0; k < kNumMemoryKinds; ++k) {
     const auto i = static_cast<size_t>(k);
     text += fmt::format("  {:<17} {:>11}   {:>11}\n", name_of(static_cast<MemoryKind>(k)),
-                        format_bytes(run.memory.at_total_peak_bytes[i]), format_bytes(run.memory.peak_bytes[i]));
+                        format_bytes(use.at_total_peak_bytes[i]), format_bytes(use.peak_bytes[i]));
   }
-  text += fmt::format("  {:<17} {:>11}\n", "peak", format_bytes(run.memory.total_peak_bytes));
+  text += fmt::format("  {:<17} {:>11}\n", "peak", format_bytes(use.total_peak_bytes));
+  if (const int64_t bytes = run.memory.host_snapshot_bytes; bytes > 0) {
+    text += fmt::format("  {:<17} {:>11}\n", "snapshot, in host", format_bytes(bytes));
+  }
   text += "sent in one step, routing balanced\n";
   const auto sent = [&](const char* name, int64_t bytes, double busy_s) {
     text += fmt::format("  {:<17} {:>11}", name, format_bytes(bytes));

@@ -1,8 +1,11 @@
 // core/train/run_folder.cpp: refuse first, write afterwards.
 #include "core/train/run_folder.h"
 
+#include <spdlog/spdlog.h>
+
 #include <array>
 #include <system_error>
+#include <vector>
 
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
@@ -42,6 +45,20 @@ void check_space(const fs::path& folder, int64_t needed_bytes) {
         folder.string(), format_bytes(needed_bytes), needed_bytes, format_bytes(static_cast<int64_t>(space.available)),
         space.available);
   }
+}
+
+// Of what lies in a folder, as far as it can be seen.
+int64_t bytes_of_files(const fs::path& folder) {
+  int64_t bytes = 0;
+  std::error_code error;
+  for (auto entry = fs::recursive_directory_iterator(folder, error); !error && entry != end(entry);
+       entry.increment(error)) {
+    std::error_code ignored;
+    if (!entry->is_regular_file(ignored)) continue;
+    const auto size = entry->file_size(ignored);
+    if (!ignored) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
 }
 
 // Writes and removes a small file: permissions, quotas and read-only disks show here, not after an hour of training.
@@ -98,16 +115,33 @@ fs::path usable_folder(const RunConfig& config) {
   return folder;
 }
 
+// Makes it where it is missing, with those above it. All that is synced in it later hangs on these names.
+void make_synced(const fs::path& folder, FileSystem& files) {
+  std::error_code error;
+  std::vector<fs::path> parents{folder.parent_path()};
+  while (!fs::exists(parents.back(), error) && parents.back().has_relative_path()) {
+    parents.push_back(parents.back().parent_path());
+  }
+  fs::create_directories(folder, error);
+  if (error) fail("run.dir {}: cannot be created: {}", folder.string(), error.message());
+  try {
+    for (auto parent = parents.rbegin(); parent != parents.rend(); ++parent) files.sync_directory(*parent);
+  } catch (const Error& failure) {  // a folder above that may not be read: no reason not to train
+    spdlog::warn("run.dir {}: may be gone after a power failure: {}", folder.string(), failure.what());
+  }
+}
+
 }  // namespace
 
-fs::path reopen_run_folder(const RunConfig& config, int64_t needed_bytes) {
+fs::path reopen_run_folder(const RunConfig& config, int64_t needed_bytes, FileSystem& files) {
   const fs::path folder = usable_folder(config);
-  check_space(folder, needed_bytes);
+  check_space(folder, needed_bytes - bytes_of_files(folder / "checkpoints") - bytes_of_files(folder / "final"));
+  make_synced(folder, files);  // whoever made it may have died before its name was on the disk
   check_writable(folder);
   return folder;
 }
 
-fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
+fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes, FileSystem& files) {
   const fs::path folder = usable_folder(config);
   std::error_code error;
   const bool occupied = fs::exists(folder, error) && holds_run(folder);
@@ -128,8 +162,7 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes) {
   if (is_failed_start(folder)) {
     for (const char* name : kRunFiles) fs::remove_all(folder / name, error);
   }
-  fs::create_directories(folder, error);
-  if (error) fail("run.dir {}: cannot be created: {}", folder.string(), error.message());
+  make_synced(folder, files);
   check_writable(folder);
   return folder;
 }

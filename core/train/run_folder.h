@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <string>
 
+#include "core/checkpoint/file_system.h"
 #include "core/config/config.pb.h"
 
 namespace shoal {
@@ -20,15 +21,16 @@ namespace shoal {
 //   - is being written by a running job, even with run.overwrite,
 //   - is no folder, or cannot be created or written in,
 //   - has less than needed_bytes of free space; both numbers are in the message.
-// Returns the folder.
-std::filesystem::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes);
+// Returns the folder, whose name, and those of the folders made above it, are on the disk.
+std::filesystem::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes, FileSystem& files = disk());
 
 // True when the folder holds the files of a run that wrote a record at least. What a start leaves that failed before
 // (an empty metrics.jsonl) is no run: prepare_run_folder removes it.
 bool holds_run(const std::filesystem::path& folder);
 
-// The folder of a run that goes on: checks all of the above but that it holds no run.
-std::filesystem::path reopen_run_folder(const RunConfig& config, int64_t needed_bytes);
+// The folder of a run that goes on: checks all of the above but that it holds no run. The checkpoints and the model
+// that are there already count as space for those to come, which replace them.
+std::filesystem::path reopen_run_folder(const RunConfig& config, int64_t needed_bytes, FileSystem& files = disk());
 
 // Writes config.textproto and environment.json.
 void describe_run(const std::filesystem::path& folder, const std::string& config_text,

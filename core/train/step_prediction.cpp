@@ -14,7 +14,7 @@ int SimulatedCluster::ranks_on_node() const {
 }
 
 StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const SimulatedCluster& cluster,
-                            DType compute, const OpSpeeds& speeds) {
+                            DType compute, const OpSpeeds& speeds, DeviceKind device) {
   OpTimes times(speeds);
   SimulatedClock clock([&](const Work& work) { return times.seconds(work); }, speeds.between_ops_s);
   const auto wire = std::make_shared<SimulatedWire>(cluster.links, cluster.ranks_on_node(), clock);
@@ -22,6 +22,7 @@ StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const 
   SimulatedCommunicator world(cluster.rank, cluster.nodes, paper, wire);
   const ProcessMesh mesh(sizes, world);
   Rehearsal rehearsal(config, mesh, paper, compute);
+  PaperSnapshot snapshot(config, rehearsal, device);
   Stream& stream = rehearsal.runtime().stream();
   stream.set_clock(&clock);
   rehearsal.run_step();
@@ -41,6 +42,7 @@ StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const 
     step.busy_s[static_cast<size_t>(link)] = wire->busy_s(link) - wire_before.busy_s(link);
   }
   step.ops = stream.work();
+  snapshot.take_last();
   step.memory = paper.use();
   step.guessed_s = times.guessed_s();
   return step;

@@ -35,9 +35,10 @@ struct StepPrediction {
 };
 
 // Every rank does what this one does, routing is balanced, and the step is not the first: weights that were gathered
-// at the end of the one before arrive in it. The schedule is the configuration's.
+// at the end of the one before arrive in it. The schedule is the configuration's. `device`: of the ranks, as in
+// dry_run().
 StepPrediction predict_step(const Config& config, const MeshSizes& sizes, const SimulatedCluster& cluster,
-                            DType compute, const OpSpeeds& speeds);
+                            DType compute, const OpSpeeds& speeds, DeviceKind device = DeviceKind::kCpu);
 std::string describe(const StepPrediction& step);
 
 }  // namespace shoal

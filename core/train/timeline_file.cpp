@@ -10,14 +10,12 @@
 
 #include "core/base/check.h"
 #include "core/base/input_file.h"
-#include "core/base/json_text.h"
+#include "core/base/json_value.h"
 #include "core/train/timeline_json.h"
 
 namespace shoal {
 
 namespace {
-
-using nlohmann::json;
 
 struct TrackKind {
   TraceTrack track = TraceTrack::kStep;
@@ -39,26 +37,28 @@ const std::map<std::string, TrackKind, std::less<>>& categories() {
 }
 
 // Of a member that may be absent: then 0.
-int64_t integer_at(const json& object, const char* key, int64_t most) {
-  const auto found = object.find(key);
-  return found == object.end() ? 0 : json_integer(*found, 0, most);
+int64_t integer_at(const JsonValue& object, const char* key, int64_t most) {
+  return object.has(key) ? object.at(key).integer(0, most) : 0;
 }
+std::string string_at(const JsonValue& object, const char* key) { return object.at(key).string_or(""); }
 
-void add_event(const json& event, std::map<int, TimelineRank>& ranks) {
-  const std::string phase = event.value("ph", "");
+void add_event(const JsonValue& event, std::map<int, TimelineRank>& ranks) {
+  const std::string phase = string_at(event, "ph");
   const int pid = static_cast<int>(integer_at(event, "pid", INT32_MAX));
-  if (phase == "M" && event.value("name", "") == "process_name") ranks[pid].name = event.at("args").value("name", "");
+  if (phase == "M" && string_at(event, "name") == "process_name") {
+    ranks[pid].name = string_at(event.at("args"), "name");
+  }
   if (phase != "X") return;
-  const auto found = categories().find(event.value("cat", ""));
+  const auto found = categories().find(string_at(event, "cat"));
   if (found == categories().end()) return;
-  const json arguments = event.value("args", json::object());
+  const JsonValue arguments = event.at("args");
   constexpr int64_t kMost = int64_t{1} << 53;
-  TimelineSlice slice{.begin_ms = event.at("ts").get<double>() * 1e-3,
+  TimelineSlice slice{.begin_ms = event.at("ts").number() * 1e-3,
                       .end_ms = 0,
                       .kind = found->second.kind,
                       .step = integer_at(arguments, "step", kMost),
                       .bytes = integer_at(arguments, "bytes", kMost)};
-  slice.end_ms = slice.begin_ms + event.at("dur").get<double>() * 1e-3;
+  slice.end_ms = slice.begin_ms + event.at("dur").number() * 1e-3;
   ranks[pid].track[static_cast<size_t>(found->second.track)].push_back(slice);
 }
 
@@ -176,12 +176,12 @@ Timeline read_timeline(const std::filesystem::path& file) {
   Timeline timeline{.file = file.string(), .config = {}, .schedule = {}, .ranks = {}};
   std::map<int, TimelineRank> ranks;
   try {
-    const json all = parse_json(text, file.string());
-    const json& other = all.at("otherData");
-    timeline.config = other.value("config", "");
-    timeline.schedule = other.value("schedule", "");
-    for (const json& event : all.at("traceEvents")) add_event(event, ranks);
-  } catch (const std::exception& error) {
+    const JsonDocument document(text, file.string());
+    const JsonValue all = document.root(), other = all.at("otherData"), events = all.at("traceEvents");
+    timeline.config = string_at(other, "config");
+    timeline.schedule = string_at(other, "schedule");
+    for (size_t i = 0; i < events.size(); ++i) add_event(events.at(i), ranks);
+  } catch (const Error& error) {
     fail("{} is no timeline: {}; name a timeline.json that a run with train.timeline wrote", file.string(),
          error.what());
   }

@@ -52,7 +52,7 @@ bool is_moment(const StatePiece& piece) { return piece.name.ends_with("/m") || p
 void add_biases(ModelRuntime& runtime, std::vector<StatePiece>& pieces) {
   for (const Router* router : runtime.model().routers()) {
     if (!router->has_bias()) continue;
-    pieces.push_back({.name = router->name() + ".bias",
+    pieces.push_back({.name = bias_name(*router),
                       .sharding = whole_tensor(router->bias().shape()),
                       .begin = 0,
                       .values = router->bias()});

@@ -8,19 +8,18 @@
 #include <chrono>
 
 #include "core/base/steady_clock.h"
-#include "core/checkpoint/final_model.h"
 #include "core/model/flops.h"
+#include "core/train/data_agreement.h"
 #include "core/train/environment.h"
 #include "core/train/generator.h"
 #include "core/train/microbatches.h"
+#include "core/train/open_run.h"
 #include "core/train/overlap_choice.h"
-#include "core/train/rank_setup.h"
 #include "core/train/rehearsal.h"
 #include "core/train/run_folder.h"
 #include "data/open_data.h"
 #include "optim/lr_schedule.h"
 #include "parallel/flight_recorder.h"
-#include "parallel/gather_values.h"
 
 namespace shoal {
 
@@ -36,59 +35,14 @@ std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
   return tokenizer;
 }
 
-// Weights once more for final/, room for metrics, events and samples, and for the checkpoints that are kept and the one
-// being written: masters and two moments.
-int64_t run_folder_bytes(const Config& config, DType compute) {
-  const int64_t parameters = count_parameters(config.model()).total;
-  const bool narrow = config.precision().moments() == PrecisionConfig::MOMENTS_BF16;
-  const int64_t saved = config.checkpoint().every_steps() > 0 ? parameters * (narrow ? 8 : 12) : 0;
-  const int64_t bytes = parameters * size_of(compute) + saved * (std::max<int64_t>(config.checkpoint().keep(), 2) + 1);
-  const MoeConfig& moe = config.model().moe();
-  const int64_t layers = config.model().has_moe() ? config.model().layers() - moe.first_dense_layers() : 0;
-  const int64_t expert_load = kExpertLoadRecords * layers * moe.num_experts() * 8;
-  return bytes + bytes / 20 + config.train().steps() * 2048 + expert_load + (int64_t{16} << 20);
-}
-
-// Collective. Rank 0 looks what there is to go on from.
-std::vector<int64_t> find_checkpoints(const Config& config, Communicator& world, Allocator& allocator) {
-  const std::vector<int64_t> mine = world.rank() == 0 ? resume_candidates(config) : std::vector<int64_t>();
-  return broadcast_numbers(world, allocator, mine, 0);
-}
-
-// A run that would have saved, and ended before it did: the same command starts it anew. Nothing of it is removed.
-bool ended_before_its_first_save(const std::filesystem::path& run) {
-  std::error_code ignored;
-  return std::filesystem::exists(run / "checkpoints", ignored) && !std::filesystem::exists(run / "final", ignored) &&
-         !CheckpointFolder(run).has_remains();
-}
-
-// Collective. Rank 0 makes the folder; a refusal ends the job.
-std::filesystem::path open_run_folder(const Config& config, DType compute, bool goes_on, Communicator& world) {
-  check_timeline_ranks(config.train(), world.size());
-  if (world.rank() == 0) {
-    const int64_t bytes = run_folder_bytes(config, compute);
-    RunConfig run = config.run();
-    if (!goes_on && config.train().resume() == TrainConfig::RESUME_AUTO && !run.overwrite() &&
-        ended_before_its_first_save(run.dir())) {
-      spdlog::warn("{}: the run there ended before its first checkpoint: it is moved aside, and starts anew",
-                   run.dir());
-      run.set_overwrite(true);
-    }
-    goes_on ? reopen_run_folder(run, bytes) : prepare_run_folder(run, bytes);
-  }
-  wait(world.barrier());
-  check_shared_folder(config.run().dir(), world);
-  return config.run().dir();
-}
-
 int64_t unix_seconds() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::seconds>(now).count();
 }
 
 // With parallel.overlap resolved.
-Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes) {
-  config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes));
+Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes, DeviceKind device) {
+  config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes, device));
   return config;
 }
 
@@ -102,7 +56,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       options_(std::move(options)),
       threads_(threads),
       compute_(resolve_compute(config.precision(), allocator.device(), mesh.world())),
-      config_(with_overlap(config, mesh, compute_, options_.memory_bytes)),
+      config_(with_overlap(config, mesh, compute_, options_.memory_bytes, allocator.device())),
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
@@ -123,6 +77,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                        config_.train().validation_sequences(), config_.train().microbatch());
   }
   step_.set_judge([this](double loss, double norm) { return faults_.judge(loss, norm, newest_checkpoint_ >= 0); });
+  checkpoints_.set_data(agree_on_data(*training_, tokenizer_.get(), mesh_.world(), allocator));
   begin_or_go_on();
   if (speaks()) {
     describe_run(run_dir_, options_.config_text,
@@ -218,10 +173,18 @@ Trainer::End Trainer::run() {
       checkpoints_.finish_save();
     }
     checkpoints_.report(false);
-    if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
-    if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
+    if (!stop) {  // whoever asked may not wait for long
+      if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
+      if (train.sample_every() > 0 && (last || step % train.sample_every() == 0)) sample(step);
+    }
     const int64_t every = config_.checkpoint().every_steps();
-    if (checkpoints_.saves() && (last || stop || step % every == 0)) save(step);
+    save_due_ = save_due_ || (every > 0 && step % every == 0);
+    // Weights that a fault was just found with are no state to go back to: they wait for a step that is good.
+    const bool good = verdict.action == StepVerdict::Action::kUpdate;
+    if (checkpoints_.saves() && (last || stop || (save_due_ && good))) {
+      save(step);
+      save_due_ = false;
+    }
     if (stop) break;
   }
   finish_last_save();
@@ -243,51 +206,6 @@ Trainer::End Trainer::run() {
   }
   if (config_.train().save_final()) write_final();
   return End::kDone;
-}
-
-void Trainer::save(int64_t step) {
-  const PhaseScope phase(mesh_.world(), Phase::kSave);
-  const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "save");
-  progress_.set_updates(step_.optimizer().num_updates());
-  progress_.set_tokens(batches_.first_sequence(step + 1) * config_.data().seq_len());
-  progress_.set_sequences(batches_.first_sequence(step + 1) + progress_.skipped_sequences());
-  progress_.clear_recent_loss();
-  for (const double loss : faults_.recent_losses()) progress_.add_recent_loss(loss);
-  progress_.set_training_seconds(earlier_training_s_ + training_s_);
-  checkpoints_.begin_save(progress_);
-}
-
-void Trainer::finish_last_save() {
-  const PhaseScope phase(mesh_.world(), Phase::kSave);
-  if (checkpoints_.in_flight()) checkpoints_.finish_save();
-  checkpoints_.report(true);
-  wait(mesh_.world().barrier());
-}
-
-// Back to the newest checkpoint, with the data behind `step`: what led here is not seen again.
-void Trainer::roll_back(int64_t step) {
-  const int64_t skipped_steps = progress_.skipped_steps();
-  const int64_t seen = sequences_of(step).first + batches_.sequences(step);
-  {
-    const PhaseScope phase(mesh_.world(), Phase::kLoad);
-    progress_ = checkpoints_.roll_back();
-  }
-  progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
-  progress_.set_skipped_steps(skipped_steps);
-  faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
-  start_prefetch();
-  if (!speaks()) return;
-  spdlog::warn("rolled back from step {} to the checkpoint of step {}; {} sequences of data are passed over", step,
-               progress_.step(), progress_.skipped_sequences());
-}
-
-// Ends the job. What the last good step left is saved first.
-void Trainer::give_up(int64_t step, const std::string& reason) {
-  if (checkpoints_.saves()) {
-    save(step - 1);
-    finish_last_save();
-  }
-  fail("step {}: {}; train.faults says to stop", step, reason);
 }
 
 StepInput Trainer::next_input(int64_t step) {
@@ -329,7 +247,10 @@ StepVerdict Trainer::train_one_step(int64_t step) {
   const StepMetrics metrics = metrics_of(step, outcome, step_s);
   const bool wrote_timeline = timeline_.write_after(step);
   if (!speaks()) return outcome.verdict;
-  log_->write(metrics);
+  {
+    const PhaseScope writes(mesh_.world(), Phase::kSave);  // the disk may stall
+    log_->write(metrics);
+  }
   if (outcome.verdict.action == StepVerdict::Action::kSkip) {
     spdlog::warn("step {}: {}; the update was skipped ({} so far)", step, outcome.verdict.reason,
                  progress_.skipped_steps());
@@ -368,22 +289,6 @@ void Trainer::sample(int64_t step) {
   if (!speaks()) return;
   log_->write_text(step, "sample", "```\n" + text + "\n```");
   say(fmt::format("sample after step {}: {}", step, text));
-}
-
-void Trainer::write_final() {
-  const PhaseScope phase(mesh_.world(), Phase::kSave);
-  const std::vector<NamedTensor> tensors = runtime_.named_tensors();
-  if (speaks()) {
-    // As the run was trained with, whatever has happened to its path meanwhile.
-    const std::string tokenizer_file(tokenizer_ ? tokenizer_->file_bytes() : "");
-    write_final_model(run_dir_, {.tensors = tensors,
-                                 .config_text = options_.config_text,
-                                 .tokenizer_name = tokenizer_file.empty() ? "" : config_.data().tokenizer(),
-                                 .tokenizer_bytes = tokenizer_file,
-                                 .metadata = {{"producer", "shoal"}, {"step", std::to_string(batches_.steps())}}});
-    say(fmt::format("wrote {}", (run_dir_ / "final").string()));
-  }
-  wait(mesh_.world().barrier());
 }
 
 }  // namespace shoal

@@ -9,15 +9,18 @@
 
 #include "core/base/cpu_threads.h"
 #include "core/train/evaluator.h"
+#include "core/train/memory_report.h"
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
 #include "core/train/run_summary.h"
+#include "core/train/slow_links.h"
 #include "core/train/stop_request.h"
 #include "core/train/stragglers.h"
 #include "core/train/timeline.h"
 #include "core/train/train_step.h"
 #include "core/train/training_checkpoints.h"
 #include "data/loader.h"
+#include "data/packing.h"
 #include "data/tokenizer.h"
 #include "optim/batch_schedule.h"
 #include "parallel/process_mesh.h"
@@ -62,6 +65,7 @@ class Trainer {
   StepInput next_input(int64_t step);
   StepMetrics metrics_of(int64_t step, const StepOutcome& outcome, double step_s);
   void add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome);
+  void watch_links(const StepMetrics& metrics, double slowest_step_s);
   void validate(int64_t step);
   void sample(int64_t step);
   void write_final();
@@ -79,7 +83,7 @@ class Trainer {
   Config config_;  // parallel.overlap resolved
 
   std::unique_ptr<Tokenizer> tokenizer_;  // null when data.tokenizer is not set
-  std::shared_ptr<const SampleStream> training_;
+  std::shared_ptr<const TrainingStream> training_;
   std::optional<Evaluator> evaluator_;  // absent without validation data
   std::unique_ptr<Prefetcher> prefetcher_;
   BatchSchedule batches_;
@@ -95,18 +99,20 @@ class Trainer {
   std::optional<MetricsLog> log_;  // rank 0
   MfuConvention convention_;
   double flops_per_token_ = 0;
-  MemoryUse predicted_memory_;  // rank 0
-  RunSummary summary_;          // rank 0
-  WireBytes sent_;              // by this rank, when last looked
-  double training_s_ = 0;       // in steps since this start, for the time left
-  int64_t first_step_ = 1;      // of this start
+  RankMemory predicted_memory_;  // rank 0
+  RunSummary summary_;           // rank 0
+  WireBytes sent_;               // by this rank, when last looked
+  double training_s_ = 0;        // in steps since this start, for the time left
+  int64_t first_step_ = 1;       // of this start
   double longest_step_s_ = 0;
   double earlier_training_s_ = 0;  // of the starts before
   // What the ranks told each other with the last step's metrics.
   bool stop_asked_ = false;
   bool all_written_ = false;
+  bool save_due_ = false;
   int64_t newest_checkpoint_ = -1;  // its step; -1: none
   StragglerWatch stragglers_;       // rank 0
+  LinkWatch link_watch_;
 };
 
 }  // namespace shoal

@@ -42,7 +42,7 @@ void Trainer::announce() {
                  .peak_source = fmt::format("packed {} GEMM measured at start", name_of(compute_))};
   flops_per_token_ = flops_per_token(config_.model(), config_.data().seq_len(), {.with_mtp = with_mtp});
   if (!speaks()) return;
-  predicted_memory_ = predict_memory(config_, mesh_, compute_);
+  predicted_memory_ = predict_memory(config_, mesh_, compute_, runtime_.allocator().device());
   const ParameterCounts counts = count_parameters(config_.model());
   say(fmt::format("model '{}': {} parameters, {} active per token, {:.3f} GFLOP per token", config_.model().name(),
                   format_count(counts.total), format_count(counts.active), flops_per_token_ * 1e-9));
@@ -61,7 +61,7 @@ void Trainer::announce() {
               .peak_tflops = convention_.peak_tflops,
               .device = std::string(name_of(runtime_.allocator().device())),
               .ranks = mesh_.world().size(),
-              .predicted = memory_split(predicted_memory_),
+              .predicted = memory_split(predicted_memory_.use),
               .measured = std::nullopt};
   write_summary();
   if (!evaluator_)
@@ -79,9 +79,10 @@ void Trainer::write_summary() {
 
 // Collective.
 void Trainer::note_measured_memory() {
-  const FullestRank fullest = find_fullest_rank(runtime_.allocator().use(), mesh_.world());
+  const FullestRank fullest = find_fullest_rank(
+      {.use = runtime_.allocator().use(), .host_snapshot_bytes = checkpoints_.host_bytes()}, mesh_.world());
   if (!speaks()) return;
-  summary_.measured = memory_split(fullest.use);
+  summary_.measured = memory_split(fullest.memory.use);
   summary_.fullest_rank = fullest.rank;
   write_summary();
   if (is_finished()) say(describe_memory(predicted_memory_, &fullest));
@@ -163,12 +164,14 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   const bool was_asked = stop_asked_;
   all_written_ = true;
   std::vector<double> own_s;
+  double slowest_step_s = 0;
   for (int rank = 0; rank < world.size(); ++rank) {
     const std::vector<double> theirs = all[rank].to_vector<double>();
     stop_asked_ = stop_asked_ || theirs[flags] > 0;
     all_written_ = all_written_ && theirs[flags + 1] > 0;
     if (rank == 0) note_newest_checkpoint(static_cast<int64_t>(theirs[flags + 2]));
     own_s.push_back(theirs[2] - theirs[0]);
+    slowest_step_s = std::max(slowest_step_s, theirs[2]);
     if (rank != world.rank()) merge_quantize_counts(quantize_counts, theirs.data() + num_totals);
     if (rank == 0 || theirs[0] * 1e3 > metrics.exposed_comm_ms) {
       metrics.exposed_comm_ms = theirs[0] * 1e3;
@@ -187,8 +190,26 @@ void Trainer::add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome) 
   }
   metrics.fp8 = quantize_metrics(quantize_counts);
   metrics.comm_bytes = metrics.intra_node_bytes + metrics.inter_node_bytes + metrics.metadata_bytes;
+  watch_links(metrics, slowest_step_s);
   if (!speaks()) return;
-  if (const std::string slow = stragglers_.add(metrics.step, own_s); !slow.empty()) spdlog::warn("{}", slow);
+  const std::string slow = stragglers_.add(metrics.step, own_s, slowest_step_s);
+  if (!slow.empty()) spdlog::warn("{}", slow);
+}
+
+// Collective. What is asked of it, and what is done, is the same on every rank.
+void Trainer::watch_links(const StepMetrics& metrics, double slowest_step_s) {
+  const int ranks = mesh_.world().size();
+  if (ranks == 1) return;
+  const auto bytes =
+      link_watch_.add({.number = metrics.step,
+                       .step_s = slowest_step_s,
+                       .waits_s = metrics.exposed_comm_ms * 1e-3,
+                       .bytes = {0, metrics.intra_node_bytes / ranks, metrics.inter_node_bytes / ranks}});
+  if (!bytes) return;
+  runtime_.buckets().wait_for_weights();  // nothing else is on the links
+  const LinkTimes times = probe_links(mesh_.world(), runtime_.stream(), *bytes);
+  const std::string slow = link_watch_.found(metrics.step, times);
+  if (speaks() && !slow.empty()) spdlog::warn("{}", slow);
 }
 
 }  // namespace shoal

@@ -5,22 +5,15 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <system_error>
 
-#include "core/config/compare.h"
-#include "core/config/load.h"
+#include "core/checkpoint/data_record.h"
 #include "core/train/progress.h"
+#include "core/train/same_run.h"
 #include "parallel/gather_values.h"
 
 namespace shoal {
 
 namespace {
-
-// Another run's config: not a damaged checkpoint, so no reason to look for an older one.
-class ConfigChanged : public Error {
- public:
-  using Error::Error;
-};
 
 // What is still missing when the first candidates are not to be had.
 std::string list_of(const std::vector<int64_t>& steps) {
@@ -31,11 +24,10 @@ std::string list_of(const std::vector<int64_t>& steps) {
 
 }  // namespace
 
-std::vector<int64_t> resume_candidates(const Config& config) {
-  const CheckpointFolder folder(config.run().dir());
+std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files) {
+  const CheckpointFolder folder(config.run().dir(), files);
   const TrainConfig& train = config.train();
-  std::error_code ignored;
-  const bool has_folder = std::filesystem::is_directory(config.run().dir(), ignored);
+  const bool has_folder = files.status(config.run().dir()).kind != FileKind::kAbsent;
   const bool by_step = train.resume() == TrainConfig::STEP;
   if (train.resume() == TrainConfig::NONE || (!has_folder && !by_step)) return {};  // no folder: run_folder.h says so
   const std::vector<int64_t> steps = has_folder ? folder.steps() : std::vector<int64_t>();
@@ -64,41 +56,23 @@ TrainingCheckpoints::TrainingCheckpoints(const Config& config, std::string confi
       runtime_(runtime),
       optimizer_(optimizer),
       files_(files),
-      folder_(config.run().dir()) {}
-
-void TrainingCheckpoints::check_config(const NativeCheckpoint& checkpoint) const {
-  const std::string path = checkpoint.directory() / "MANIFEST.textproto (config)";
-  const LoadedConfig was = parse_config(checkpoint.manifest().config(), path);
-  const LoadedConfig is = parse_config(config_text_, "this run's config");
-  const std::vector<std::string> allowed(config_.train().allow_changed().begin(),
-                                         config_.train().allow_changed().end());
-  std::vector<ConfigChange> refused;
-  for (const ConfigChange& change : compare_configs(was.config, is.config)) {
-    // Where nothing was trained yet (imported), only the network must be the same.
-    const bool matters =
-        checkpoint.manifest().progress().updates() > 0 ? change.matters : is_covered(change.path, {"model"});
-    if (matters && !is_covered(change.path, allowed)) refused.push_back(change);
-  }
-  if (refused.empty()) return;
-  throw ConfigChanged(
-      fmt::format("{} was made with another config:\n{}To go on all the same, name what may differ: "
-                  "train.allow_changed=[\"{}\"]; to train anew, set run.dir to another folder",
-                  checkpoint.directory().string(), describe(refused), refused.front().path));
-}
+      folder_(config.run().dir(), files) {}
 
 // Why it cannot be loaded; empty: it was.
-std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes) {
+std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes,
+                                                std::string& about_data) {
   try {
-    const NativeCheckpoint checkpoint(folder_.of_step(step));
+    const Communicator& world = runtime_.mesh().world();
+    const NativeCheckpoint checkpoint(folder_.of_step(step), files_, {.rank = world.rank(), .ranks = world.size()});
     if (checkpoint.manifest().progress().step() != step) {
       fail("{}: its manifest is of step {}; the folder was renamed", checkpoint.directory().string(),
            checkpoint.manifest().progress().step());
     }
-    check_config(checkpoint);
+    about_data = check_same_run(checkpoint, config_, config_text_, data_);
     notes = restore_state(runtime_, optimizer_, checkpoint);
     progress = checkpoint.manifest().progress();
     return {};
-  } catch (const ConfigChanged&) {
+  } catch (const RunChanged&) {
     throw;
   } catch (const Error& error) {
     return error.what();
@@ -112,19 +86,23 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
   for (const int64_t step : candidates) {
     Progress progress;
     RestoreNotes notes;
-    const std::string mine = try_to_restore(step, progress, notes);
+    std::string about_data;
+    const std::string mine = try_to_restore(step, progress, notes, about_data);
     const std::vector<int64_t> ok = gather_numbers(world, runtime_.allocator(), mine.empty() ? 1 : 0);
     const std::vector<std::string> all = gather_texts(world, runtime_.allocator(), mine);
     const auto failed = std::ranges::find(ok, 0);
     if (failed == ok.end()) {
       publish_restored_state(runtime_, optimizer_);
       newest_step_ = step;
+      if (saver_) saver_->note_loaded(step, true);
+      if (world.rank() == 0 && !about_data.empty()) spdlog::warn("{}", about_data);
       if (world.rank() == 0 && !notes.moments) spdlog::info("it has no optimizer state: moments start at zero");
       if (world.rank() == 0 && !notes.residuals) {
         spdlog::info("another layout, or another encoding of gradients: what encoding had lost is dropped");
       }
       return progress;
     }
+    if (saver_) saver_->note_loaded(step, false);
     if (world.rank() != 0) continue;
     const auto rank = failed - ok.begin();
     const std::string mishap = fmt::format("rank {}: {}", rank, all[static_cast<size_t>(rank)]);
@@ -132,13 +110,19 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     mishaps += "\n  " + mishap;
   }
   mishaps = broadcast_text(world, runtime_.allocator(), mishaps, 0);
-  fail("no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}", folder_.path().string(),
-       list_of(candidates), mishaps);
+  fail(
+      "no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\nMend what is said, or put a copy "
+      "of "
+      "one in its place; `shoal checkpoint list {}` shows what else is there. To start anew, set run.dir to another "
+      "folder, or run.overwrite=true to move this one aside",
+      folder_.path().string(), list_of(candidates), mishaps, config_.run().dir());
 }
 
 void TrainingCheckpoints::open_for_saving(int64_t step) {
   saver_ = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
                                              runtime_.allocator(), files_);
+  for (const std::string& note : saver_->notes()) spdlog::warn("{}", note);
+  if (newest_step_ >= 0) saver_->note_loaded(newest_step_, true);
   // Later ones belong to a future that this run does not have.
   if (config_.train().resume() == TrainConfig::STEP) saver_->set_aside_after(step);
 }
@@ -148,6 +132,7 @@ void TrainingCheckpoints::begin_save(const Progress& progress) {
   *head.mutable_progress() = progress;
   *head.mutable_layout() = layout_of(runtime_);
   head.set_config(config_text_);
+  if (data_) *head.mutable_data() = to_record(*data_);
   saver_->begin(head, state_pieces(runtime_, optimizer_));
   if (config_.checkpoint().asynchronous() || !saver_->in_flight()) return;
   saver_->finish();
@@ -165,16 +150,21 @@ void TrainingCheckpoints::report(bool wait_for_commit) {
     newest_step_ = report.step;
     save_seconds_ = report.seconds;
     say(fmt::format("saved {} ({} in {:.1f} s)", report.path, format_bytes(report.bytes), report.seconds));
-    if (!report.mishap.empty()) spdlog::warn("older checkpoints could not be removed: {}", report.mishap);
+    if (!report.mishap.empty()) spdlog::warn("step {}: {}", report.step, report.mishap);
   }
 }
 
-Progress TrainingCheckpoints::roll_back() {
+Progress TrainingCheckpoints::roll_back(int64_t nth) {
   if (in_flight()) finish_save();
   if (runtime_.mesh().world().rank() == 0) report(true);
   Communicator& world = runtime_.mesh().world();
   const std::vector<int64_t> mine = world.rank() == 0 ? folder_.steps() : std::vector<int64_t>();
-  return resume(broadcast_numbers(world, runtime_.allocator(), mine, 0));
+  std::vector<int64_t> steps = broadcast_numbers(world, runtime_.allocator(), mine, 0);
+  const int64_t passed_over = std::clamp<int64_t>(nth - 1, 0, std::ssize(steps) - 1);
+  steps.erase(steps.begin(), steps.begin() + passed_over);
+  const Progress progress = resume(steps);
+  if (saver_ && passed_over > 0) saver_->set_aside_after(progress.step());
+  return progress;
 }
 
 }  // namespace shoal

@@ -5,19 +5,21 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/checkpoint/checkpoint_saver.h"
 #include "core/config/config.pb.h"
 #include "core/train/train_state.h"
+#include "data/fingerprint.h"
 
 namespace shoal {
 
 // Rank 0 looks at run.dir, before anything is written: the checkpoints a run may begin from, newest first.
-//   RESUME_AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
+//   AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
 //   NONE         none
 //   STEP         resume_step. Throws when it is not there
-std::vector<int64_t> resume_candidates(const Config& config);
+std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files = disk());
 
 class TrainingCheckpoints {
  public:
@@ -25,9 +27,13 @@ class TrainingCheckpoints {
   TrainingCheckpoints(const Config& config, std::string config_text, ModelRuntime& runtime, AdamwOptimizer& optimizer,
                       FileSystem& files = disk());
 
+  // What is trained on, the same on every rank: kept in checkpoints, and compared with theirs from now on. Without it
+  // data are not looked at.
+  void set_data(DataFingerprint data) { data_ = std::move(data); }
+
   // Collective. Loads the first of `candidates` (the same on every rank) that every rank can load, and returns how far
-  // it was; says on rank 0 what was wrong with the others. Throws when none can be loaded, and when the config changed
-  // in a way that matters and train.allow_changed does not name.
+  // it was; says on rank 0 what was wrong with the others. Throws when none can be loaded, and when the config or the
+  // data changed in a way that matters and train.allow_changed does not name.
   Progress resume(const std::vector<int64_t>& candidates);
 
   // Collective: this run writes the folder from now on, going on from `step`. Without it nothing is saved.
@@ -44,17 +50,20 @@ class TrainingCheckpoints {
   // Rank 0: the step of the newest one that was loaded or saved, by this run or the one it goes on with; -1: none.
   int64_t newest_step() const { return newest_step_; }
   int64_t failed_saves() const { return failed_saves_; }
+  // Of host memory, on a GPU's rank (CheckpointSaver::host_bytes).
+  int64_t host_bytes() const { return saver_ ? saver_->host_bytes() : 0; }
   // Seconds that the last save took.
   double save_seconds() const { return save_seconds_; }
-  // Collective: back to the newest checkpoint. The save in flight is finished first.
-  Progress roll_back();
+  // Collective: back to the `nth` newest checkpoint, or the oldest. The save in flight is finished first; those that
+  // are passed over are moved aside.
+  Progress roll_back(int64_t nth = 1);
 
  private:
-  void check_config(const NativeCheckpoint& checkpoint) const;
-  std::string try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes);
+  std::string try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes, std::string& about_data);
 
   const Config& config_;
   std::string config_text_;
+  std::optional<DataFingerprint> data_;
   ModelRuntime& runtime_;
   AdamwOptimizer& optimizer_;
   FileSystem& files_;

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -28,6 +29,8 @@ constexpr double kBetweenNodesS = 0.3;
 constexpr double kConnectS = 60;
 // Whoever had the records written ends the job sooner than that, unless it is stopped itself.
 constexpr double kEndS = 5;
+// A file system that hangs takes the records with it, not the verdict. Longer than all of the above.
+constexpr double kRecordsS = 4;
 
 double now_s() { return static_cast<double>(steady_ns()) * 1e-9; }
 
@@ -57,6 +60,7 @@ Watchdog::Watchdog(MpiSession& session, Communicator& world, const RunConfig& ru
       rank_(world.rank()),
       node_(world.node(world.rank())) {
   if (num_ranks_ == 1 || flight_ == nullptr || !run.watchdog().enabled()) {
+    session_.siblings().pause();
     flight_ = nullptr;
     return;
   }
@@ -82,11 +86,13 @@ Watchdog::Watchdog(MpiSession& session, Communicator& world, const RunConfig& ru
   std::ranges::sort(records_, {}, [&](int record) { return flight_->state(record).rank; });
   started_s_ = now_s();
   thread_ = std::thread([this] { this->run(); });
+  session_.siblings().pause();
 }
 
 Watchdog::~Watchdog() {
   if (flight_ == nullptr) return;
-  if (std::uncaught_exceptions() == num_exceptions_at_start_) {
+  const bool fails = std::uncaught_exceptions() != num_exceptions_at_start_;
+  if (!fails) {
     flight_->enter(Phase::kEnding);
     try {
       wait(world_.barrier());
@@ -94,13 +100,22 @@ Watchdog::~Watchdog() {
       session_.abort(1, error.what());
     }
   }
-  flight_->enter(Phase::kEnded);
+  // Whoever found that calls differ has asked for it. This rank may be the one that ends the job.
+  const bool tells = fails && flight_->dump_asked();
+  if (!tells) flight_->enter(Phase::kEnded);
+  session_.siblings().resume();
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   news_.notify_one();
   thread_.join();
+  if (!tells) return;
+  collect_records();
+  flight_->enter(Phase::kEnded);
+  if (!flight_->claim_telling()) return;
+  fmt::print(stderr, "the last collectives of every rank: {}\n", folder_.string());
+  std::fflush(stderr);
 }
 
 void Watchdog::run() {
@@ -126,7 +141,11 @@ void Watchdog::look(double now_s) {
   }
   receive();
   send_states();
-  if (ordered_to_dump_) flight_->ask_for_dump();
+  if (ordered_to_dump_ && !passed_on_) {
+    passed_on_ = true;
+    flight_->ask_for_dump();
+    if (hub_ != nullptr) hub_->send(SideKind::kDump);  // from one node to the others
+  }
   if (flight_->dump_asked()) {
     if (dump_at_s_ == 0) dump_at_s_ = now_s;
     if (ordered_to_dump_ && now_s > dump_at_s_ + kDumpS) dump_silent();
@@ -184,26 +203,8 @@ void Watchdog::dump_own() {
   flight_->set_dumped(flight_->own());
 }
 
-// Of those who have not done it themselves.
-void Watchdog::dump_silent() {
-  for (const int record : records_) {
-    if (flight_->dumped(record)) continue;
-    write_record(record);
-    flight_->set_dumped(record);
-  }
-}
-
-void Watchdog::write_record(int record) const {
-  const RankState state = flight_->state(record);
-  std::error_code ignored;
-  std::filesystem::create_directories(folder_, ignored);
-  std::ofstream file(folder_ / fmt::format("rank-{:05}.jsonl", state.rank));
-  file << to_json(state) << '\n';
-  const int64_t now_ns = steady_ns();
-  for (const FlightCall& call : flight_->calls(record)) file << to_json(call, now_ns) << '\n';
-}
-
-void Watchdog::end_job(const Verdict& verdict) {
+// Every rank's: what other nodes do themselves is waited for.
+void Watchdog::collect_records() {
   if (hub_ != nullptr) hub_->send(SideKind::kDump);
   if (spoke_ != nullptr) spoke_->send(SideKind::kDump);
   flight_->ask_for_dump();
@@ -218,10 +219,49 @@ void Watchdog::end_job(const Verdict& verdict) {
     if (spoke_ != nullptr) spoke_->pump();
   }
   dump_silent();
+}
+
+// Of those who have not done it themselves.
+void Watchdog::dump_silent() {
+  for (const int record : records_) {
+    if (flight_->dumped(record)) continue;
+    write_record(record);
+    flight_->set_dumped(record);
+  }
+}
+
+void Watchdog::write_record(int record) const {
+  const RankState state = flight_->state(record);
+  std::error_code ignored;
+  std::filesystem::create_directories(folder_, ignored);
+  // Two ranks may write the same one; it is there when it is whole.
+  const std::filesystem::path path = folder_ / fmt::format("rank-{:05}.jsonl", state.rank);
+  const std::filesystem::path part = folder_ / fmt::format(".rank-{:05}.jsonl.by-{}", state.rank, rank_);
+  {
+    std::ofstream file(part);
+    file << to_json(state) << '\n';
+    const int64_t now_ns = steady_ns();
+    for (const FlightCall& call : flight_->calls(record)) file << to_json(call, now_ns) << '\n';
+  }
+  std::filesystem::rename(part, path, ignored);
+}
+
+void Watchdog::end_job(const Verdict& verdict) {
+  const auto said = std::make_shared<std::atomic_flag>();
+  std::thread([said, text = verdict.text, rank = rank_, folder = folder_.string()] {
+    sleep_s(kRecordsS);
+    if (said->test_and_set()) return;
+    fmt::print(stderr, "watchdog on rank {}: {}; the last collectives cannot be written to {}: that does not answer\n",
+               rank, text, folder);
+    std::fflush(stderr);
+    MpiSession::end_job(kWatchdogExit);
+  }).detach();
+  collect_records();
   std::map<int, std::vector<FlightCall>> calls;
   for (const int record : records_) calls[flight_->state(record).rank] = flight_->calls(record);
   const std::string different = verdict.finding == Finding::kDifferentCalls ? "" : find_different_calls(calls);
-  if (several_nodes) sleep_s(kBetweenNodesS * std::min(node_index_, 5));
+  if (static_cast<int>(records_.size()) < num_ranks_) sleep_s(kBetweenNodesS * std::min(node_index_, 5));
+  if (said->test_and_set()) std::this_thread::sleep_for(std::chrono::hours(1));  // the other thread ends the job
   std::fflush(stdout);
   fmt::print(stderr, "watchdog on rank {}: {}{}; the last collectives of every rank: {}\n", rank_, verdict.text,
              different.empty() ? "" : ". Before that, " + different, folder_.string());

@@ -5,7 +5,10 @@
 // The first rank of each node sends that to rank 0 over a channel of its own (side_channel.h), rank 0 judges all
 // (watchdog_verdict.h); should it be the one that is stopped, another rank of its node does, or another node. Whoever
 // judges has every rank's flight record written to RUN/flight/rank-NNNNN.jsonl, says once on stderr who is at fault,
-// and ends the job with kWatchdogExit.
+// and ends the job with kWatchdogExit. Before it watches, and after, parallel/sibling_watch.h does.
+//
+// Ranks whose calls differ end by an exception (collective_call.h): whoever finds it asks for the records, and they are
+// written while the exception leaves.
 #pragma once
 
 #include <condition_variable>
@@ -17,11 +20,10 @@
 #include "core/train/watchdog_verdict.h"
 #include "parallel/flight_recorder.h"
 #include "parallel/mpi_session.h"
+#include "parallel/sibling_watch.h"
 #include "parallel/side_channel.h"
 
 namespace shoal {
-
-constexpr int kWatchdogExit = 92;
 
 class Watchdog {
  public:
@@ -40,6 +42,7 @@ class Watchdog {
   WatchView view() const;
   void send_states();
   void receive();
+  void collect_records();
   void dump_own();
   void dump_silent();
   void write_record(int record) const;
@@ -59,6 +62,7 @@ class Watchdog {
   std::unique_ptr<SideHub> hub_;      // rank 0, where there are several nodes
   std::unique_ptr<SideSpoke> spoke_;  // the first rank of each other node
   bool ordered_to_dump_ = false;      // by another node
+  bool passed_on_ = false;            // to this node's ranks and, from rank 0's, to other nodes
   bool dumped_ = false;
   double dump_at_s_ = 0;  // when this node was asked to
   double started_s_ = 0;

@@ -45,7 +45,7 @@ std::string place_of(const RankState& state) {
     return fmt::format("in step {}{}", state.step, state.phase == Phase::kData ? ", waiting for data" : "");
   }
   std::string text(name_of(state.phase));
-  if (state.step > 0) text += fmt::format(" behind step {}", state.step);
+  if (state.step > 0) text += fmt::format(" after step {}", state.step);
   return text;
 }
 
@@ -135,7 +135,9 @@ std::string doing(const RankState& state) {
   if (state.pending[0].verb == Verb::kNone) {
     const bool on_device =
         std::ranges::any_of(state.groups, [](const GroupProgress& group) { return group.on_device != 0; });
-    return place_of(state) + (on_device ? ", in no collective on the host" : ", in no collective");
+    std::string text = place_of(state) + (on_device ? ", in no collective on the host" : ", in no collective");
+    if (state.last.verb != Verb::kNone) text += " since " + describe(state, state.last);
+    return text;
   }
   return fmt::format("{}, in {}", place_of(state), describe(state, state.pending[0]));
 }
@@ -183,7 +185,7 @@ Verdict judge_calls(const WatchView& view) {
   return {};
 }
 
-Verdict stuck(const WatchView& view, size_t at, double limit_s, const Waits& waits) {
+Verdict stuck(const WatchView& view, size_t at, const PhaseLimit& limit, const Waits& waits) {
   const Sighting& seen = view.ranks[at];
   const RankState& state = seen.state;
   Verdict verdict{.finding = Finding::kStuck, .ranks = {state.rank}, .text = {}};
@@ -195,11 +197,12 @@ Verdict stuck(const WatchView& view, size_t at, double limit_s, const Waits& wai
     verdict.finding = Finding::kLostMessages;
     verdict.text = fmt::format(
         "{} is {}, which all ranks of the group have entered, and nothing has come for {:.1f} s: messages are lost or "
-        "a link is down (allowed: {:.0f} s)",
-        who(view, state), doing(state), seen.idle_s, limit_s);
+        "a link is down (allowed: {:.0f} s, {})",
+        who(view, state), doing(state), seen.idle_s, limit.seconds, limit.knob);
   } else {
-    verdict.text = fmt::format("{} is stuck: {}, without progress for {:.1f} s (allowed: {:.0f} s){}", who(view, state),
-                               doing(state), seen.idle_s, limit_s, waits.waiting_for(at));
+    verdict.text =
+        fmt::format("{} is stuck: {}, without progress for {:.1f} s (allowed: {:.0f} s, {}){}", who(view, state),
+                    doing(state), seen.idle_s, limit.seconds, limit.knob, waits.waiting_for(at));
   }
   return verdict;
 }
@@ -213,20 +216,23 @@ WatchLimits watch_limits(const WatchdogConfig& config) {
           .evaluate_s = config.evaluate_seconds()};
 }
 
-double phase_limit_s(const RankState& state, double longest_step_s, const WatchLimits& limits) {
-  const double step_s = std::max(limits.step_s, 5 * longest_step_s);
+PhaseLimit phase_limit(const RankState& state, double longest_step_s, const WatchLimits& limits) {
+  const double by_steps_s = 5 * longest_step_s;
+  const PhaseLimit step = by_steps_s > limits.step_s ? PhaseLimit{by_steps_s, "5 times the longest step"}
+                                                     : PhaseLimit{limits.step_s, "run.watchdog.step_seconds"};
+  const PhaseLimit start{limits.start_s, "run.watchdog.start_seconds"};
   switch (state.phase) {
-    case Phase::kStart: return limits.start_s;
-    case Phase::kStep:
-    case Phase::kData: return state.steps_done > 0 ? step_s : std::max(step_s, limits.start_s);
+    case Phase::kStart: return start;
+    case Phase::kData: return start;  // storage may stall
+    case Phase::kStep: return state.steps_done > 0 || step.seconds > start.seconds ? step : start;
     case Phase::kEvaluate:
-    case Phase::kSample: return limits.evaluate_s;
+    case Phase::kSample: return {limits.evaluate_s, "run.watchdog.evaluate_seconds"};
     case Phase::kSave:
-    case Phase::kLoad: return limits.save_s;
+    case Phase::kLoad: return {limits.save_s, "run.watchdog.save_seconds"};
     case Phase::kEnding:
-    case Phase::kEnded: return step_s;
+    case Phase::kEnded: return step;
   }
-  return step_s;
+  return step;
 }
 
 Verdict judge(const WatchView& view, const WatchLimits& limits) {
@@ -234,7 +240,8 @@ Verdict judge(const WatchView& view, const WatchLimits& limits) {
   if (Verdict silent = judge_silence(view, limits, waits); silent.finding != Finding::kNone) return silent;
   double longest_step_s = 0;
   for (const Sighting& seen : view.ranks) longest_step_s = std::max(longest_step_s, seen.state.longest_step_s);
-  const auto limit_s = [&](size_t i) { return phase_limit_s(view.ranks[i].state, longest_step_s, limits); };
+  const auto limit_of = [&](size_t i) { return phase_limit(view.ranks[i].state, longest_step_s, limits); };
+  const auto limit_s = [&](size_t i) { return limit_of(i).seconds; };
   for (size_t i = 0; i < view.ranks.size(); ++i) {
     if (is_through(view.ranks[i].state) || view.ranks[i].idle_s <= limit_s(i)) continue;
     if (Verdict different = judge_calls(view); different.finding != Finding::kNone) return different;
@@ -245,7 +252,7 @@ Verdict judge(const WatchView& view, const WatchLimits& limits) {
       // Of one that is not heard of nothing is known; soon it is called silent.
       const bool heard_of = view.ranks[end].silent_s < limits.gone_s || view.ranks[end].state.phase == Phase::kEnded;
       const bool known = heard_of && !waits_for_unseen;
-      if (known && view.ranks[end].idle_s > limit_s(end)) return stuck(view, end, limit_s(end), waits);
+      if (known && view.ranks[end].idle_s > limit_s(end)) return stuck(view, end, limit_of(end), waits);
     }
     const bool all_idle = std::ranges::all_of(visited, [&](size_t k) { return view.ranks[k].idle_s > limit_s(k); });
     if (!ends.empty() || !all_idle) continue;

@@ -8,6 +8,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/config/config.pb.h"
@@ -19,7 +20,7 @@ namespace shoal {
 struct WatchLimits {
   double step_s = 10, start_s = 300, save_s = 1800, evaluate_s = 1800;
   double silent_s = 5;         // nothing is heard of a rank of this machine
-  double silent_node_s = 6.5;  // or of another one: who is there to see what it is comes first
+  double silent_node_s = 7.5;  // or of another one: who is there sees what it is, and is through by then
   double gone_s = 1;           // its process is gone: the launcher comes first
 };
 WatchLimits watch_limits(const WatchdogConfig& config);
@@ -61,8 +62,12 @@ struct Verdict {
   std::string text;        // a sentence for a person
 };
 
-// How long the rank may make no progress. `longest_step_s`: of any rank.
-double phase_limit_s(const RankState& state, double longest_step_s, const WatchLimits& limits);
+// How long the rank may make no progress, and what says so. `longest_step_s`: of any rank.
+struct PhaseLimit {
+  double seconds = 0;
+  std::string_view knob;
+};
+PhaseLimit phase_limit(const RankState& state, double longest_step_s, const WatchLimits& limits);
 
 Verdict judge(const WatchView& view, const WatchLimits& limits);
 

@@ -42,14 +42,12 @@ TEST_CASE("hostile documents are refused, by name and in few words", "[json]") {
   refused(std::string(65, '[') + std::string(65, ']'), "nested more than 64 deep");
 }
 
-TEST_CASE("a whole number is one, and in its range", "[json]") {
-  const auto number = [](const std::string& text) { return json_integer(parse_json(text, "x.json"), -5, INT64_MAX); };
-  CHECK(number("7") == 7);
-  CHECK(number("-5") == -5);
-  CHECK(number("9223372036854775807") == INT64_MAX);
-  for (const char* wrong :
-       {"-6", "9223372036854775808", "18446744073709551615", "1e300", "2.0", "true", "null", "\"7\"", "[7]", "{}"}) {
-    INFO(wrong);
-    CHECK_THROWS_WITH(number(wrong), Contains("expected a whole number from -5 to 9223372036854775807, found "));
-  }
+TEST_CASE("messages show the beginning of a long text, whole characters of it", "[json]") {
+  CHECK(shown_text("abc", 3) == "abc");
+  CHECK(shown_text("abcd", 3) == "abc…");
+  CHECK(shown_text("ab\u00e9d", 3) == "ab…");
+  CHECK(shown_text("\u00e9", 1) == "…");
+  CHECK(shown_json(nlohmann::json{{"a", {1, "b"}}}) == R"({"a":[1,"b"]})");
+  CHECK(shown_json(std::string(1000, 'a')) == "\"" + std::string(119, 'a') + "…");
+  CHECK(shown_json("\xff") == "\"\uFFFD\"");
 }

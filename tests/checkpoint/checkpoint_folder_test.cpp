@@ -1,13 +1,12 @@
 // tests/checkpoint/checkpoint_folder_test.cpp: what the folder holds, who may write to it, and what is thrown away.
-#include "core/checkpoint/checkpoint_folder.h"
-
 #include <catch2/catch.hpp>
 #include <sys/stat.h>
 
 #include <set>
 
+#include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/manifest_text.h"
-#include "tests/checkpoint/checkpoint_states.h"
+#include "tests/checkpoint/failing_file_system.h"
 #include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
 
@@ -79,7 +78,9 @@ TEST_CASE("the next run removes what was left half-done, and nothing else") {
     writer.begin(40);
   }
   const fs::path at = run.folder.path();
-  fs::create_directory(at / "step-5");  // half removed
+  fs::create_directory(at / ".tmp-gone-step-4-0123");  // half removed
+  make_file(at / ".tmp-gone-step-4-0123/rank-00000.safetensors", "x");
+  fs::create_directory(at / "step-5");  // no checkpoint, but it is not known why
   make_file(at / "step-5/rank-00000.safetensors", "x");
   make_file(at / "LATEST.tmp", "half");
   fs::create_directory(at / "aside-step-3-1");
@@ -95,7 +96,11 @@ TEST_CASE("the next run removes what was left half-done, and nothing else") {
   CheckpointWriter next(run.folder, run.files);
   CHECK(fs::exists(run.run / "elsewhere/precious"));
   CHECK(run.names() == std::set<std::string>{".epoch-2", ".tmp-8-1234", "LATEST", "LATEST.tmp", "aside-step-3-1",
-                                             "notes", "step-10", "step-20", "step-6", "step-7", "step-9"});
+                                             "notes", "step-10", "step-20", "step-5", "step-6", "step-7", "step-9"});
+  CHECK(fs::exists(at / "step-5/rank-00000.safetensors"));
+  std::string notes;
+  for (const std::string& note : next.notes()) notes += note + "\n";
+  CHECK(notes.find((at / "step-5").string() + ": has no COMMIT, so it is no checkpoint; it stays") != notes.npos);
   run.save(next, 30);
   CHECK(run.folder.steps() == Steps{30, 20, 10});
   CHECK(fs::exists(at / "notes/mine"));
@@ -130,6 +135,38 @@ TEST_CASE("a newer run that comes between a commit's writing and its last look f
   const Manifest manifest = write_ranks(run.files, staging, small_state(), 20, Split::kFlat, 1);
   CHECK_THROWS_AS(older.commit(staging, manifest), Fenced);
   CHECK(run.folder.steps().empty());
+}
+
+TEST_CASE("a run whose folder was moved aside for another does not take the other's epoch for its own") {
+  Run run;
+  CheckpointWriter older(run.folder, run.files);
+  run.save(older, 10);
+  fs::rename(run.folder.path(), run.run / "checkpoints.1");  // as run.overwrite does
+  CheckpointWriter newer(run.folder, run.files);
+  CHECK(run.names() == std::set<std::string>{".epoch-1"});
+  CHECK_THROWS_AS(older.check_epoch(), Fenced);
+  CHECK_THROWS_AS(older.begin(20), Fenced);
+  newer.check_epoch();
+}
+
+TEST_CASE("the fence asks for the file itself, not for what is remembered of its name; a disk that fails is no fence") {
+  // What it once saw under a name, it goes on saying is there, until that is opened.
+  class Remembers : public QuickDisk {
+   public:
+    FileStatus status(const Path& path) override {
+      return path.filename().string().starts_with(".epoch") ? FileStatus{FileKind::kFile, 9} : QuickDisk::status(path);
+    }
+  };
+  Run run;
+  Remembers files;
+  CheckpointWriter older(run.folder, files);
+  older.check_epoch();
+  FailingFileSystem broken;
+  CheckpointWriter newer(run.folder, broken);
+  CHECK_THROWS_AS(older.check_epoch(), Fenced);
+  broken.arm(Fault::kBrokenFromNow, 1);
+  newer.check_epoch();
+  CHECK(broken.has_failed());
 }
 
 TEST_CASE("epochs count up, whatever else is named like one") {
@@ -185,6 +222,81 @@ TEST_CASE("retention keeps the newest that open, those newer, and milestones; ne
   }
 }
 
+namespace {
+
+// Of the right size, but not what was written.
+void flip_a_byte(const fs::path& file) {
+  std::string bytes = bytes_of_file(file);
+  bytes.back() ^= 1;
+  make_file(file, bytes);
+}
+
+// Counts the bytes that are read of ranks' files.
+class CountingDisk : public QuickDisk {
+ public:
+  int64_t opened = 0;
+  std::unique_ptr<ReadableFile> open(const Path& path) override {
+    if (path.filename().string().starts_with("rank-")) ++opened;
+    return QuickDisk::open(path);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("pruning by hand reads what is to stay: what is damaged does not count") {
+  Run run;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20, 30, 40, 50, 60}) run.save(writer, step);
+  }
+  for (const int64_t step : {50, 60}) flip_a_byte(run.folder.of_step(step) / "rank-00000.safetensors");
+  SECTION("two sound ones stay") {
+    CHECK(prune_checkpoints(run.folder, {.keep = 2, .only_tell = true}).removed == Steps{20, 10});
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2});
+    CHECK(pruned.removed == Steps{20, 10});
+    CHECK(pruned.mishaps.empty());
+    REQUIRE(pruned.damaged.size() == 2);
+    CHECK(pruned.damaged[0].find("step-60/rank-00000.safetensors") != std::string::npos);
+    CHECK(run.folder.steps() == Steps{60, 50, 40, 30});
+    CHECK(run.good(40));
+    CHECK(run.good(30));
+  }
+  SECTION("one sound one is too few for any to go") {
+    for (const int64_t step : {10, 20, 30}) flip_a_byte(run.folder.of_step(step) / "rank-00000.safetensors");
+    CHECK(prune_checkpoints(run.folder, {.keep = 2}).removed.empty());
+    CHECK(run.folder.steps().size() == 6);
+  }
+}
+
+TEST_CASE("a run's retention reads no data, and relies on two that it wrote or loaded itself") {
+  Run run;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20, 30, 40, 50}) run.save(writer, step);
+  }
+  for (const int64_t step : {40, 50}) flip_a_byte(run.folder.of_step(step) / "rank-00000.safetensors");
+  CountingDisk files;
+  CheckpointWriter writer(run.folder, files);
+  writer.retain(2, 0);  // both of the newest open
+  CHECK(run.folder.steps() == Steps{50, 40, 30, 20, 10});
+  writer.note_soundness(30, true);
+  writer.retain(2, 0);
+  CHECK(run.folder.steps() == Steps{50, 40, 30, 20, 10});
+  run.save(writer, 60);
+  writer.retain(2, 0);
+  CHECK(run.folder.steps() == Steps{60, 50, 40, 30});
+  CHECK(run.good(60));
+  CHECK(run.good(30));
+  run.save(writer, 70);
+  writer.retain(3, 0);
+  CHECK(run.folder.steps() == Steps{70, 60, 50});
+  CHECK(files.opened == 0);
+  // Moved aside, it is relied on no longer.
+  writer.set_aside(70);
+  writer.retain(2, 0);
+  CHECK(run.folder.steps() == Steps{60, 50});
+}
+
 TEST_CASE("a checkpoint of the same step changes places with the old, which is kept aside") {
   Run run;
   CheckpointWriter writer(run.folder, run.files);
@@ -197,16 +309,100 @@ TEST_CASE("a checkpoint of the same step changes places with the old, which is k
   CHECK(run.folder.steps() == Steps{10});
 }
 
-TEST_CASE("a file system that cannot swap names moves the old one aside first") {
-  class NoSwap : public QuickDisk {
-    bool exchange(const Path&, const Path&) override { return false; }
+namespace {
+
+// Where the checkpoint of one file that was there before another of two files was put in its place lies now, whole;
+// likewise the other.
+struct Replaced {
+  std::vector<std::string> old_one, new_one;
+
+  explicit Replaced(const CheckpointFolder& folder) {
+    for (const auto& entry : fs::directory_iterator(folder.path())) {
+      const std::string name = entry.path().filename().string();
+      if (!name.starts_with("step-") && !name.starts_with("aside-")) continue;
+      if (!fault_of(entry.path(), small_state(), 10).empty()) continue;
+      const int files = NativeCheckpoint(entry.path()).manifest().file_size();
+      (files == 1 ? old_one : new_one).push_back(name);
+    }
+  }
+};
+
+class NoSwap : public FailingFileSystem {
+ public:
+  bool exchange(const Path&, const Path&) override { return false; }
+};
+
+// A save of the same step, of two files.
+std::string replace(Run& run, CheckpointWriter& writer) {
+  const fs::path staging = writer.begin(10);
+  try {
+    return writer.commit(staging, write_ranks(run.files, staging, small_state(), 10, Split::kFlat, 2));
+  } catch (const Error&) {
+    writer.abandon(staging);
+    throw;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a disk that breaks at any call while a step is saved anew loses neither the old nor what is there") {
+  for (const bool swaps : {true, false}) {
+    for (const Fault fault : {Fault::kBroken, Fault::kBrokenFromNow}) {
+      int64_t call = 1, failures = 0;
+      for (bool reached = true; reached; ++call) {
+        Run run;
+        const auto files = swaps ? std::make_unique<FailingFileSystem>() : std::make_unique<NoSwap>();
+        CheckpointWriter writer(run.folder, *files);
+        run.save(writer, 10);
+        files->arm(fault, call);
+        std::string mishap;
+        const std::string said = error_of([&] { mishap = replace(run, writer); });
+        reached = files->has_failed();
+        files->heal();
+        INFO("swaps " << swaps << ", call " << call << ": " << said << mishap);
+        CheckpointWriter next(run.folder, run.files);
+        const Replaced there(run.folder);
+        CHECK(there.old_one.size() == 1);
+        if (said == "no error") CHECK(there.new_one == std::vector<std::string>{"step-10"});
+        if (said != "no error") ++failures;
+        // Both broken for good and unable to swap, it may be left with both aside; never with neither.
+        if (swaps || fault == Fault::kBroken) CHECK(run.good(10));
+        for (const std::string& name : run.names()) CHECK_FALSE(name.starts_with(".tmp-"));
+      }
+      WARN(call - 1 << " calls, " << failures << " saves failed");
+      CHECK(failures > 10);
+    }
+  }
+}
+
+TEST_CASE("a failed sync of the names after a step was saved anew is told; both are there") {
+  class Unsynced : public QuickDisk {
+   public:
+    bool armed = false;
+    void sync_directory(const Path& path) override {
+      if (armed && path.filename() == "checkpoints") fail("{}: the folder cannot be synced: broken", path.string());
+    }
   };
+  Run run;
+  Unsynced files;
+  CheckpointWriter writer(run.folder, files);
+  run.save(writer, 10);
+  files.armed = true;
+  const std::string mishap = replace(run, writer);
+  CHECK(mishap.find("the checkpoint is there, but may be gone after a power failure") != std::string::npos);
+  CHECK(mishap.find("cannot be synced: broken") != std::string::npos);
+  CHECK(Replaced(run.folder).new_one == std::vector<std::string>{"step-10"});
+  CHECK(Replaced(run.folder).old_one == std::vector<std::string>{"aside-step-10-1"});
+}
+
+TEST_CASE("a file system that cannot swap names moves the old one aside first") {
   Run run;
   NoSwap files;
   CheckpointWriter writer(run.folder, files);
-  for (int again = 0; again < 2; ++again) save_state(writer, files, small_state(), 10);
-  CHECK(run.good(10));
-  CHECK(fault_of(run.folder.path() / "aside-step-10-1", small_state(), 10).empty());
+  run.save(writer, 10);
+  CHECK(replace(run, writer).empty());
+  CHECK(Replaced(run.folder).new_one == std::vector<std::string>{"step-10"});
+  CHECK(Replaced(run.folder).old_one.size() == 1);
 }
 
 TEST_CASE("a hint that cannot be written is no reason to call a checkpoint failed") {
@@ -223,4 +419,175 @@ TEST_CASE("a folder that cannot be written says which and why") {
   make_file(run.run / "checkpoints", "a file in the way");
   const std::string said = error_of([&] { CheckpointWriter(run.folder, run.files); });
   CHECK(said.find((run.run / "checkpoints").string()) != std::string::npos);
+}
+
+TEST_CASE("what the disk does not say about a COMMIT is not taken for its absence: the checkpoint stays") {
+  // One checkpoint's COMMIT cannot be looked at.
+  class Mute : public QuickDisk {
+   public:
+    FileStatus status(const Path& path) override {
+      if (path.filename() == kCommitName && path.parent_path().filename() == "step-20") {
+        fail("{}: cannot be looked at: Input/output error", path.string());
+      }
+      return QuickDisk::status(path);
+    }
+  };
+  Run run;
+  Mute files;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20}) run.save(writer, step);
+  }
+  CheckpointWriter next(run.folder, files);
+  CHECK(run.folder.steps() == Steps{20, 10});
+  CHECK(run.good(20));
+  REQUIRE(next.notes().size() == 1);
+  CHECK(next.notes()[0].find("step-20/COMMIT: cannot be looked at: Input/output error") != std::string::npos);
+  // It is tried, and says why it cannot be loaded; then the older one is.
+  CHECK(next.folder().steps() == Steps{20, 10});
+  CHECK(error_of([&] { NativeCheckpoint(next.folder().of_step(20), files); }).find("Input/output") !=
+        std::string::npos);
+  next.retain(2, 0);
+  CHECK(run.good(20));
+}
+
+TEST_CASE("a disk that breaks at any call of a start costs no checkpoint") {
+  for (const Fault fault : {Fault::kBroken, Fault::kBrokenFromNow}) {
+    int64_t call = 1, failures = 0;
+    for (bool reached = true; reached; ++call) {
+      Run run;
+      FailingFileSystem files;
+      {
+        CheckpointWriter writer(run.folder, run.files);
+        for (const int64_t step : {10, 20}) run.save(writer, step);
+        write_ranks(run.files, writer.begin(30), small_state(), 30, Split::kFlat, 1);
+      }
+      files.arm(fault, call);
+      const std::string said = error_of([&] { CheckpointWriter(run.folder, files); });
+      reached = files.has_failed();
+      files.heal();
+      INFO("call " << call << ": " << said);
+      if (said != "no error") {
+        ++failures;
+        CHECK(said.find("Input/output error") != std::string::npos);
+        CHECK(said.find(run.run.path().string()) != std::string::npos);
+      }
+      CheckpointWriter next(run.folder, files);
+      CHECK(run.folder.steps() == Steps{20, 10});
+      for (const int64_t step : {10, 20}) CHECK(run.good(step));
+      for (const std::string& name : run.names()) CHECK_FALSE(name.starts_with(".tmp-"));
+    }
+    WARN(call - 1 << " calls, " << failures << " starts failed");
+    CHECK(call > 15);
+  }
+}
+
+TEST_CASE("a disk that breaks at any call of a load is told, and nothing else is loaded") {
+  for (const Fault fault : {Fault::kBroken, Fault::kBrokenFromNow}) {
+    Run run;
+    {
+      CheckpointWriter writer(run.folder, run.files);
+      for (const int64_t step : {10, 20}) run.save(writer, step);
+    }
+    int64_t call = 1;
+    for (bool reached = true; reached; ++call) {
+      FailingFileSystem files;
+      const CheckpointFolder folder(run.run.path(), files);
+      files.arm(fault, call);
+      std::string said;
+      try {
+        const Steps steps = folder.steps();
+        CHECK(steps == Steps{20, 10});
+        said = fault_of(folder.of_step(20), small_state(), 20, Split::kFlat, 1, files);
+        if (said.empty()) NativeCheckpoint(folder.of_step(20), files).verify();
+      } catch (const Error& error) {
+        said = error.what();
+      }
+      reached = files.has_failed();
+      INFO("call " << call << ": " << said);
+      CHECK((said.empty() || said.find("Input/output error") != std::string::npos));
+      CHECK((said.empty() || said.find(run.folder.path().string()) != std::string::npos));
+    }
+    CHECK(call > 20);
+    CHECK(run.good(20));
+  }
+}
+
+TEST_CASE("what cannot be removed is told, and not called removed") {
+  Run run;
+  CheckpointWriter writer(run.folder, run.files);
+  for (const int64_t step : {10, 20, 30, 40}) run.save(writer, step);
+  SECTION("a folder inside: nothing of it is touched") {
+    fs::create_directory(run.folder.of_step(20) / "mine");
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2});
+    CHECK(pruned.removed == Steps{10});
+    REQUIRE(pruned.mishaps.size() == 1);
+    CHECK(pruned.mishaps[0].find("step-20: holds a folder, mine") != std::string::npos);
+    CHECK(run.good(20));
+    CHECK(run.folder.steps() == Steps{40, 30, 20});
+  }
+  SECTION("a disk that breaks at any call") {
+    int64_t call = 1;
+    for (bool reached = true; reached; ++call) {
+      FailingFileSystem files;
+      for (const int64_t step : {10, 20}) {
+        if (!run.good(step)) run.save(writer, step);
+      }
+      files.arm(Fault::kBroken, call);
+      Pruned pruned;
+      const std::string said =
+          error_of([&] { pruned = prune_checkpoints(CheckpointFolder(run.run.path(), files), {.keep = 2}); });
+      reached = files.has_failed();
+      INFO("call " << call << ": " << said);
+      const std::set<int64_t> removed(pruned.removed.begin(), pruned.removed.end());
+      for (const int64_t step : {10, 20}) {
+        CHECK((run.good(step) || !fs::exists(run.folder.of_step(step))));
+        if (removed.contains(step)) CHECK_FALSE(fs::exists(run.folder.of_step(step)));
+        if (!removed.contains(step)) CHECK((said != "no error" || !pruned.mishaps.empty() || run.good(step)));
+      }
+      if (!reached) CHECK(removed.size() == 2);
+      CHECK(run.good(30));
+      CHECK(run.good(40));
+    }
+    CHECK(call > 15);
+  }
+}
+
+TEST_CASE("what no run removes goes when it is asked for, where two checkpoints are sound") {
+  Run run;
+  {
+    CheckpointWriter writer(run.folder, run.files);
+    for (const int64_t step : {10, 20, 30, 40}) run.save(writer, step);
+    for (const int64_t step : {10, 40}) writer.set_aside(step);
+  }
+  const fs::path at = run.folder.path();
+  fs::create_directory(at / "step-50");  // without COMMIT
+  make_file(at / "step-50/rank-00000.safetensors", "x");
+  make_file(at / "step-60", "a file");
+  fs::create_directory(at / "notes");
+  const std::vector<std::string> folders{"aside-step-10-1", "aside-step-40-1", "step-50"};
+  SECTION("only told") {
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2, .remains = true, .only_tell = true});
+    CHECK(pruned.remains.size() == 4);
+    CHECK(run.names().contains("aside-step-10-1"));
+  }
+  SECTION("removed") {
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2, .remains = true});
+    CHECK(pruned.remains == folders);
+    REQUIRE(pruned.mishaps.size() == 1);
+    CHECK(pruned.mishaps[0].find("step-60: is no folder; it is not removed") != std::string::npos);
+    CHECK(run.names() == std::set<std::string>{".epoch-1", "LATEST", "notes", "step-20", "step-30", "step-60"});
+    CHECK(run.good(20));
+  }
+  SECTION("not asked for") {
+    CHECK(prune_checkpoints(run.folder, {.keep = 2}).remains.empty());
+    for (const std::string& name : folders) CHECK(run.names().contains(name));
+  }
+  SECTION("one sound checkpoint is too few") {
+    flip_a_byte(run.folder.of_step(30) / "rank-00000.safetensors");
+    const Pruned pruned = prune_checkpoints(run.folder, {.keep = 2, .remains = true});
+    CHECK(pruned.remains.empty());
+    CHECK(pruned.mishaps.size() == 4);
+    CHECK(fault_of(at / "aside-step-40-1", small_state(), 40).empty());
+  }
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/base/random.h"
-#include "core/checkpoint/checkpoint_folder.h"
+#include "core/checkpoint/checkpoint_writer.h"
 #include "core/checkpoint/native_checkpoint.h"
 #include "core/checkpoint/state_file.h"
 
@@ -163,9 +163,9 @@ inline void save_state(CheckpointWriter& writer, FileSystem& files, const std::v
 
 // What is wrong with it; empty: it is bit for bit the state of its step, as `ranks` of `split` read it.
 inline std::string fault_of(const std::filesystem::path& checkpoint, const std::vector<StateTensorSpec>& specs,
-                            int64_t step, Split split = Split::kFlat, int ranks = 1) {
+                            int64_t step, Split split = Split::kFlat, int ranks = 1, FileSystem& files = disk()) {
   try {
-    const NativeCheckpoint opened(checkpoint);
+    const NativeCheckpoint opened(checkpoint, files);
     if (opened.manifest().progress().step() != step) return "another step";
     for (int rank = 0; rank < ranks; ++rank) {
       for (const StatePiece& expected : pieces_of(specs, step, split, rank, ranks)) {
@@ -198,6 +198,9 @@ class QuickDisk : public FileSystem {
   void remove_directory(const Path& path) override { disk().remove_directory(path); }
   void sync_directory(const Path&) override {}
   int64_t free_bytes(const Path& path) override { return disk().free_bytes(path); }
+  FileStatus status(const Path& path) override { return disk().status(path); }
+  std::vector<std::string> list(const Path& directory) override { return disk().list(directory); }
+  std::unique_ptr<ReadableFile> open(const Path& path) override { return disk().open(path); }
 
  private:
   class QuickFile : public OutputFile {

@@ -43,6 +43,10 @@ class CrashFileSystem : public FileSystem {
   void remove_directory(const Path& path) override;
   void sync_directory(const Path& path) override;
   int64_t free_bytes(const Path&) override { return int64_t{1} << 40; }
+  // Of the real disk: what runs on it sees what it wrote.
+  FileStatus status(const Path& path) override { return disk().status(path); }
+  std::vector<std::string> list(const Path& directory) override { return disk().list(directory); }
+  std::unique_ptr<ReadableFile> open(const Path& path) override { return disk().open(path); }
 
  private:
   friend class CrashFile;

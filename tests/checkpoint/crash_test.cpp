@@ -144,3 +144,40 @@ TEST_CASE("a machine that stops while a damaged checkpoint of the same step is r
   CHECK(folder.steps() == std::vector<int64_t>{30, 20});
   WARN(run.files.calls() << " calls, " << run.states << " states");
 }
+
+TEST_CASE("a machine that stops while a step is saved anew keeps what it replaces", "[crash]") {
+  CrashRun run;
+  const CheckpointFolder folder(run.live / "run");
+  CheckpointWriter writer(folder, run.files);
+  run.save(writer, 10);
+  run.save(writer, 20);  // of two files; the other will be of three
+  int64_t states = 0;
+  const auto look_at = [&](CrashState state, uint64_t seed) {
+    const fs::path left = run.left / "run";
+    run.files.materialise(left, state, seed * 1'000'003 + static_cast<uint64_t>(run.files.calls()));
+    QuickDisk files;
+    const CheckpointWriter next(CheckpointFolder(left), files);
+    std::vector<std::string> old_one;
+    for (const auto& entry : fs::directory_iterator(next.folder().path())) {
+      const std::string name = entry.path().filename().string();
+      if (name != "step-20" && !name.starts_with("aside-step-20")) continue;
+      if (!fault_of(entry.path(), run.specs, 20).empty()) continue;
+      if (NativeCheckpoint(entry.path()).manifest().file_size() == 2) old_one.push_back(name);
+    }
+    INFO("after call " << run.files.calls() << ", state " << static_cast<int>(state) << ", seed " << seed);
+    CHECK(fault_of(next.folder().of_step(20), run.specs, 20).empty());
+    CHECK(old_one.size() == 1);
+    fs::remove_all(left);
+    ++states;
+  };
+  run.files.set_after_call([&] {
+    for (const CrashState state : kDeterministicStates) look_at(state, 0);
+    for (int64_t seed = 0; seed < run.seeds; ++seed) {
+      for (const CrashState state : {CrashState::kTornData, CrashState::kRandomSubset}) {
+        look_at(state, static_cast<uint64_t>(seed));
+      }
+    }
+  });
+  save_state(writer, run.files, run.specs, 20, Split::kFlat, 3);
+  CHECK(states > 100);
+}

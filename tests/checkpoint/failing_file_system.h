@@ -66,6 +66,18 @@ class FailingFileSystem : public QuickDisk {
     pass(path, false);
     return free_bytes_;
   }
+  FileStatus status(const Path& path) override {
+    pass(path, false);
+    return QuickDisk::status(path);
+  }
+  std::vector<std::string> list(const Path& directory) override {
+    pass(directory, false);
+    return QuickDisk::list(directory);
+  }
+  std::unique_ptr<ReadableFile> open(const Path& path) override {
+    pass(path, false);
+    return std::make_unique<FailingReader>(*this, path, QuickDisk::open(path));
+  }
 
  private:
   class FailingFile : public OutputFile {
@@ -90,6 +102,22 @@ class FailingFileSystem : public QuickDisk {
     std::unique_ptr<OutputFile> file_;
   };
 
+  class FailingReader : public ReadableFile {
+   public:
+    FailingReader(FailingFileSystem& owner, Path path, std::unique_ptr<ReadableFile> file)
+        : owner_(owner), path_(std::move(path)), file_(std::move(file)) {}
+    int64_t bytes() const override { return file_->bytes(); }
+    int64_t read_some(int64_t offset, void* to, int64_t bytes) const override {
+      owner_.pass(path_, false);
+      return file_->read_some(offset, to, bytes);
+    }
+
+   private:
+    FailingFileSystem& owner_;
+    Path path_;
+    std::unique_ptr<ReadableFile> file_;
+  };
+
   void pass(const Path& path, bool needs_room) {
     const bool full = fault_ == Fault::kFull || fault_ == Fault::kFullFromNow;
     if (full && !needs_room) return;
@@ -102,7 +130,7 @@ class FailingFileSystem : public QuickDisk {
     if (fault_ == Fault::kFull || fault_ == Fault::kFullFromNow) {
       throw DiskFull(fmt::format("{}: cannot be written: No space left on device", path.string()));
     }
-    fail("{}: cannot be written: Input/output error", path.string());
+    fail("{}: cannot be used: Input/output error", path.string());
   }
 
   std::atomic<int64_t> countdown_{std::numeric_limits<int64_t>::max() / 2};

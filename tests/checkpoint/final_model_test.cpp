@@ -74,6 +74,19 @@ TEST_CASE("a final model replaces an earlier one") {
   CHECK(FinalModel(run.path()).tensors().read_f32("layers.1.router.bias", {2}) == kBias);
 }
 
+TEST_CASE("what a killed process left is in nobody's way, whatever its number was, and is cleared away") {
+  const TemporaryFolder run;
+  const std::string own = std::to_string(::getpid());
+  for (const std::string& name : {".tmp-final-" + own, std::string(".tmp-final-1"), ".old-final-" + own}) {
+    fs::create_directories(run / name);
+    make_file(run / (name + "/half"), "half");
+  }
+  for (int time = 0; time < 2; ++time) {
+    write_final_model(run.path(), parts_of(kBias, kWeight));
+    CHECK(names_in(run.path()) == std::vector<std::string>{"final"});
+  }
+}
+
 TEST_CASE("a failed write leaves what was there and nothing else") {
   const TemporaryFolder run;
   FinalModelParts parts = parts_of(kBias, kWeight);

@@ -40,6 +40,7 @@ void save_for_ever(const fs::path& run, const std::vector<StateTensorSpec>& spec
   config.set_keep(2);
   run_thread_ranks(2, {}, [&](Communicator& world, Allocator& allocator) {
     CheckpointSaver saver(run, config, world, allocator, disk());
+    if (step > 0) saver.note_loaded(step, true);  // the parent has looked
     for (int64_t at = step + 1;; ++at) {
       saver.begin(head_of(at), pieces_of(specs, at, Split::kFlat, world.rank(), 2));
       saver.finish();

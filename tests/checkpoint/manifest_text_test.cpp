@@ -5,6 +5,8 @@
 
 #include <limits>
 
+#include "core/checkpoint/data_record.h"
+#include "core/config/compare.h"
 #include "tests/checkpoint/checkpoint_states.h"
 #include "tests/rank_check.h"
 
@@ -124,6 +126,32 @@ TEST_CASE("file names stay inside the folder") {
   CHECK_REFUSED("has -1 bytes", m.mutable_file(0)->set_bytes(-1));
 }
 
+TEST_CASE("what the data are known by comes back, and is checked") {
+  const DataFingerprint data{
+      .train = {{.tokens = 5, .documents = 2, .shards = std::nullopt, .xxh3_128 = std::string(32, 'a')},
+                {.tokens = 0, .documents = std::nullopt, .shards = 0, .xxh3_128 = std::string(32, 'b')}},
+      .tokenizer = "bpe-0"};
+  Manifest manifest = sound();
+  CHECK_FALSE(parse_manifest(manifest_text(manifest), "MANIFEST").has_data());
+  *manifest.mutable_data() = to_record(data);
+  const Manifest read = parse_manifest(manifest_text(manifest), "MANIFEST");
+  const DataFingerprint back = from_record(read.data());
+  CHECK(compare_data(data, back, {}).empty());
+  REQUIRE(back.train.size() == 2);
+  CHECK(back.train[0].documents == 2);
+  CHECK_FALSE(back.train[0].shards.has_value());
+  CHECK_FALSE(back.train[1].documents.has_value());
+  CHECK(back.train[1].shards == 0);
+  CHECK(back.tokenizer == "bpe-0");
+  CHECK_REFUSED("train[0] has a count of -1", (m.mutable_data()->add_train()->set_tokens(-1)));
+  CHECK_REFUSED("train[0] has a count of -7", (m.mutable_data()->add_train()->set_documents(-7)));
+  CHECK_REFUSED("train[0]: xxh3_128 \"\"", (m.mutable_data()->add_train()->set_tokens(1)));
+  CHECK_REFUSED("expected 32 hexadecimal", (m.mutable_data()->add_train()->set_xxh3_128(std::string(32, '\n'))));
+  CHECK_REFUSED("expected 32 hexadecimal", (m.mutable_data()->add_train()->set_xxh3_128(std::string(33, '0'))));
+  CHECK_REFUSED("the tokenizer \"a/b\"", m.mutable_data()->set_tokenizer("a/b"));
+  CHECK_REFUSED("the tokenizer", m.mutable_data()->set_tokenizer(std::string(100'000, 't')));
+}
+
 TEST_CASE("tensors have a name, a known dtype, and a shape whose product is known") {
   CHECK_REFUSED("expected a name", t.clear_name());
   CHECK_REFUSED("expected a name", t.set_name(std::string(1001, 'n')));
@@ -173,4 +201,35 @@ TEST_CASE("tensors without elements are none's, and open") {
   manifest.mutable_tensor(0)->clear_piece();
   manifest.mutable_tensor(0)->set_shape(1, 0);
   CHECK(error_in(manifest_text(manifest)) == "no error");
+}
+
+TEST_CASE("a manifest too large to be read back, or unsound, is not written") {
+  Manifest manifest = sound();
+  const std::string text = manifest_text(manifest);
+  const auto size = static_cast<int64_t>(text.size());
+  CHECK(readable_manifest_text(manifest, "MANIFEST", size) == text);
+  const std::string said = error_of([&] { readable_manifest_text(manifest, "MANIFEST", size - 1); });
+  CHECK(said.find(fmt::format("MANIFEST: would have {} bytes, and more than {} are never read", size, size - 1)) == 0);
+  manifest.mutable_file(0)->set_name("../elsewhere");
+  CHECK(error_of([&] { readable_manifest_text(manifest, "MANIFEST"); }).find("../elsewhere") != std::string::npos);
+}
+
+TEST_CASE("a piece takes as much of a manifest as its limit is reckoned with") {
+  // The longest numbers, in one dim and in two.
+  Manifest manifest = sound();
+  StateTensor& tensor = *manifest.mutable_tensor(0);
+  const size_t before = manifest_text(manifest).size();
+  Piece& piece = *tensor.add_piece();
+  piece.set_file(12'345);
+  piece.set_begin(123'456'789);
+  piece.set_count(123'456'789);
+  piece.set_xxh3(std::numeric_limits<uint64_t>::max());
+  const size_t flat = manifest_text(manifest).size() - before;
+  HeldDim& dim = *piece.add_dim();
+  dim.add_range(12'345);
+  dim.add_range(12'345);
+  const size_t sharded = manifest_text(manifest).size() - before;
+  CAPTURE(flat, sharded);
+  CHECK(flat <= 110);
+  CHECK(sharded - flat <= 60);
 }

@@ -3,6 +3,10 @@
 
 #include <catch2/catch.hpp>
 
+#include <cmath>
+#include <limits>
+
+#include "core/checkpoint/compare_checkpoints.h"
 #include "core/checkpoint/manifest_text.h"
 #include "tests/checkpoint/checkpoint_states.h"
 #include "tests/rank_check.h"
@@ -174,6 +178,120 @@ TEST_CASE("a piece that is damaged stops only those who need it") {
   CHECK(contains(error_of([&] { NativeCheckpoint(checkpoint).verify(); }), "the file is damaged"));
 }
 
+TEST_CASE("verifying names the tensors that are damaged and where they lie, or the header") {
+  const TemporaryFolder run;
+  const std::vector<StateTensorSpec> specs{{"a", {100}}, {"b", {100}}, {"c", {100}}};
+  const fs::path checkpoint = save(run, 5, Split::kRows, 2, specs), file = checkpoint / "rank-00001.safetensors";
+  const std::string whole = bytes_of_file(file);
+  const size_t data = whole.size() - 600;
+  const auto said_after = [&](std::initializer_list<size_t> places) {
+    std::string bytes = whole;
+    for (const size_t at : places) bytes[at] ^= 1;
+    make_file(file, bytes);
+    return error_of([&] { NativeCheckpoint(checkpoint).verify(); });
+  };
+  const std::string one = said_after({data + 250});
+  CHECK(contains(one, "rank-00001.safetensors"));
+  CHECK(contains(one, fmt::format("the file is damaged: tensor \"b\" (bytes 200 to 400), counted from where the data "
+                                  "begin, at byte {}",
+                                  data)));
+  CHECK(contains(said_after({data, data + 599}),
+                 "damaged: tensor \"a\" (bytes 0 to 200), tensor \"c\" (bytes 400 to 600), counted"));
+  // Padding behind the header's JSON; and what makes it JSON.
+  CHECK(contains(said_after({data - 1}), "the file is damaged: "));
+  CHECK(contains(said_after({8}), "the file is damaged: its header, by which tensors are found: "));
+}
+
+TEST_CASE("of a checkpoint that many ranks open, each looks at its share of the files, and at what it reads") {
+  class Looks : public QuickDisk {
+   public:
+    std::vector<std::string> names;
+    FileStatus status(const Path& path) override {
+      if (path.extension() == ".safetensors") names.push_back(path.filename());
+      return QuickDisk::status(path);
+    }
+  };
+  const TemporaryFolder run;
+  const std::vector<StateTensorSpec> specs{{"a", {100}}};
+  const fs::path checkpoint = save(run, 5, Split::kFlat, 4, specs);
+  const auto looked_at = [&](int rank, int ranks) {
+    Looks files;
+    const NativeCheckpoint opened(checkpoint, files, {.rank = rank, .ranks = ranks});
+    return files.names;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(looked_at(0, 1).size() == 4);
+  CHECK(looked_at(1, 2) == Names{"rank-00001.safetensors", "rank-00003.safetensors"});
+  CHECK(looked_at(3, 4) == Names{"rank-00003.safetensors"});
+  CHECK(looked_at(7, 8).empty());
+  const auto read_third = [&](int rank) {
+    return error_of([&] {
+      const NativeCheckpoint opened(checkpoint, disk(), {.rank = rank, .ranks = 4});
+      const Tensor values = Tensor::empty({25}, DType::kF32, test_host(), MemoryKind::kWorkspace);
+      opened.read({.name = "a", .sharding = whole_tensor({100}), .begin = 50, .values = values});
+    });
+  };
+  CHECK(read_third(0) == "no error");
+  fs::resize_file(checkpoint / "rank-00002.safetensors", 100);
+  for (const int rank : {0, 2}) CHECK(contains(read_third(rank), "rank-00002.safetensors: has 100 bytes, expected"));
+  CHECK(
+      contains(error_of([&] { NativeCheckpoint(checkpoint, disk(), {.rank = 0, .ranks = 4}).verify(); }), "expected"));
+  fs::remove(checkpoint / "rank-00002.safetensors");
+  for (const int rank : {0, 2}) CHECK(contains(read_third(rank), "rank-00002.safetensors"));
+}
+
+TEST_CASE("two checkpoints of which one has a tensor of zeros differ by so much, and by no ratio") {
+  const TemporaryFolder run;
+  QuickDisk files;
+  const auto save_values = [&](const fs::path& at, float value) {
+    CheckpointWriter writer(CheckpointFolder(at), files);
+    const fs::path staging = writer.begin(5);
+    StatePiece piece{.name = "a", .sharding = whole_tensor({4}), .begin = 0, .values = {}};
+    piece.values = Tensor::zeros({4}, DType::kF32, test_host(), MemoryKind::kWorkspace);
+    piece.values.data<float>()[1] = value;
+    Manifest manifest = head_of(5);
+    ManifestMerger(manifest).add(write_state_file(files, staging, 0, {piece}));
+    writer.commit(staging, manifest);
+    return writer.folder().of_step(5);
+  };
+  for (const char* name : {"a", "b", "c"}) fs::create_directory(run / name);
+  const NativeCheckpoint zero(save_values(run / "a", 0)), minus(save_values(run / "b", -0.0f)),
+      two(save_values(run / "c", 2));
+  const auto difference = [](const NativeCheckpoint& a, const NativeCheckpoint& b) {
+    const std::vector<TensorDifference> found = compare_checkpoints(a, b);
+    REQUIRE(found.size() == 1);
+    return found[0];
+  };
+  for (const NativeCheckpoint* other : {&minus, &two}) {
+    const TensorDifference found = difference(zero, *other);
+    CHECK(found.a_is_zero);
+    CHECK(std::isfinite(found.relative));
+    CHECK(found.differing == 1);
+    CHECK(found.largest == (other == &two ? 2 : 0));
+  }
+  CHECK_FALSE(difference(two, zero).a_is_zero);
+  CHECK(difference(two, zero).relative == 1);
+}
+
+TEST_CASE("an empty COMMIT is called that") {
+  const TemporaryFolder run;
+  const fs::path checkpoint = save(run, 5, Split::kFlat, 1);
+  make_file(checkpoint / kCommitName, "");
+  CHECK(contains(open_error(checkpoint), "step-5/COMMIT: is empty"));
+}
+
+TEST_CASE("a checkpoint whose manifest could not be read back is not made") {
+  const TemporaryFolder run;
+  QuickDisk files;
+  CheckpointWriter writer(CheckpointFolder(run.path()), files);
+  const fs::path staging = writer.begin(5);
+  Manifest manifest = write_ranks(files, staging, small_state(), 5, Split::kFlat, 1);
+  manifest.mutable_progress()->add_recent_loss(std::numeric_limits<double>::quiet_NaN());
+  CHECK(contains(error_of([&] { writer.commit(staging, manifest); }), "recent_loss nan: expected a finite number"));
+  CHECK(writer.folder().steps().empty());
+  CHECK_FALSE(fs::exists(staging / kCommitName));
+}
+
 TEST_CASE("pieces that overlap and leave a gap of the same size are not taken for whole") {
   const TemporaryFolder run;
   const std::vector<StateTensorSpec> specs{{"a", {8}}};
@@ -232,4 +350,36 @@ TEST_CASE("weights of a checkpoint: parameters and biases, no moments, in any pi
   }
   const Tensor out = Tensor::empty({1}, DType::kF32, test_host(), MemoryKind::kWorkspace);
   CHECK(contains(error_of([&] { source->read("nothing", 0, out); }), "has no tensor \"nothing\""));
+}
+
+TEST_CASE("a tensor that is read range after range is read from disk once, and verified") {
+  for (const Split split : kAllSplits) {
+    const TemporaryFolder run;
+    const auto specs = small_state();
+    const fs::path place = save(run, 5, split, 3);
+    const auto source = weights_of(std::make_shared<NativeCheckpoint>(place));
+    const std::vector<std::byte> whole = bytes_at(specs[3], 5);
+    const auto read = [&](int64_t begin, int64_t count) {
+      const Tensor out = Tensor::empty({count}, DType::kF32, test_host(), MemoryKind::kWorkspace);
+      source->read(specs[3].name, begin, out);
+      CHECK(std::memcmp(out.raw(), whole.data() + 4 * begin, static_cast<size_t>(4 * count)) == 0);
+    };
+    read(0, 20);  // two rows
+    // From now on whatever is read from these files anew is refused.
+    for (const fs::directory_entry& entry : fs::directory_iterator(place)) {
+      if (entry.path().extension() != ".safetensors") continue;
+      std::string bytes = bytes_of_file(entry.path());
+      uint64_t header_bytes = 0;
+      std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
+      for (size_t i = 8 + header_bytes; i < bytes.size(); ++i) bytes[i] ^= 1;
+      std::ofstream(entry.path(), std::ios::binary | std::ios::in) << bytes;
+    }
+    const bool all_touched = split == Split::kFirstRankOnly || split == Split::kColumns || split == Split::kSections;
+    if (all_touched) {
+      for (int64_t begin = 20; begin < 240; begin += 20) read(begin, 20);
+    } else {
+      CHECK(contains(error_of([&] { read(239, 1); }), "the file is damaged"));
+    }
+    CHECK_THROWS_AS(read(0, 240), Error);  // all of it at once is not kept
+  }
 }

@@ -1,7 +1,7 @@
 # tests/cli/hf_oracle_test.py: Hugging Face's transformers computes what Shoal computes, with each other's files.
 #
 # Runs in a Python that has torch and transformers: $SHOAL_HF_PYTHON, or the one that scripts/hf_oracle.sh installed in
-# build-hf/. Skipped (77), with the reason, where there is none.
+# build-hf/, to the end of it. Skipped (77), with the reason, where there is none.
 import os
 import pathlib
 import sys
@@ -15,7 +15,8 @@ try:
 except ImportError:
     if os.environ.get("SHOAL_HF_STARTED"):
         sys.exit(f"{PYTHON} has no torch, transformers or safetensors")
-    if not os.access(PYTHON, os.X_OK):
+    whole = "SHOAL_HF_PYTHON" in os.environ or (ROOT / "build-hf/complete").exists()
+    if not whole or not os.access(PYTHON, os.X_OK):
         print(f"skipped: no torch and transformers: {PYTHON} is not there; scripts/hf_oracle.sh installs and runs this")
         sys.exit(77)
     os.execve(PYTHON, [PYTHON, "-B", *sys.argv], {**os.environ, "SHOAL_HF_STARTED": "1"})
@@ -23,6 +24,7 @@ except ImportError:
 import json
 import unittest
 
+from mixed_text import assert_same_ids, documents_of, mixed_text, reference_ids, shoal_ids
 from shoal_program import ShoalTest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -170,11 +172,11 @@ class Oracle(ShoalTest):
                 ours = self.our_logits(run)
                 self.assert_close(ours, self.logits(theirs), 1e-4)
                 self.assertEqual(self.our_continuation(run), self.continuation(theirs))
-                (there / "tokenizer.json").unlink()  # the weights alone; the tokenizer has a test of its own
                 self.import_f32(there, back)
                 self.assert_close(self.our_logits(back), ours, 1e-5)
                 self.shoal("export", back, again, "--dtype", "f32")
                 self.assert_same_tensors(there, again)
+                self.assertEqual((there / "tokenizer.json").read_bytes(), (again / "tokenizer.json").read_bytes())
 
     def test_ours_in_bf16(self):
         for index, (name, model) in enumerate(OURS.items()):
@@ -197,7 +199,6 @@ class Oracle(ShoalTest):
                     if of_tokens.max() < 2e-2 or "moe" not in model:
                         break
                 self.assert_close(ours, theirs, 2e-2)
-                (there / "tokenizer.json").unlink()
                 self.import_f32(there, self.folder / f"back{index}")
                 wide = self.load(there, torch.float32)
                 self.assert_close(self.our_logits(f"back{index}"), self.logits(wide), 1e-4)
@@ -221,30 +222,40 @@ class Oracle(ShoalTest):
         theirs._keys_to_ignore_on_load_unexpected = known
         self.load(self.folder / "without", torch.float32)
 
+    def our_ids(self, run, text):
+        return json.loads(self.shoal("generate", run, "--tokens", 0, "--json", "--prompt", text).stdout)["prompt_ids"]
+
     def test_tokenizers(self):
         corpus = "\n".join(file.read_text() for file in sorted(ROOT.glob("*/README.md"))) + "caf\u00e9 \u6f22\u5b57 " * 9
         self.write("corpus.txt", corpus)
         texts = ["The sea was calm", " two  spaces,\n\n newlines\tand tabs ", "caf\u00e9 \u6f22\u5b57 \U0001f600 1234 \u03a9", "",
                  "aaaaaaaaaaaaaaa----------------=====", corpus]
-        self.shoal("tokenizer", "train", "--input", "corpus.txt", "--vocab", "2000", "--output", "pieces.model")
-        self.shoal("tokenize", "--tokenizer", "pieces.model", "--input", "corpus.txt", "--output", "piece_tokens")
-        self.train("pieces", OURS["llama"], "data.tokenizer=pieces.model", "model.vocab=2000",
-                   'data.train=[{prefix: "piece_tokens"}]')
+        documents = documents_of(mixed_text(3, 1_000_000))
+        train = ("tokenizer", "train", "--input", "corpus.txt", "--vocab", "2000", "--output")
+        self.shoal(*train, "pieces.model")
+        self.shoal(*train, "pairs.json", "--type", "bpe", "--pre-tokenizer", "deepseek")
+        for run, tokenizer in (("pieces", "pieces.model"), ("pairs", "pairs.json")):
+            self.shoal("tokenize", "--tokenizer", tokenizer, "--input", "corpus.txt", "--output", f"{run}_tokens")
+            self.train(run, OURS["llama"], f"data.tokenizer={tokenizer}", "model.vocab=2000",
+                       f'data.train=[{{prefix: "{run}_tokens"}}]')
         self.train("bytes", OURS["llama"])
-        for run in ("pieces", "bytes"):
-            self.shoal("export", run, run + "_there")
-            theirs = transformers.AutoTokenizer.from_pretrained(self.folder / (run + "_there"))
+        for run, tokenizer in (("pieces", "pieces.model"), ("pairs", "pairs.json"), ("bytes", "bytes")):
+            there, back = f"{run}_there", f"{run}_back"
+            self.shoal("export", run, there)
+            theirs = transformers.AutoTokenizer.from_pretrained(self.folder / there)
             self.assertEqual(theirs.eos_token_id, theirs.bos_token_id)
+            self.shoal("import", there, back)
             for text in texts:
                 with self.subTest(run, text=text[:40]):
                     ids = theirs(text).input_ids
                     self.assertEqual(theirs.decode(ids, skip_special_tokens=True), text)
-                    answer = json.loads(self.shoal("generate", run, "--tokens", 0, "--json", "--prompt", text).stdout)
-                    self.assertEqual(ids, answer["prompt_ids"])
-        self.shoal("import", "pieces_there", "pieces_back")
-        ids = [json.loads(self.shoal("generate", run, "--tokens", 0, "--json", "--prompt", texts[1]).stdout)["prompt_ids"]
-               for run in ("pieces", "pieces_back")]
-        self.assertEqual(ids[0], ids[1])
+                    self.assertEqual(self.our_ids(run, text), ids)
+                    self.assertEqual(self.our_ids(back, text), ids)
+            with self.subTest(run, text="1 MB of mixed text"):
+                ids = reference_ids(theirs.backend_tokenizer, documents)
+                assert_same_ids(self, theirs.backend_tokenizer, shoal_ids(self, tokenizer, documents), ids)
+                print(f"  test_tokenizers {run}: the same {sum(map(len, ids))} ids of"
+                      f" {sum(len(text.encode()) for text in documents)} bytes of mixed text", flush=True)
 
     def test_theirs(self):
         for index, (name, config) in enumerate(THEIRS.items()):

@@ -1,5 +1,7 @@
 # tests/cli/hf_test.py: `shoal export` and `shoal import`, and ids and logits of single sequences, as a user types them.
 import json
+import math
+import os
 import shutil
 import struct
 import subprocess
@@ -55,11 +57,86 @@ class HuggingFace(ShoalTest):
             self.assertIsInstance(json.loads((there / name).read_text()), dict, name)
         self.assertEqual(json.loads((there / "config.json").read_text())["eos_token_id"], 256)
 
-        (there / "tokenizer.json").unlink()
         self.assertIn("back/final: Glm4MoeForCausalLM, ", self.shoal("import", "there", "back").stdout)
+        self.assertEqual((self.folder / "back/final/tokenizer.json").read_bytes(), (there / "tokenizer.json").read_bytes())
         loss = [json.loads(self.shoal("evaluate", run, "--json", "--ids", *IDS).stdout) for run in ("run", "back")]
         self.assertEqual(loss[0]["tokens"], len(IDS) - 1)
         self.assertAlmostEqual(loss[0]["loss"], loss[1]["loss"], places=6)
+        for text in ("The sea was calm", "caf\u00e9 \u6f22\u5b57 \U0001f600\n\t\u0001", ""):
+            with self.subTest(text=text):
+                self.assertEqual(self.prompt_ids("run", text), [256, *text.encode()])
+                self.assertEqual(self.prompt_ids("back", text), [256, *text.encode()])
+        self.shoal("export", "back", "again", "--dtype", "f32", "--shard-gib", "0.00001", "--max-positions", 32)
+        for path in there.iterdir():
+            self.assertEqual(path.read_bytes(), (self.folder / "again" / path.name).read_bytes(), path.name)
+
+    def prompt_ids(self, run, text):
+        return json.loads(self.shoal("generate", run, "--tokens", 0, "--json", "--prompt", text).stdout)["prompt_ids"]
+
+    def test_a_trained_tokenizer_there_and_back(self):
+        self.write("words.txt", "The sea was calm, and 12 of 345 said: caf\u00e9 \u6f22\u5b57!\n" * 40)
+        self.shoal("tokenizer", "train", "--type", "bpe", "--input", "words.txt", "--vocab", 280, "--output", "pairs.json")
+        self.shoal("tokenize", "--tokenizer", "pairs.json", "--input", "words.txt", "--output", "pair_tokens")
+        self.shoal("train", "config.textproto", "run.dir=pairs", "model.vocab=280", "data.tokenizer=pairs.json",
+                   'data.train=[{prefix: "pair_tokens"}]')
+        self.shoal("export", "pairs", "there")
+        files = {name: (self.folder / "there" / name).read_text() for name in
+                 ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")}
+        self.assertEqual(files["tokenizer.json"], (self.folder / "pairs.json").read_text())
+        self.assertEqual(json.loads(files["special_tokens_map.json"]),
+                         {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"})
+        self.assertEqual(json.loads(files["tokenizer_config.json"])["tokenizer_class"], "PreTrainedTokenizerFast")
+        self.shoal("import", "there", "back")
+        for text in ("The sea was calm, 12345", " caf\u00e9\n\n \U0001f600"):
+            ids = self.prompt_ids("pairs", text)
+            self.assertEqual(ids[0], 0)
+            self.assertLess(len(ids) - 1, len(text.encode()))
+            self.assertEqual(self.prompt_ids("back", text), ids)
+
+    def test_training_goes_on_from_what_was_imported(self):
+        self.shoal("export", "run", "there", "--dtype", "f32")
+        self.shoal("import", "there", "back")
+        self.shoal("tokenize", "--tokenizer", "back/final/tokenizer.json", "--input", "text.txt", "--output", "more")
+        self.write("data.textproto", """data { seq_len: 32 train { prefix: "more" } } optim { lr: 1e-30 }
+                   train { steps: 1 global_batch: 2 microbatch: 2 validate_every: 0 } precision { compute: F32 }""")
+        self.shoal("train", "back/final/config.textproto", "data.textproto", "run.dir=back")
+        self.shoal("export", "back/checkpoints/step-1", "again", "--dtype", "f32")
+        before, after = (read_safetensors(self.folder / name / "model.safetensors") for name in ("there", "again"))
+        moved = [name for name in before if before[name] != after[name]]
+        self.assertEqual(moved, [f"model.layers.{layer}.mlp.gate.e_score_correction_bias" for layer in (0, 1)])
+
+    def peak_mib(self, *arguments):
+        process = subprocess.Popen([SHOAL, *map(str, arguments)], cwd=self.folder, stdout=subprocess.DEVNULL,
+                                   env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=4"})
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0)
+        return usage.ru_maxrss / 1024
+
+    def test_memory_does_not_grow_with_the_layers(self):
+        peaks = []
+        for layers in (2, 48):
+            shapes = {"model.embed_tokens.weight": [257, 256], "model.norm.weight": [256], "lm_head.weight": [257, 256]}
+            for layer in range(layers):
+                shapes.update({f"model.layers.{layer}.{name}.weight": shape for name, shape in {
+                    "input_layernorm": [256], "post_attention_layernorm": [256],
+                    **{f"self_attn.{which}_proj": [256, 256] for which in "qkvo"},
+                    "mlp.gate_proj": [1024, 256], "mlp.up_proj": [1024, 256], "mlp.down_proj": [256, 1024]}.items()})
+            header, end = {}, 0
+            for name, shape in sorted(shapes.items()):
+                begin, end = end, end + 2 * math.prod(shape)
+                header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+            text = json.dumps(header).encode()
+            path = self.write(f"there{layers}/model.safetensors", struct.pack("<Q", len(text)) + text)
+            os.truncate(path, 8 + len(text) + end)  # zeros
+            self.write(f"there{layers}/config.json", json.dumps({
+                "model_type": "llama", "vocab_size": 257, "hidden_size": 256, "intermediate_size": 1024,
+                "num_hidden_layers": layers, "num_attention_heads": 4, "max_position_embeddings": 32}))
+            peaks.append([self.peak_mib("import", f"there{layers}", f"back{layers}", "--no-training"),
+                          self.peak_mib("export", f"back{layers}", f"again{layers}")])
+        self.assertGreater((self.folder / "again48/model.safetensors").stat().st_size, 100e6)
+        for little, much in zip(*peaks):
+            self.assertLess(much - little, 16, peaks)  # MiB; a layer has 2
 
     def test_bf16_in_one_file(self):
         self.shoal("export", "run", "there")

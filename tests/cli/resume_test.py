@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import time
 import unittest
@@ -137,6 +138,83 @@ class Resume(ShoalTest):
         self.train("train.steps=10", "train.allow_changed=[\"train.steps\"]")
         self.assertEqual(self.steps()[-1], 10)
 
+    def tokenize(self, text, tokenizer="bytes", output="tokens", count=600):
+        self.write("b.jsonl", "\n".join(json.dumps({"text": f"document {i}: {text}"}) for i in range(count)))
+        self.shoal("tokenize", "--tokenizer", tokenizer, "--input", "b.jsonl", "--output", output, "--force")
+
+    def test_other_tokens_under_the_same_name(self):
+        self.train("train.steps=7", ranks=2)
+        shutil.rmtree(self.folder / "run/final")
+        before = self.listing()
+        self.tokenize("jumps over the lazy dog", count=500)
+        said = self.refused("train", "tiny.textproto", "train.steps=7",
+                            says=["step-7 was made with other data under the same names", "→ 500 documents",
+                                  "data.train[0]: 600 documents", "(tokens)",
+                                  'train.allow_changed=["data.train[0]"]'])
+        self.assertNotIn("data.tokenizer", said)
+        changed = ['data.train=[{prefix: "tokens"}, {prefix: "tokens"}]', 'train.allow_changed=["data.train[1]"]']
+        self.refused("train", "tiny.textproto", "train.steps=7", *changed, says="data.train[0]: 600 documents")
+        self.assertFalse((self.folder / "run/final").exists())
+        for path in before:
+            self.assertTrue(os.path.exists(path), path)
+        # By name it goes on, and that is told; so it does where the files are the old ones again.
+        text = self.train("train.steps=7", 'train.allow_changed=["data.train[0]"]', ranks=2)
+        self.assertIn("was made with other data, which train.allow_changed lets pass", text)
+        shutil.rmtree(self.folder / "run/final")
+        self.shoal("tokenize", "--tokenizer", "bytes", "--input", "a.jsonl", "--output", "tokens", "--force")
+        self.assertNotIn("other data", self.train("train.steps=7", ranks=2))
+
+    def test_another_tokenizer_under_the_same_name(self):
+        for name, text in (("one", "the quick brown fox"), ("two", "sphinx of black quartz, judge my vow")):
+            self.write(f"{name}.txt", f"{text}; " * 200)
+            self.shoal("tokenizer", "train", "--type", "bpe", "--input", f"{name}.txt", "--vocab", 266, "--output",
+                       f"{name}.json")
+        tokenizer = self.folder / "tokenizer.json"
+        shutil.copy(self.folder / "one.json", tokenizer)
+        self.tokenize("the quick brown fox", tokenizer="tokenizer.json")
+        changes = ["train.steps=7", "data.tokenizer=tokenizer.json"]
+        self.train(*changes, "train.save_final=false")
+        self.shoal("export", "run", "good")
+        shutil.copy(self.folder / "two.json", tokenizer)
+        self.tokenize("the quick brown fox", tokenizer="tokenizer.json")
+        self.refused("train", "tiny.textproto", *changes,
+                     says=["other data", "data.train[0]: ", "data.tokenizer: bpe-", "→ bpe-"])
+        self.refused("train", "tiny.textproto", *changes, "train.allow_changed=data.train", says="data.tokenizer: bpe-")
+        # Nor may a model be given away with it.
+        said = self.refused("export", "run", "there", says=["tokenizer.json: is another tokenizer than the model of",
+                                                            "expected bpe-", "found bpe-", "bring the file back"])
+        self.assertIn(str(tokenizer), said)
+        self.assertFalse((self.folder / "there").exists())
+        self.refused("generate", "run", "--prompt", "a", says="tokenizer.json: is another tokenizer than the model of")
+        self.refused("evaluate", "run", says="tokenizer.json: is another tokenizer than the model of")
+        tokenizer.unlink()
+        self.refused("generate", "run", "--prompt", "a", says=[f"is missing: there is no file {tokenizer}", "--ids"])
+        said = self.shoal("evaluate", "run", "--sequences", 4).stderr
+        self.assertIn(f"there is no file {tokenizer}: there are no bits per byte", said)
+        said = self.shoal("export", "run", "without").stdout
+        self.assertIn(f"is missing: there is no file {tokenizer}; none was written", said)
+        self.assertFalse((self.folder / "without/tokenizer.json").exists())
+        shutil.copy(self.folder / "one.json", tokenizer)
+        self.assertNotIn("tokenizer.json", self.shoal("export", "run", "again").stdout)
+        again, good = ((self.folder / name / "tokenizer.json").read_bytes() for name in ("again", "good"))
+        self.assertEqual(again, good)
+        shown = self.shoal("checkpoint", "show", "run").stdout
+        self.assertIn("data.train[0]: 600 documents, ", shown)
+        self.assertIn("data.tokenizer: bpe-", shown)
+
+    def test_a_pattern_that_matches_one_more_shard(self):
+        def shard(number, tokens):
+            self.write(f"s_{number}.bin", struct.pack("<256i", 20240520, 1, len(tokens), *[0] * 253) +
+                       struct.pack(f"<{len(tokens)}H", *tokens))
+        shard(1, [k % 300 for k in range(4000)])
+        changes = ["train.steps=7", 'data.train=[{prefix: "s_*.bin"}]', "data.tokenizer=bytes"]
+        self.train(*changes)
+        shard(2, [k % 300 for k in range(2000)])
+        self.refused("train", "tiny.textproto", *changes,
+                     says=["data.train[0]: 1 shard(s), 4000 tokens", "→ 2 shard(s), 6000 tokens", "(s_*.bin)"])
+        (self.folder / "s_2.bin").unlink()
+        self.assertIn("has all its 7 steps", self.train(*changes))
+
     def damage(self, step):
         path = self.folder / f"run/checkpoints/step-{step}/rank-00000.safetensors"
         data = bytearray(path.read_bytes())
@@ -161,7 +239,8 @@ class Resume(ShoalTest):
         self.damage(14)
         before = self.listing()
         self.refused("train", "tiny.textproto", "train.steps=14",
-                     says=["no checkpoint of", "(tried: 14, 7)", "the file is damaged"])
+                     says=["no checkpoint of", "(tried: 14, 7)", "the file is damaged", "shoal checkpoint list run",
+                           "To start anew"])
         for step in (7, 14):
             (self.folder / f"run/checkpoints/step-{step}/COMMIT").unlink()
         self.refused("train", "tiny.textproto", "train.steps=14", says=["none that is whole", "nothing was changed"])
@@ -210,13 +289,47 @@ class Resume(ShoalTest):
     def test_weights_that_run_away_stop_the_run(self):
         self.train("train.steps=7")
         changes = ["train.steps=20", "optim.lr=1e30", "optim.clip_norm=0", 'train.allow_changed=["train.steps", "optim"]',
-                   "train.faults.max_skips=2", "train.faults.max_roll_backs=1"]
+                   "train.faults.max_skips=2", "train.faults.max_roll_backs=1", "checkpoint.every_steps=5"]
         text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])
         self.assertIn("rolled back from step", text)
         self.assertIn("the update was skipped", text)
         skipped = [record for record in self.records() if record["update_skipped"]]
         self.assertGreaterEqual(len(skipped), 4)
         self.assertGreater(self.records()[-1]["skipped_sequences"], 0)
+        # Step 10 would have been saved, but was skipped: what is newest is from before the fault.
+        self.assertIn("to the checkpoint of step 7;", text)
+        self.assertEqual(self.steps(), [7])
+        self.assertIn("The newest checkpoint is of step 7: change what led here", text)
+        self.assertIn("going on from the checkpoint of step 7",
+                      self.train("train.steps=9", 'train.allow_changed=["train.steps", "optim"]'))
+
+    def test_checkpoints_of_bad_weights_cost_no_good_one(self):
+        self.train("train.steps=7")
+        changes = ["train.steps=60", "optim.lr=1e38", "optim.clip_norm=0", 'train.allow_changed=["train.steps", "optim"]',
+                   "checkpoint.every_steps=2"]
+        # The update of step 8 ruins the weights, which are saved before the next loss says so.
+        text = self.refused("train", "tiny.textproto", *changes, says="rolling back 2 times did not help")
+        self.assertIn("to the checkpoint of step 8;", text)
+        self.assertIn("to the checkpoint of step 7;", text)
+        self.assertIn("train.resume=STEP train.resume_step=7 goes on from the one before", text)
+        self.assertEqual(self.steps(), [7, 8])
+        self.assertFalse((self.folder / "run/final").exists() and self.records()[-1]["step"] == 60)
+        self.train("train.steps=9", "train.resume=STEP", "train.resume_step=7",
+                   'train.allow_changed=["train.steps", "optim"]')
+
+    def test_a_fault_that_stops_the_run_at_once(self):
+        changes = ["optim.lr=1e30", "optim.clip_norm=0", "train.faults.not_finite=STOP"]
+        text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])
+        self.assertIn("There is no checkpoint: the same command starts anew", text)
+        self.assertEqual(self.steps(), [])
+        self.train("train.steps=7")
+        changes += ["train.steps=20", 'train.allow_changed=["train.steps", "optim"]', "checkpoint.every_steps=1"]
+        text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])
+        newest = self.steps()[-1]
+        self.assertGreater(newest, 7)
+        self.assertIn(f"step {newest + 1}: ", text)
+        self.assertIn(f"The newest checkpoint is of step {newest}: ", text)
+        self.assertIn(f"train.resume=STEP train.resume_step={newest - 1} goes on from the one before", text)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = ["setup", "build", "test", "quickstart", "prepare_corpus", "format", "smoke", "netns_cluster",
+SCRIPTS = ["setup", "build", "test", "hf_oracle", "quickstart", "prepare_corpus", "format", "smoke", "netns_cluster",
            "supervise", "fuzz", "slurm/one_node"]
 
 

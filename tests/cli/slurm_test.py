@@ -103,7 +103,7 @@ class Slurm(TinyRuns):
         self.assertRegex(self.out(), r"the job ends in (5\d|60) s")
         for rank in (0, 1):
             self.assertIn(f"rank {rank} saved", self.out())
-        self.assertIn("going on, with run.overwrite=false train.resume=RESUME_AUTO", self.out())
+        self.assertIn("going on, with run.overwrite=false train.resume=AUTO", self.out())
 
     def test_a_mistake_ends_the_job(self):
         self.submit("tiny.textproto", "run.dir=wrong", "train.steps=none")

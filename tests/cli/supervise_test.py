@@ -14,8 +14,8 @@ from tiny_runs import TINY, TinyRuns
 SUPERVISE = pathlib.Path(__file__).resolve().parents[2] / "scripts/supervise.sh"
 
 # Plays the next line of plan.txt: words "new" (the old run moves aside, as run.overwrite does), "records", a number (a
-# committed checkpoint of that step), "half" (one without COMMIT), "wait" (for USR2, then ends with 85), "deaf" (to it),
-# and at last "exit N".
+# committed checkpoint of that step), "again N" (the same step anew, the old one aside), "gone N" (removed), "half" (one
+# without COMMIT), "wait" (for USR2, then ends with 85), "deaf" (to it), and at last "exit N".
 STAND_IN = r"""#!/usr/bin/env bash
 echo "$@" >>arguments.txt
 line=$(head -n 1 plan.txt); sed -i 1d plan.txt
@@ -25,17 +25,20 @@ for word in "$@"; do
     new) mv run run.1 2>/dev/null; mkdir -p run ;;
     records) mkdir -p run; echo '{}' >>run/metrics.jsonl ;;
     half) mkdir -p run/checkpoints/step-9999 ;;
+    again | gone) ;;
     wait) trap 'mkdir -p run/checkpoints/step-77; touch run/checkpoints/step-77/COMMIT; exit 85' USR2; touch ready
           while :; do sleep 0.05; done ;;
     deaf) trap 'touch heard' USR2; touch ready; while :; do sleep 0.05; done ;;
     exit) ;;
     [0-9]*) if [ "$last" = exit ]; then exit "$word"; fi
+            if [ "$last" = again ]; then mv "run/checkpoints/step-$word" "run/checkpoints/aside-step-$word-1"; fi
+            if [ "$last" = gone ]; then rm -r "run/checkpoints/step-$word"; last=$word; continue; fi
             mkdir -p "run/checkpoints/step-$word"; touch "run/checkpoints/step-$word/COMMIT" ;;
   esac
   last=$word
 done
 """
-GOES_ON = "run.overwrite=false train.resume=RESUME_AUTO"
+GOES_ON = "run.overwrite=false train.resume=AUTO"
 
 
 class StandIn(ShoalTest):
@@ -92,6 +95,18 @@ class StandIn(ShoalTest):
         self.plan("exit 1", "exit 1", "10 exit 1", "exit 1", "exit 1", "20 exit 1", *["exit 1"] * 3, "exit 0")
         self.supervise(code=93)
         self.assertEqual(len(self.starts()), 9)
+
+    def test_progress_behind_a_damaged_newest_checkpoint(self):
+        # Each start goes on from an older one: the newest, which cannot be loaded, stays the newest.
+        self.plan("records 40 60 exit 137", "44 exit 137", "47 exit 137", "50 exit 137", "53 exit 137", "57 exit 0")
+        self.supervise()
+        self.assertEqual(self.starts(), [""] + [GOES_ON] * 5)
+
+    def test_a_step_saved_anew_is_progress_a_removed_one_is_none(self):
+        self.plan("records 40 60 exit 137", "again 60 exit 137", "gone 40 exit 1", "exit 1", "exit 1", "exit 0")
+        log = self.supervise(code=93)
+        self.assertEqual(len(self.starts()), 5)
+        self.assertIn("3 restart(s) in a row brought no new checkpoint", log)
 
     def test_requeue_without_progress_ends_too(self):
         self.plan(*["records exit 85"] * 9)  # checkpoint.every_steps=0

@@ -3,23 +3,18 @@
 # The library comes from the package registry into a virtual environment beside the program; without it the test is
 # skipped (exit code 77), with the reason. Real vocabularies are not at hand, so tokenizers are trained here, by the
 # library and by shoal, with the pre-tokenizers of four published models.
-import array
 import json
 import os
 import pathlib
-import random
-import re
 import subprocess
 import sys
-import unicodedata
 import unittest
 
+from mixed_text import END, ROOT, assert_same_ids, documents_of, mixed_text, reference_ids, shoal_ids, write_documents
 from shoal_program import SHOAL, ShoalTest
 
 VERSION = "0.23.3"
 SKIPPED = 77
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-END = "<|endoftext|>"
 
 WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
          r"\s+(?!\S)|\s+")
@@ -47,46 +42,6 @@ def load_library():
     return tokenizers
 
 
-def mixed_text(seed, size):
-    """English, code, CJK, emoji, digits, runs of white space, and characters of all of Unicode."""
-    draw = random.Random(seed)
-    words = [word for name in ("README.md", "data/packing.cpp", "tests/cli/shoal_program.py")
-             for word in re.split("(?<=[ \n])", (ROOT / name).read_text(encoding="utf-8"))]
-    cjk = [chr(c) for low, high in ((0x4E00, 0x4E80), (0x3040, 0x30FF), (0xAC00, 0xAC40)) for c in range(low, high)]
-    emoji = ["👩‍💻", "😀", "🇩🇪", "✨", "👍🏽", "❤️", "🏴‍☠️"]
-    spaces = [" ", "  ", "\t", "\n", "\r\n", "\n\n", " " * 17, "\u00a0", "\u3000", "\u2003", "\u0085", "\u180e", "\u200b", "\u2028", "\v", "\f", "\x1c"]
-    tricky = ["'s", "'ſ", "'S", "'LL", "don't", "e\u0301", "é", "①", "½", "٣٤", "१२३", "\u212a", "ﬁ", "ß", "ǅ", END, "<|a|>", "<tool>", "hello",
-              "\u1e9b\u0323", "\u1100\u1161\u11a8", "\uac01", "\u304b\u3099", "\0", "\ufffd", "\u0345", "x\u0323\u0307"]
-    # The two libraries have Unicode's tables of different years. What Unicode 3.2 had is the same in both.
-    old = unicodedata.ucd_3_2_0
-    everything = [chr(c) for c in range(0x110000) if old.category(chr(c)) not in ("Cn", "Cs")]
-    blocks = [everything[:128], everything[:6000], everything]
-    parts, so_far = [], 0
-    while so_far < size:
-        kind = draw.random()
-        if kind < 0.5:
-            part = "".join(draw.choices(words, k=6))
-        elif kind < 0.65:
-            part = "".join(draw.choices(cjk, k=draw.randint(1, 12)))
-        elif kind < 0.7:
-            part = draw.choice(emoji) * draw.randint(1, 3)
-        elif kind < 0.8:
-            part = draw.choice(spaces) * draw.randint(1, 4)
-        elif kind < 0.88:
-            part = draw.choice(tricky)
-        elif kind < 0.92:
-            part = str(draw.randint(0, 10 ** draw.randint(1, 12)))
-        else:
-            part = "".join(draw.choice(draw.choice(blocks)) for _ in range(draw.randint(1, 10)))
-        parts.append(part)
-        so_far += len(part.encode("utf-8"))
-    return "".join(parts)
-
-
-def documents_of(text):
-    return [text[at:at + 5000] for at in range(0, len(text), 5000)] + [text[:100_000]]
-
-
 class TokenizerReference(ShoalTest):
     @classmethod
     def setUpClass(cls):
@@ -112,37 +67,9 @@ class TokenizerReference(ShoalTest):
         made.train_from_iterator(self.corpus, trainer)
         return made
 
-    def write_documents(self, name, documents):
-        return self.write(name, "".join(json.dumps({"text": text}) + "\n" for text in documents))
-
-    def shoal_ids(self, tokenizer_file):
-        """Ids of each document, from the token files that `shoal tokenize` writes."""
-        self.write_documents("documents.jsonl", self.documents)
-        self.shoal("tokenize", "--tokenizer", tokenizer_file, "--input", "documents.jsonl", "--output", "out", "--force")
-        end = json.loads((self.folder / "out.note.json").read_text())["eod_id"]
-        tokens = array.array("H")
-        tokens.frombytes((self.folder / "out.bin").read_bytes())
-        documents = [[]]
-        for token in tokens:
-            if token == end:
-                documents.append([])
-            else:
-                documents[-1].append(token)
-        return documents[:-1]
-
-    def reference_ids(self, reference):
-        reference.encode_special_tokens = True  # what documents say is text
-        return [encoding.ids for encoding in reference.encode_batch(self.documents, add_special_tokens=False)]
-
     def assert_same_ids(self, reference, tokenizer_file):
-        expected = self.reference_ids(reference)
-        found = self.shoal_ids(tokenizer_file)
-        self.assertEqual(len(found), len(expected))
-        for text, ours, theirs in zip(self.documents, found, expected):
-            if ours != theirs:
-                at = next(i for i, pair in enumerate(zip(ours + [None], theirs + [None])) if pair[0] != pair[1])
-                self.fail(f"token {at}: {ours[at - 2:at + 5]} for {theirs[at - 2:at + 5]}, which are "
-                          f"{reference.decode(theirs[at - 2:at + 5], skip_special_tokens=False)!r}")
+        found = shoal_ids(self, tokenizer_file, self.documents)
+        assert_same_ids(self, reference, found, reference_ids(reference, self.documents))
         return found
 
     def test_ids_of_tokenizers_that_the_library_trained(self):
@@ -166,7 +93,7 @@ class TokenizerReference(ShoalTest):
         self.assert_same_ids(reference, "added.json")
 
     def test_tokenizers_that_shoal_trained(self):
-        self.write_documents("corpus.jsonl", self.corpus)
+        write_documents(self, "corpus.jsonl", self.corpus)
         for name in ("gpt2", "llama3", "qwen", "deepseek"):
             with self.subTest(name):
                 self.shoal("tokenizer", "train", "--type", "bpe", "--pre-tokenizer", name, "--vocab", 2500, "--input", "corpus.jsonl", "--output", "ours.json", "--force")

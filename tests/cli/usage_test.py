@@ -43,6 +43,12 @@ class Usage(ShoalTest):
         text = self.shoal("train", model, "--dry-run", "--ranks", "2048", "--rank", "1234", *mesh, *batch).stdout
         self.assertRegex(text, r"GFLOP per token +260\.6\d+ .*with MTP")
         self.assertRegex(text, r"between nodes +\d+\.\d GiB")
+        # What checkpoints are written from: in the rank's memory, or the host's where it has a GPU.
+        saving = ["--dry-run", "--ranks", "2048", *mesh, *batch, "checkpoint.every_steps=100"]
+        self.assertRegex(self.shoal("train", model, *saving, "run.device=CPU").stdout, r"\n  snapshot +\d+\.\d GiB")
+        text = self.shoal("train", model, *saving, "run.device=CUDA").stdout
+        self.assertRegex(text, r"\n  snapshot +0 B")
+        self.assertRegex(text, r"\n  snapshot, in host +\d+\.\d GiB")
         # Fewer sequences than ranks: most have none.
         self.shoal("train", model, "--dry-run", "--ranks", "2048", "--rank", "3", *mesh)
         self.refused("train", model, "--dry-run", "--ranks", "8", "--rank", "8", *mesh[1:], says="--rank 8 of 8 ranks")

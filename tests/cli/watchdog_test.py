@@ -10,6 +10,7 @@ import time
 import unittest
 
 from bad_input_test import CONFIG
+from netns_cluster_test import NAME, SCRIPT, missing
 from shoal_program import NO_LEAK_CHECK, ROOT_ALLOWED, SHOAL, ShoalTest
 
 RANKS = 4
@@ -17,7 +18,9 @@ WATCHDOG_EXIT = 92
 SECONDS = 120  # a job that does not end at all; the time it takes is printed
 
 
-class WatchdogTest(ShoalTest):
+class WatchedJob(ShoalTest):
+    launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(RANKS)]
+
     def setUp(self):
         super().setUp()
         self.write("tiny.textproto", CONFIG.replace("steps: 2", "steps: 1000000 validate_every: 0"))
@@ -27,14 +30,18 @@ class WatchdogTest(ShoalTest):
             self.write(f"{side}.jsonl", "\n".join(lines))
             self.shoal("tokenize", "--tokenizer", "bytes", "--input", f"{side}.jsonl", "--output", f"tokens/{side}")
 
-    def start(self, *overrides):
+    def launch(self, *overrides):
         shutil.rmtree(self.folder / "run", ignore_errors=True)
-        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(RANKS), SHOAL, "train", "tiny.textproto",
-                   "parallel.expert=2", "parallel.tensor=2", "train.global_batch=8", *overrides]
+        command = [*self.launcher, SHOAL, "train", "tiny.textproto", "parallel.expert=2", "parallel.tensor=2",
+                   "train.global_batch=8", *overrides]
         job = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, **ROOT_ALLOWED, **NO_LEAK_CHECK})
         self.addCleanup(job.stderr.close)
         self.addCleanup(job.kill)
+        return job
+
+    def start(self, *overrides):
+        job = self.launch(*overrides)
         metrics = self.folder / "run/metrics.jsonl"
         deadline = time.monotonic() + SECONDS
         while not metrics.exists() or metrics.read_text().count("\n") < 8:
@@ -43,7 +50,7 @@ class WatchdogTest(ShoalTest):
             time.sleep(0.05)
         return job
 
-    def rank_process(self, job, rank):
+    def rank_process(self, rank):
         for folder in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 words = dict(word.split("=", 1) for word in (folder / "environ").read_text().split("\0") if "=" in word)
@@ -53,13 +60,16 @@ class WatchdogTest(ShoalTest):
                     return int(folder.name)
             except (OSError, ValueError):
                 pass
-        self.fail(f"rank {rank} is not there")
+        return None
 
-    def disturb(self, what, *overrides):
+    def disturb(self, what, *overrides, prepare=None):
         """Exit code, stderr and seconds from the signal to the job's end; no rank outlives it."""
         job = self.start(*overrides)
         rank = random.randrange(RANKS)
-        pids = [self.rank_process(job, r) for r in range(RANKS)]
+        pids = [self.rank_process(r) for r in range(RANKS)]
+        self.assertNotIn(None, pids)
+        if prepare:
+            prepare()
         os.kill(pids[rank], what)
         begin = time.monotonic()
         _, stderr = job.communicate(timeout=SECONDS)
@@ -74,6 +84,14 @@ class WatchdogTest(ShoalTest):
             self.assertIn(state, "ZX", f"process {pid} outlives its job")
         return rank, job.returncode, stderr
 
+    def assert_all_left_records(self):
+        flights = sorted((self.folder / "run/flight").glob("rank-*.jsonl"))
+        self.assertEqual([path.name for path in flights], [f"rank-{r:05}.jsonl" for r in range(RANKS)])
+        for path in flights:
+            self.assertEqual(len([json.loads(line) for line in path.read_text().splitlines()]), 65, path)
+
+
+class WatchdogTest(WatchedJob):
     def test_a_stopped_rank_is_named_and_the_job_is_over(self):
         for overrides in ((), ("parallel.ranks_per_node=2",)):
             rank, code, stderr = self.disturb(signal.SIGSTOP, *overrides)
@@ -81,14 +99,70 @@ class WatchdogTest(ShoalTest):
             self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
             self.assertIn(f": rank {rank} of {RANKS} ", stderr)
             self.assertIn("is stopped, by a signal or a debugger", stderr)
-            flights = sorted((self.folder / "run/flight").glob("rank-*.jsonl"))
-            self.assertEqual([path.name for path in flights], [f"rank-{r:05}.jsonl" for r in range(RANKS)])
-            for path in flights:
-                self.assertEqual(len([json.loads(line) for line in path.read_text().splitlines()]), 65, path)
+            self.assert_all_left_records()
+
+    def test_a_folder_that_does_not_answer_holds_no_verdict_back(self):
+        def block_the_records():
+            (self.folder / "run/flight").mkdir()
+            for rank in range(RANKS):
+                for by in range(RANKS):
+                    os.mkfifo(self.folder / f"run/flight/.rank-{rank:05}.jsonl.by-{by}")  # its opening never ends
+        rank, code, stderr = self.disturb(signal.SIGSTOP, prepare=block_the_records)
+        self.assertEqual(code, WATCHDOG_EXIT, stderr)
+        self.assertIn(f": rank {rank} of {RANKS} ", stderr)
+        self.assertIn("cannot be written to", stderr)
+
+    def test_a_rank_that_is_stopped_before_there_is_a_watchdog_is_named_too(self):
+        job = self.launch()
+        rank = random.randrange(RANKS)
+        deadline = time.monotonic() + SECONDS
+        while (pid := self.rank_process(rank)) is None:
+            self.assertLess(time.monotonic(), deadline, "the rank is not started")
+        os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        _, stderr = job.communicate(timeout=SECONDS)
+        print(f"rank {rank} stopped at its start: exit code {job.returncode} after {time.monotonic() - begin:.1f} s")
+        self.assertEqual(job.returncode, WATCHDOG_EXIT, stderr)
+        self.assertRegex(stderr, rf"error: rank {rank} \(process {pid}\) on .* has been stopped \(SIGSTOP\)")
+        self.assertFalse((self.folder / "run/metrics.jsonl").exists(), "the rank was not stopped at its start")
+
+    def warnings_on(self, emulate):
+        """What a job of 30 steps on links of 0.02 Gbit/s says of slow ranks and links."""
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", RANKS, SHOAL, "train", "tiny.textproto",
+                   "parallel.expert=2", "train.global_batch=8", "train.steps=30", "parallel.ranks_per_node=1",
+                   "train.save_final=false", "parallel.emulate={inter_node{gbit_per_s: 0.02 latency_us: 50} " + emulate + "}"]
+        done = self.run_program(command, timeout=SECONDS, environment={**ROOT_ALLOWED, **NO_LEAK_CHECK})
+        said = done.stdout + done.stderr
+        self.assertEqual(done.returncode, 0, said)
+        return [line for line in said.splitlines() if " is slow" in line]
+
+    def test_a_slow_link_is_named_and_no_rank_for_it(self):
+        said = self.warnings_on("slow_rank: 2 slow_factor: 6")
+        print("\n".join(said))
+        self.assertEqual(len(said), 1, said)
+        self.assertIn("the link between nodes from and to rank 2 is slow", said[0])
+        self.assertEqual(self.warnings_on(""), [])
 
     def test_a_killed_rank_ends_the_job(self):
         _, code, stderr = self.disturb(signal.SIGKILL)
         self.assertNotIn(code, (0, WATCHDOG_EXIT), stderr)
+
+
+@unittest.skipIf(missing(), f"no hosts can be made here: {missing()}")
+class HostsTest(WatchedJob):
+    launcher = [SCRIPT, "run", "--name", NAME, "--hosts", "2", "--ranks-per-host", "2", "--"]
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(subprocess.run, [SCRIPT, "down", "--name", NAME], capture_output=True)
+
+    def test_a_stopped_rank_of_another_host_is_named(self):
+        rank, code, stderr = self.disturb(signal.SIGSTOP)
+        self.assertEqual(code, WATCHDOG_EXIT, stderr)
+        self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
+        self.assertIn(f": rank {rank} of {RANKS} (host {NAME}-{rank // 2}, ", stderr)
+        self.assert_all_left_records()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ TEST_CASE("what makes no sense of saving and going on is refused", "[config]") {
   CHECK(refused("checkpoint.keep=1", "checkpoint.keep is 1; expected 2 to"));
   CHECK(refused("train.resume=STEP", "train.resume_step is not set; name the step"));
   // So that a restart can go back to AUTO by one more override.
-  CHECK(refusal({"train.resume=STEP", "train.resume_step=3", "train.resume=RESUME_AUTO"}) == "(no error)");
+  CHECK(refusal({"train.resume=STEP", "train.resume_step=3", "train.resume=AUTO"}) == "(no error)");
   CHECK(refused("train.stop_after_minutes=-1", "train.stop_after_minutes is -1"));
   CHECK(refused("train.faults.spike_window=1", "train.faults.spike_window is 1; expected 10 to"));
   CHECK(refused("train.faults.max_skips=-1", "train.faults.max_skips is -1"));

@@ -120,6 +120,9 @@ TEST_CASE("a trained tokenizer.json is read, lossless, and the same for any numb
     CHECK(tokenizer.vocab_size() == 310);
     CHECK(tokenizer.eod_id() == 0);
     CHECK(tokenizer.is_lossless());
+    const json template_there = json::parse(contents)["post_processor"];  // prompts begin with it elsewhere, as here
+    CHECK(template_there["single"][0]["SpecialToken"]["id"] == "<|endoftext|>");
+    CHECK(template_there["special_tokens"]["<|endoftext|>"]["ids"] == json{0});
     CHECK(tokenizer.bytes_of(1).empty());
     const std::string text = document(1234) + "\xFF <|endoftext|> <|pad|>";
     const auto ids = encode(tokenizer, text);

@@ -165,6 +165,27 @@ TEST_CASE("byte-level BPE: what a tokenizer tells of itself") {
   CHECK_THROWS_WITH(make(file), Contains("found no special token"));
 }
 
+TEST_CASE("byte-level BPE: tokens of white space that take white space along cost no more than the text is long") {
+  json file = small_bpe();
+  json space = added_token(281, "\u3000");
+  const int32_t x = encode(make(file), "x").at(0);
+  for (const bool left : {false, true}) {
+    for (const bool right : {false, true}) {
+      space["lstrip"] = left;
+      space["rstrip"] = right;
+      file["added_tokens"][1] = space;
+      const BpeTokenizer tokenizer = make(file);
+      for (const size_t count : {size_t{3}, size_t{300'000}}) {
+        std::string text;
+        for (size_t i = 0; i < count; ++i) text += "\u3000";
+        std::vector<int32_t> expected(count, 281);
+        expected.push_back(x);
+        CHECK((encode(tokenizer, text + "x") == expected));
+      }
+    }
+  }
+}
+
 TEST_CASE("byte-level BPE: bytes without a token are left out, and said to be lost") {
   json file = small_bpe();
   file["model"]["vocab"].erase("z");

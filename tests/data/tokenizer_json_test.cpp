@@ -110,6 +110,9 @@ TEST_CASE("tokenizer.json: added tokens that contradict the vocabulary, or that 
   CHECK_THAT(error_with("/added_tokens/0/id", nullptr), Contains("added_tokens[0].id: expected an integer"));
   CHECK_THAT(error_with("/added_tokens/0/content", ""), Contains("added_tokens[0].content: expected 1 to 4096 bytes"));
   CHECK_THAT(error_with("/added_tokens/0/content", std::string(5000, 'x')), Contains("found 5000"));
+  json many = json::array();
+  for (int i = 0; i < 1025; ++i) many.push_back(added_token(i, std::to_string(1000 + i) + std::string(4092, 'x')));
+  CHECK_THAT(error_with("/added_tokens", many), Contains("added_tokens: more than 4194304 bytes in all tokens"));
   CHECK_THAT(error_with("/added_tokens/0/special", "yes"), Contains("added_tokens[0].special: expected true or false"));
   CHECK_THAT(error_with("/added_tokens/0/color", 1), Contains("added_tokens[0]: the key \"color\""));
   CHECK_THAT(error_with("/added_tokens", 5), Contains("added_tokens: expected an array, found 5"));

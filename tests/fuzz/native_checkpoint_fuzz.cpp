@@ -1,7 +1,7 @@
 // tests/fuzz/native_checkpoint_fuzz.cpp: a checkpoint's folder: MANIFEST and COMMIT as text, and one shard.
 //
-// The input is up to three parts, with a line "=====" between them: manifest, shard, commit. Without the last the
-// commit is the right one: a hostile manifest is to get as far as it can.
+// The input is up to three parts (take_part): manifest, shard, commit. Without the last the commit is the right one: a
+// hostile manifest is to get as far as it can.
 #include <google/protobuf/text_format.h>
 
 #include "core/base/check.h"
@@ -15,16 +15,7 @@ namespace shoal::fuzz {
 
 namespace {
 
-constexpr std::string_view kBetween = "\n=====\n";
 constexpr const char* kShard = "rank-00000.safetensors";
-
-// Takes the first part off.
-std::string_view take_part(std::string_view& rest) {
-  const size_t end = rest.find(kBetween);
-  const std::string_view part = rest.substr(0, end);
-  rest.remove_prefix(end == rest.npos ? rest.size() : end + kBetween.size());
-  return part;
-}
 
 void read_all(const NativeCheckpoint& checkpoint) {
   Allocator host(DeviceKind::kCpu);
@@ -74,6 +65,8 @@ struct Sound {
     const std::string text =
         R"(format: 1 progress { step: 1 sequences: 8 tokens: 64 updates: 1 seed: 3 recent_loss: 2.5 }
       layout { ranks: 1 data: 1 compute: "f32" } config: "run {}"
+      data { tokenizer: "bpe-0" train { tokens: 64 documents: 2 xxh3_128: "00112233445566778899aabbccddeeff" }
+             train { shards: 1 xxh3_128: "00112233445566778899aabbccddeeff" } }
       file { name: "rank-00000.safetensors" }
       tensor { name: "v" dtype: "F32" shape: 2 shape: 1
                piece { file: 0 dim { range: 0 range: 2 } dim { range: 0 range: 1 } begin: 0 count: 2 } }
@@ -118,6 +111,10 @@ std::vector<Seed> seeds() {
       {sound.with([](Manifest& m) { m.mutable_file(0)->set_name("COMMIT"); }), "COMMIT: has"},
       {sound.with([](Manifest& m) { m.mutable_file(0)->set_bytes(-1); }), "has -1 bytes"},
       {sound.with([](Manifest& m) { *m.add_file() = m.file(0); }), "is listed twice"},
+      {sound.with([](Manifest& m) { m.mutable_data()->set_tokenizer("a\nb"); }), "the tokenizer \"a?b\""},
+      {sound.with([](Manifest& m) { m.mutable_data()->mutable_train(0)->set_tokens(-1); }), "has a count of -1"},
+      {sound.with([](Manifest& m) { m.mutable_data()->mutable_train(1)->clear_xxh3_128(); }),
+       "expected 32 hexadecimal"},
       {sound.with([](Manifest& m) { *m.add_tensor() = m.tensor(0); }), "is listed twice"},
       {sound.with([&](Manifest& m) { tensor_of(m)->set_dtype("F31"); }), "unknown dtype \"F31\""},
       {sound.with([&](Manifest& m) { tensor_of(m)->set_shape(0, -2); }), "an extent below 0"},

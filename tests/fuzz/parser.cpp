@@ -79,4 +79,11 @@ std::string repeated(std::string_view text, int count) {
   return all;
 }
 
+std::string_view take_part(std::string_view& rest) {
+  const size_t end = rest.find(kBetween);
+  const std::string_view part = rest.substr(0, end);
+  rest.remove_prefix(end == rest.npos ? rest.size() : end + kBetween.size());
+  return part;
+}
+
 }  // namespace shoal::fuzz

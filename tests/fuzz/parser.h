@@ -57,4 +57,9 @@ std::string bytes_of(T value) {
 // `count` times `text`.
 std::string repeated(std::string_view text, int count);
 
+// An input of several files has this between them.
+inline constexpr std::string_view kBetween = "\n=====\n";
+// Takes the first part off.
+std::string_view take_part(std::string_view& rest);
+
 }  // namespace shoal::fuzz

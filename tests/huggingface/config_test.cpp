@@ -4,7 +4,6 @@
 #include <catch2/catch.hpp>
 #include <google/protobuf/util/message_differencer.h>
 
-#include "core/huggingface/config_keys.h"
 #include "tests/huggingface/tiny.h"
 
 namespace shoal {
@@ -146,6 +145,30 @@ TEST_CASE("damage is refused by its key") {
   refused(changed("llama", "rope_scaling", {1}), "rope_scaling: expected an object");
   refused(changed("llama", "rope_scaling", {{"rope_type", "yarn"}}), "rope_scaling.factor is missing");
   refused(changed("qwen3_moe", "mlp_only_layers", {"a"}), "mlp_only_layers: expected whole numbers");
+}
+
+TEST_CASE("what config.json does not say is as the class of transformers has it") {
+  const auto without = [](const char* name, std::initializer_list<const char*> keys) {
+    OrderedJson json = OrderedJson::parse(json_of(tiny_config(kTinyModels.at(name))));
+    for (const char* key : keys) json.erase(key);
+    return json;
+  };
+  OrderedJson v3 = without(
+      "deepseek_v3", {"n_group", "topk_group", "routed_scaling_factor", "n_shared_experts", "first_k_dense_replace"});
+  v3["num_hidden_layers"] = 5;
+  const ModelConfig model = parse_hf_config(v3.dump(), "c").model;
+  CHECK(model.moe().router().num_groups() == 8);
+  CHECK(model.moe().router().topk_groups() == 4);
+  CHECK(model.moe().router().route_scale() == 2.5);
+  CHECK(model.moe().num_shared_experts() == 1);
+  CHECK(model.moe().first_dense_layers() == 3);
+  CHECK(model.norm_eps() == 1e-6);
+  const auto v2 = parse_hf_config(without("deepseek_v2", {"n_shared_experts", "routed_scaling_factor"}).dump(), "c");
+  CHECK(v2.model.moe().num_shared_experts() == 2);
+  CHECK(v2.model.moe().router().route_scale() == 1);
+  for (const char* name : {"olmoe", "mixtral"}) {
+    CHECK(parse_hf_config(without(name, {"rms_norm_eps"}).dump(), "c").model.norm_eps() == 1e-5);
+  }
 }
 
 TEST_CASE("both ways of writing RoPE are read, and unknown keys are named") {

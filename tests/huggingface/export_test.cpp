@@ -8,7 +8,6 @@
 #include <limits>
 
 #include "core/checkpoint/open_tensor_source.h"
-#include "core/huggingface/config_keys.h"
 #include "core/huggingface/import.h"
 #include "tests/huggingface/tiny.h"
 #include "tests/temporary_folder.h"
@@ -43,8 +42,9 @@ TEST_CASE("every architecture is exported, imported and exported again, bitwise"
 
       const HfTensorSource there(folder / "there");
       CHECK(there.notes().empty());
-      import_hf(there, folder / "run", "test", false);
+      import_hf(there, folder / "run", "test", true);
       const StoredModel back = open_tensor_source(folder / "run");
+      const StoredModel start = open_tensor_source(folder / "run/checkpoints/step-0");  // what training begins from
       CHECK(back.tensors->tensors().size() == source.tensors().size());
       for (const auto& [name, tensor] : source.tensors()) {
         INFO(name);
@@ -54,6 +54,7 @@ TEST_CASE("every architecture is exported, imported and exported again, bitwise"
           for (float& value : expected) value = static_cast<float>(bfloat16(value));
         }
         CHECK(read_all(*back.tensors, name) == expected);
+        CHECK(read_all(*start.tensors, name) == expected);
       }
       export_hf(*back.tensors, parse_config(back.config_text, "c").config, options, folder / "again");
       CHECK(names_in(folder / "again") == names_in(folder / "there"));
@@ -83,6 +84,48 @@ TEST_CASE("a streamed file is the reference writer's, byte for byte") {
   for (size_t i = 0; i < tensors.size(); ++i) tensors[i].data = reinterpret_cast<const std::byte*>(values[i].data());
   write_safetensors(folder / "whole.safetensors", tensors, {{"format", "pt"}, {"producer", "p"}});
   CHECK(bytes_of_file(folder / "there/model.safetensors") == bytes_of_file(folder / "whole.safetensors"));
+}
+
+// What is asked of a source, and what lies in a folder meanwhile.
+class WatchedSource final : public TensorSource {
+ public:
+  WatchedSource(const TensorSource& inner, fs::path folder) : inner_(inner), folder_(std::move(folder)) {}
+  std::string description() const override { return inner_.description(); }
+  const std::map<std::string, SourceTensor>& tensors() const override { return inner_.tensors(); }
+  void read(const std::string& name, int64_t begin, const Tensor& out) const override {
+    ++reads;
+    most_bytes = std::max(most_bytes, out.bytes());
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder_)) {
+      saw_index = saw_index || entry.path().string().find(".index.json") != std::string::npos;
+    }
+    inner_.read(name, begin, out);
+  }
+
+  mutable int64_t reads = 0, most_bytes = 0;
+  mutable bool saw_index = false;
+
+ private:
+  const TensorSource& inner_;
+  fs::path folder_;
+};
+
+TEST_CASE("an export reads a few MiB at a time, and writes the index when all else is there") {
+  const TemporaryFolder folder;
+  Config config = tiny_config(kTinyModels.at("mixtral"));
+  config.mutable_model()->set_vocab(300'001);  // 9.6 MB
+  const MemorySource memory(names_of(config));
+  const WatchedSource source(memory, folder.path());
+  const HfExportReport report =
+      export_hf(source, config, {.dtype = DType::kF32, .shard_bytes = 1 << 20}, folder / "there");
+  CHECK(report.num_files == 3);
+  CHECK(source.most_bytes <= 4 << 20);
+  CHECK(source.reads > 6);
+  CHECK_FALSE(source.saw_index);
+  const auto index_written = fs::last_write_time(folder / "there/model.safetensors.index.json");
+  for (const std::string& name : names_in(folder / "there")) {
+    INFO(name);
+    CHECK(fs::last_write_time(folder / ("there/" + name)) <= index_written);
+  }
 }
 
 TEST_CASE("a writer wants all its bytes and no more") {
@@ -229,6 +272,8 @@ TEST_CASE("FP8 weights are read as codes times their block's scale") {
   REQUIRE(there.notes().empty());
   CHECK(there.tensors().at("layers.1.ffn.gate_up").dtype == DType::kF32);
   const std::vector<float> read = read_all(there, "layers.1.ffn.gate_up");
+  import_hf(there, folder / "run", "test", true);
+  CHECK(read_all(*open_tensor_source(folder / "run/checkpoints/step-0").tensors, "layers.1.ffn.gate_up") == read);
   const auto expected = [&](int64_t row, int64_t column) {
     return load(codes[static_cast<size_t>(row * 130 + column)]) *
            scales[static_cast<size_t>(row / 128 * 2 + column / 128)];

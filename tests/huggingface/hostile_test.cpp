@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <random>
 
-#include "core/huggingface/config_keys.h"
 #include "core/huggingface/export.h"
 #include "core/huggingface/source.h"
 #include "tests/huggingface/tiny.h"
@@ -49,6 +48,14 @@ TEST_CASE("an index names files of its folder, and nothing else") {
     index["weight_map"]["model.norm.weight"] = "model-00001-of-00001.safetensors";
     exported.write(kIndex, index);
   }
+}
+
+TEST_CASE("an index of many tensors is read in the time that it takes to read it") {
+  std::string text = R"({"weight_map": {)";
+  for (int i = 0; i < 200'000; ++i) text += fmt::format(R"("{:06}": "a",)", i);
+  text.back() = '}';
+  CHECK(parse_hf_index(text + "}", "index.json").size() == 200'000);
+  CHECK_THROWS_AS(parse_hf_config(text + "}", "config.json"), Error);
 }
 
 TEST_CASE("links and what is no file are not followed") {

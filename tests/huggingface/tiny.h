@@ -1,6 +1,8 @@
 // tests/huggingface/tiny.h: tiny models of every architecture, and weights that live in memory.
 #pragma once
 
+#include <nlohmann/json.hpp>
+
 #include <map>
 #include <numeric>
 #include <string>
@@ -11,6 +13,8 @@
 #include "core/huggingface/names.h"
 
 namespace shoal {
+
+using OrderedJson = nlohmann::ordered_json;
 
 inline Config tiny_config(const std::string& model) {
   return parse_config(

@@ -152,6 +152,13 @@ TEST_CASE("jitter stretches each transfer anew, a slow rank all of its own, endl
   CHECK(most > 17 * kMs);
   CHECK(most <= 18 * kMs + 1000);
 
+  links.jitter = 0;
+  links.slow_peer = 0;
+  Wire one_link(links, {0, 1, 2});
+  CHECK(one_link.arrival(0, 2, kMegabyte, 0) == 36 * kMs);
+  CHECK(one_link.arrival(2, 0, kMegabyte, 100 * kMs) == 136 * kMs);
+  CHECK(one_link.arrival(2, 1, kMegabyte, 200 * kMs) == 212 * kMs);
+
   Wire endless({.inter_node = LinkSpeed{.bytes_per_s = 0, .latency_s = 0.001}}, {0, 1});
   for (int i = 0; i < 3; ++i) CHECK(endless.arrival(0, 1, 100 * kMegabyte, 7) == 7 + kMs);
 }
@@ -168,6 +175,8 @@ TEST_CASE("links that are used and not described, and a slow rank that is none, 
   CHECK_NOTHROW(check_emulated_links({}, {5}));
   CHECK_THROWS_WITH(check_emulated_links({.inter_node = speed, .slow_rank = 2}, {0, 1}),
                     Contains("slow_rank is 2, but there are 2 ranks"));
+  CHECK_THROWS_WITH(check_emulated_links({.inter_node = speed, .slow_rank = 1, .slow_peer = 2}, {0, 1}),
+                    Contains("slow_peer is 2, but there are 2 ranks"));
   CHECK_THROWS_WITH(run_thread_ranks(2, {.emulate = inter}, [](Communicator&, Allocator&) {}),
                     Contains("describes no intra_node link"));
 }
@@ -184,6 +193,9 @@ TEST_CASE("a description in a config, and in words") {
   CHECK(links.inter_node->bytes_per_s == Approx(1.25e9));
   CHECK(describe(links) ==
         "10 Gbit/s and 30 µs between nodes, up to 25 % longer at random, 2 times as long from and to rank 3");
+  EmulatedLinks one_link = links;
+  one_link.slow_peer = 1;
+  CHECK_THAT(describe(one_link), Contains("2 times as long between ranks 3 and 1"));
 }
 
 TEST_CASE("a message that was never sent is not found; one is found once") {

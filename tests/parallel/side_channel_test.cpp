@@ -74,6 +74,23 @@ TEST_CASE("states travel between nodes, large ones too, and an order reaches all
   }
 }
 
+TEST_CASE("a connection that breaks is made again") {
+  SideHub hub(SideHub::Reach::kThisMachine);
+  SideSpoke spoke(hub.address());
+  size_t heard = 0;
+  const auto pump = [&] {
+    for (const SideFrame& frame : hub.pump()) heard += frame.states.size();
+    spoke.pump();
+  };
+  for (const size_t times : {1, 2, 3}) {
+    REQUIRE(pump_until(pump, [&] { return spoke.connected() && hub.num_connections() == 1; }));
+    spoke.send(SideKind::kStates, states_of(4, 1));
+    REQUIRE(pump_until(pump, [&] { return heard == times; }));
+    hub.disconnect();
+    REQUIRE(pump_until([&] { spoke.pump(); }, [&] { return !spoke.connected(); }));
+  }
+}
+
 TEST_CASE("who does not know the key is neither told anything nor heard") {
   SideHub hub(SideHub::Reach::kThisMachine);
   SideAddress wrong = hub.address();

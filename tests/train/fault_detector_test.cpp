@@ -54,8 +54,26 @@ TEST_CASE("skips become roll-backs where there is a checkpoint, and those a stop
   }
   CHECK(detector.judge(kNan, 1, true).action == Action::kSkip);
   CHECK(detector.judge(kNan, 1, true).action == Action::kStop);
-  detector.note_checkpoint();
+  CHECK(detector.roll_backs() == 3);
+}
+
+TEST_CASE("roll-backs are forgotten once a checkpoint is proven by a good step, not when it is made") {
+  FaultConfig config;
+  config.set_not_finite(FaultConfig::ROLL_BACK);
+  config.set_max_roll_backs(2);
+  FaultDetector detector(config);
   CHECK(detector.judge(kNan, 1, true).action == Action::kRollBack);
+  CHECK(detector.roll_backs() == 1);
+  detector.note_checkpoint();  // of weights that the next loss finds bad
+  CHECK(detector.judge(kNan, 1, true).action == Action::kRollBack);
+  CHECK(detector.judge(2, 1, true).action == Action::kUpdate);
+  CHECK(detector.roll_backs() == 2);
+  detector.note_checkpoint();
+  CHECK(detector.judge(2, 1, true).action == Action::kUpdate);
+  CHECK(detector.roll_backs() == 0);
+  detector.note_checkpoint();
+  for (int back = 0; back < 2; ++back) CHECK(detector.judge(kNan, 1, true).action == Action::kRollBack);
+  CHECK(detector.judge(kNan, 1, true).action == Action::kStop);
 }
 
 TEST_CASE("reactions by name") {

@@ -11,6 +11,7 @@
 #include "core/train/rehearsal.h"
 #include "parallel/gather_shards.h"
 #include "parallel/thread_communicator.h"
+#include "tests/train/gathered_weights.h"
 
 namespace shoal {
 
@@ -105,7 +106,8 @@ inline Trace train(Config config, const Layout& layout, int steps, const std::st
       trace.sent = mesh.bytes();
     }
     runtime.check_replicas(steps);
-    for (const NamedTensor& tensor : runtime.named_tensors()) {
+    const GatheredWeights whole = gather_weights(runtime);
+    for (const NamedTensor& tensor : whole.tensors) {
       if (tensor.dtype != DType::kF32) continue;
       const auto* values = reinterpret_cast<const float*>(tensor.data);
       trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());

@@ -12,6 +12,7 @@
 #include "parallel/mpi_session.h"
 #include "parallel/self_communicator.h"
 #include "tests/model/tiny_models.h"
+#include "tests/train/gathered_weights.h"
 
 using namespace shoal;
 
@@ -57,7 +58,8 @@ Trace train(const Config& config, Communicator& world, int steps, std::shared_pt
     if (i > 0) continue;
     for (Router* router : rehearsal.runtime().model().routers()) trace.first_counts.push_back(router->counts());
   }
-  for (const NamedTensor& tensor : rehearsal.runtime().named_tensors()) {
+  const GatheredWeights whole = gather_weights(rehearsal.runtime());
+  for (const NamedTensor& tensor : whole.tensors) {
     std::vector<std::byte> bytes(static_cast<size_t>(tensor.shape.numel() * size_of(tensor.dtype)));
     std::memcpy(bytes.data(), tensor.data, bytes.size());
     trace.weights.push_back(std::move(bytes));

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "core/base/check.h"
+#include "tests/file_size_limit.h"
 #include "tests/temporary_folder.h"
 
 namespace shoal {
@@ -175,6 +176,24 @@ TEST_CASE("a log writes both files, line by line") {
     CHECK_THAT(bytes, Contains("val/loss") && Contains("train/loss") && Contains("model { }"));
   }
   CHECK(event_files == 1);
+}
+
+TEST_CASE("a full disk costs records, not the run") {
+  const TemporaryFolder folder;
+  MetricsLog log(folder.path());
+  log.write(example());
+  const auto line_bytes = std::filesystem::file_size(folder / "metrics.jsonl");
+  {
+    const FileSizeLimit full(line_bytes + 10);
+    log.write(example());
+    log.write_text(1, "sample", std::string(4096, 'x'));
+    CHECK(log.lost_records() >= 2);
+    CHECK(std::filesystem::file_size(folder / "metrics.jsonl") == line_bytes);
+  }
+  const int64_t lost = log.lost_records();
+  log.write(example());
+  CHECK(log.lost_records() == lost);
+  CHECK(std::filesystem::file_size(folder / "metrics.jsonl") == 2 * line_bytes);
 }
 
 TEST_CASE("a second log does not append to the first one's lines") {

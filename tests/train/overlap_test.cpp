@@ -195,7 +195,7 @@ TEST_CASE("a forward beside a backward takes little more memory than one lane, a
     run_thread_ranks(2, {}, [&](Communicator& world, Allocator& allocator) {
       const ProcessMesh mesh({.expert = 2}, world);
       const auto rank = static_cast<size_t>(world.rank());
-      predicted[rank] = static_cast<double>(predict_memory(config, mesh, DType::kF32).total_peak_bytes);
+      predicted[rank] = static_cast<double>(predict_memory(config, mesh, DType::kF32).use.total_peak_bytes);
       Rehearsal rehearsal(config, mesh, allocator, DType::kF32);
       rehearsal.run_step();
       allocator.reset_peaks();

@@ -194,6 +194,7 @@ TEST_CASE("every pair of layouts: what one saves, the other loads and saves agai
     }
   }
   CHECK(pairs == 100);
+  WARN(pairs << " ordered pairs of " << std::size(layouts) << " layouts");
 }
 
 TEST_CASE("another config is refused with what changed, unless it is allowed by name", "[threads][resume]") {
@@ -288,6 +289,8 @@ TEST_CASE("what one rank cannot load, no rank loads: all take the next older", "
   CHECK(contains(error, "(tried: 3, 2, 1)"));
   CHECK(contains(error, "rank 1: " + step_folder(folder.path(), 3).string()));
   CHECK(contains(error, "the file is damaged"));
+  CHECK(contains(error, "shoal checkpoint list " + folder.path().string()));
+  CHECK(contains(error, "To start anew, set run.dir to another folder, or run.overwrite=true"));
   CHECK(CheckpointFolder(folder.path()).steps() == std::vector<int64_t>{3, 2, 1});
 }
 
@@ -300,7 +303,7 @@ TEST_CASE("which checkpoints a run may begin from", "[resume]") {
   config.mutable_train()->set_resume_step(5);
   CHECK(contains(error_of([&] { resume_candidates(config); }), "there are: none"));
   fs::create_directories(step_folder(folder.path(), 5));
-  config.mutable_train()->set_resume(TrainConfig::RESUME_AUTO);
+  config.mutable_train()->set_resume(TrainConfig::AUTO);
   // Never from scratch where there was something.
   CHECK(contains(error_of([&] { resume_candidates(config); }), "none that is whole"));
   make_file(step_folder(folder.path(), 5) / "COMMIT", "");
@@ -313,7 +316,7 @@ TEST_CASE("which checkpoints a run may begin from", "[resume]") {
   CHECK(contains(error_of([&] { resume_candidates(config); }), "there are: 15, 5"));
   config.mutable_train()->set_resume(TrainConfig::NONE);
   CHECK(resume_candidates(config).empty());
-  config.mutable_train()->set_resume(TrainConfig::RESUME_AUTO);
+  config.mutable_train()->set_resume(TrainConfig::AUTO);
   config.mutable_run()->set_overwrite(true);
   CHECK(resume_candidates(config).empty());
 }

@@ -6,10 +6,15 @@
 #include <unistd.h>
 
 #include <limits>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/checkpoint/append_file.h"
 #include "core/train/environment.h"
+#include "core/train/rank_setup.h"
+#include "parallel/thread_communicator.h"
+#include "tests/checkpoint/checkpoint_states.h"
+#include "tests/file_size_limit.h"
 #include "tests/temporary_folder.h"
 
 namespace shoal {
@@ -35,6 +40,23 @@ TEST_CASE("a new run folder is made with its parents, and described") {
   CHECK(bytes_of_file(run / "config.textproto") == "model { hidden: 2 }\n");
   CHECK(bytes_of_file(run / "environment.json") == "{}\n");
   CHECK(holds_run(run));
+}
+
+TEST_CASE("the names of a run folder and of those made above it are synced, outermost first") {
+  class Syncs : public QuickDisk {
+   public:
+    std::vector<fs::path> synced;
+    void sync_directory(const Path& path) override { synced.push_back(path); }
+  };
+  const TemporaryFolder folder;
+  Syncs first, again, gone_on;
+  const RunConfig config = config_of(folder / "runs/deep/first/");
+  prepare_run_folder(config, 0, first);
+  CHECK(first.synced == std::vector<fs::path>{folder.path(), folder / "runs", folder / "runs/deep"});
+  prepare_run_folder(config, 0, again);
+  CHECK(again.synced == std::vector<fs::path>{folder / "runs/deep"});
+  reopen_run_folder(config, 0, gone_on);
+  CHECK(gone_on.synced == again.synced);
 }
 
 TEST_CASE("an existing folder without a run is taken as it is") {
@@ -110,6 +132,16 @@ TEST_CASE("too little space is refused with both numbers, before anything is mad
   CHECK(bytes_of_file(run / "metrics.jsonl") == "old");
 }
 
+TEST_CASE("a run that goes on needs no space again for what it has saved") {
+  const TemporaryFolder folder;
+  constexpr int64_t kNeeded = int64_t{1} << 42;
+  CHECK_THROWS_WITH(reopen_run_folder(config_of(folder.path()), kNeeded), Contains("no space left for the run folder"));
+  fs::create_directories(folder / "checkpoints/step-5");
+  make_file(folder / "checkpoints/step-5/rank-00000.safetensors", "");
+  fs::resize_file(folder / "checkpoints/step-5/rank-00000.safetensors", kNeeded);  // no block of it is on the disk
+  CHECK(reopen_run_folder(config_of(folder.path()), kNeeded) == folder.path());
+}
+
 TEST_CASE("impossible places are refused with a reason") {
   const TemporaryFolder folder;
   make_file(folder / "file", "");
@@ -119,6 +151,17 @@ TEST_CASE("impossible places are refused with a reason") {
   // /proc is a folder in which nobody, root included, may make files.
   CHECK_THROWS_WITH(prepare_run_folder(config_of("/proc/shoal-run"), 0), Contains("run.dir /proc/shoal-run"));
   CHECK_THROWS_WITH(prepare_run_folder(config_of("/proc"), 0), Contains("cannot be written in"));
+}
+
+TEST_CASE("a full disk is not taken for a folder that is not shared") {
+  const TemporaryFolder folder;
+  run_thread_ranks(1, {}, [&](Communicator& world, Allocator&) {
+    check_shared_folder(folder.path(), world);
+    const FileSizeLimit limit(0);
+    CHECK_THROWS_WITH(check_shared_folder(folder.path(), world),
+                      Contains("cannot be written in") && Contains("File too large"));
+  });
+  CHECK(fs::is_empty(folder.path()));
 }
 
 TEST_CASE("the environment is JSON and says what a rerun needs") {

@@ -2,6 +2,8 @@
 // its final model goes both ways.
 #include <catch2/catch.hpp>
 
+#include "core/checkpoint/final_model.h"
+#include "core/checkpoint/open_tensor_source.h"
 #include "core/train/evaluator.h"
 #include "core/train/generator.h"
 #include "core/train/rehearsal.h"
@@ -10,6 +12,7 @@
 #include "parallel/thread_communicator.h"
 #include "tests/model/tiny_models.h"
 #include "tests/temporary_folder.h"
+#include "tests/train/gathered_weights.h"
 
 using namespace shoal;
 
@@ -53,7 +56,8 @@ Account account_of(ModelRuntime& runtime) {
   account.drawn = generate_text(runtime, *tokenizer, generate, 5, quiet);
   generate.set_temperature(0);
   account.likeliest = generate_text(runtime, *tokenizer, generate, 5, quiet);
-  for (const NamedTensor& tensor : runtime.named_tensors()) {
+  const GatheredWeights whole = gather_weights(runtime);
+  for (const NamedTensor& tensor : whole.tensors) {
     const auto* values = reinterpret_cast<const float*>(tensor.data);
     account.weights[tensor.name] = {values, values + tensor.shape.numel()};
   }
@@ -84,11 +88,11 @@ TEST_CASE("a sharded model evaluates, generates and is written as one rank's", "
   const Account one = on_mesh(1, {}, draw);
   REQUIRE(one.drawn.size() > 5);
   const auto write = [&](ModelRuntime& runtime) {
-    const std::vector<NamedTensor> tensors = runtime.named_tensors();
+    const GatheredWeights whole = gather_weights(runtime);
     if (runtime.mesh().world().rank() > 0) return;
     write_final_model(
         run.path(),
-        {.tensors = tensors, .config_text = "", .tokenizer_name = "", .tokenizer_bytes = "", .metadata = {}});
+        {.tensors = whole.tensors, .config_text = "", .tokenizer_name = "", .tokenizer_bytes = "", .metadata = {}});
   };
   for (const MeshSizes sizes : {MeshSizes{.tensor = 2, .expert = 4},
                                 MeshSizes{.tensor = 4, .expert = 2, .expert_tensor = 2}, MeshSizes{.expert = 4}}) {
@@ -98,7 +102,7 @@ TEST_CASE("a sharded model evaluates, generates and is written as one rank's", "
     CHECK(split.drawn == one.drawn);
     CHECK((split.weights == one.weights));
 
-    const auto load = [&](ModelRuntime& runtime) { runtime.load(FinalModel(run.path())); };
+    const auto load = [&](ModelRuntime& runtime) { runtime.load(*open_tensor_source(run.path()).tensors, "a config"); };
     CHECK((on_mesh(1, {}, load).weights == one.weights));
     const Account loaded = on_mesh(4, sizes, load);
     CHECK((loaded.weights == one.weights));

@@ -168,4 +168,19 @@ TEST_CASE("two ranks of a node wait twice as long for the node's link as two nod
   CHECK(shared.busy_s[2] / apart.busy_s[2] == Approx(2 * 2 / 3.0).epsilon(0.02));
 }
 
+TEST_CASE("a predicted step runs beside the copies that checkpoints are written from", "[resume]") {
+  Config config = small_config();
+  config.mutable_train()->set_steps(10);
+  config.mutable_checkpoint()->set_every_steps(4);
+  const OpSpeeds speeds = even_speeds(0);
+  const auto predict = [&] { return predict_step(config, kExpertParallel, two_ranks({}), DType::kF32, speeds); };
+  const StepPrediction beside = predict();
+  config.mutable_checkpoint()->set_every_steps(0);
+  const StepPrediction alone = predict();
+  const int64_t copies = beside.memory.peak_bytes[static_cast<size_t>(MemoryKind::kSnapshot)];
+  CHECK(copies > 0);
+  CHECK(beside.memory.total_peak_bytes == alone.memory.total_peak_bytes + copies);
+  CHECK(beside.step_s == alone.step_s);
+}
+
 }  // namespace shoal

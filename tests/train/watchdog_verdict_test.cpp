@@ -133,7 +133,7 @@ TEST_CASE("of a node that is not heard of, all ranks are named, a little later")
     view.ranks[static_cast<size_t>(rank)].silent_s = 6;
   }
   CHECK(judged(view).finding == Finding::kNone);
-  for (const int rank : {2, 3}) view.ranks[static_cast<size_t>(rank)].silent_s = 7;
+  for (const int rank : {2, 3}) view.ranks[static_cast<size_t>(rank)].silent_s = 8;
   const Verdict verdict = judged(view);
   CHECK((verdict.finding == Finding::kSilent && verdict.ranks == std::vector{2, 3}));
   CHECK_THAT(verdict.text, Contains("its host or the network is gone") && Contains("with ranks 2, 3"));
@@ -148,7 +148,25 @@ TEST_CASE("a rank that is stuck in its computation is named, not those who wait,
   const Verdict verdict = judged(view);
   CHECK((verdict.finding == Finding::kStuck && verdict.ranks == std::vector{3}));
   CHECK_THAT(verdict.text, Contains("rank 3 of 4") && Contains("in step 30, in no collective") &&
-                               Contains("10.2 s (allowed: 10 s)") && Contains("ranks 0, 1, 2 wait for it"));
+                               Contains("10.2 s (allowed: 10 s, run.watchdog.step_seconds)") &&
+                               Contains("ranks 0, 1, 2 wait for it"));
+}
+
+TEST_CASE("a rank in no collective is told with the last that it was in") {
+  WatchView view = healthy();
+  for (const int rank : {0, 1, 2}) wait_in(view, rank, 0);
+  all_idle(view, 10.2);
+  state_of(view, 3).last = {.group = kPair + 1,
+                            .number = 7,
+                            .count = 9,
+                            .root = 1,
+                            .verb = Verb::kBroadcast,
+                            .dtype = DType::kBF16,
+                            .history = 0};
+  CHECK(judged(view).text ==
+        "rank 3 of 4 (host node-a, process 103) is stuck: in step 30, in no collective since broadcast of 9 bf16 from "
+        "rank 1, call 7 of group 'expert', without progress for 10.2 s (allowed: 10 s, run.watchdog.step_seconds); "
+        "ranks 0, 1, 2 wait for it in all_reduce of 64 f32, call 11 of group 'world'");
 }
 
 TEST_CASE("the limit grows with the longest step of any rank") {
@@ -159,6 +177,7 @@ TEST_CASE("the limit grows with the longest step of any rank") {
   CHECK(judged(view).finding == Finding::kNone);
   all_idle(view, 46);
   CHECK(judged(view).ranks == std::vector{3});
+  CHECK_THAT(judged(view).text, Contains("(allowed: 45 s, 5 times the longest step)"));
 }
 
 TEST_CASE("a rank that is at something that may take long is waited for by all others") {
@@ -171,6 +190,9 @@ TEST_CASE("a rank that is at something that may take long is waited for by all o
     all_idle(view, 1801);
     const Verdict verdict = judged(view);
     CHECK((verdict.finding == Finding::kStuck && verdict.ranks == std::vector{0}));
+    const bool files = phase == Phase::kSave || phase == Phase::kLoad;
+    CHECK_THAT(verdict.text, Contains(std::string(name_of(phase)) + " after step 30") && Contains("allowed: 1800 s") &&
+                                 Contains(files ? "run.watchdog.save_seconds" : "run.watchdog.evaluate_seconds"));
   }
   WatchView view = healthy();
   for (Sighting& seen : view.ranks) {
@@ -185,6 +207,7 @@ TEST_CASE("a rank that is at something that may take long is waited for by all o
   CHECK(judged(view).finding == Finding::kNone);
   all_idle(view, 301);
   CHECK(judged(view).finding == Finding::kStuck);
+  CHECK_THAT(judged(view).text, Contains("in step 30") && Contains("(allowed: 300 s, run.watchdog.start_seconds)"));
 }
 
 TEST_CASE("a call that all have entered and that does not end is the network's fault") {

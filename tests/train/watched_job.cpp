@@ -35,7 +35,7 @@ class SteppingJob {
         std::fflush(stdout);
       }
       if (how_ == "a rank ends early" && step == kWrongStep && chosen()) return;
-      if (how_ == "a long save" && step == kWrongStep) save();
+      if (step == kWrongStep) do_between_steps();
     }
   }
 
@@ -44,9 +44,17 @@ class SteppingJob {
   void sum(Communicator& group, int64_t count) {
     wait(group.all_reduce(Tensor::zeros({count}, DType::kF32, memory_, MemoryKind::kWorkspace)));
   }
-  void save() {
-    const PhaseScope phase(world_, Phase::kSave);
-    if (world_.rank() == 0) sleep_ms(5000);
+  // Each longer than a step may take, and shorter than its own limit.
+  void do_between_steps() {
+    if (how_ == "long phases") {
+      for (const Phase phase : {Phase::kSave, Phase::kLoad, Phase::kEvaluate, Phase::kSample}) take_long(phase, 4500);
+    }
+    if (how_ == "a save hangs") take_long(Phase::kSave, 1'000'000);
+    if (how_ == "an evaluation hangs") take_long(Phase::kEvaluate, 1'000'000);
+  }
+  void take_long(Phase phase, int ms) {
+    const PhaseScope scope(world_, phase);
+    if (chosen()) sleep_ms(ms);
     wait(world_.barrier());
   }
   void run_step(int64_t step, bool wrong) {
@@ -55,7 +63,8 @@ class SteppingJob {
     const bool mine = wrong && chosen();
     if (how_ == "a rank hangs in its computation" && mine) hang();
     if (how_ == "ranks wait for each other" && wrong) sum(world_.rank() % 2 == 0 ? mesh_.data() : mesh_.tensor(), 8);
-    sum(mesh_.expert(), 64);
+    const bool differs = mine && how_ == "ranks make different calls";
+    sum(mesh_.expert(), differs ? 65 : 64);
     sum(mesh_.data(), 50'000);
     if (how_ == "a rank is stopped" && mine) std::raise(SIGSTOP);
     if (how_ == "rank 0 is stopped" && wrong && world_.rank() == 0) std::raise(SIGSTOP);
@@ -81,7 +90,11 @@ int main(int argc, char** argv) {
     RunConfig run;
     run.set_dir(argv[2]);
     run.mutable_watchdog()->set_step_seconds(3);
+    run.mutable_watchdog()->set_save_seconds(7);
+    run.mutable_watchdog()->set_evaluate_seconds(8);
+    run.mutable_watchdog()->set_start_seconds(60);
     const Watchdog watchdog(session, *world, run);
+    if (std::string(argv[1]) == "a long start") sleep_ms(world->rank() == 2 ? 4500 : 0);
     SteppingJob(*world, argv[1]).run();
   } catch (const std::exception& error) {
     session.abort(3, error.what());

@@ -1,0 +1,101 @@
+// core/train/trainer_saves.cpp: what a run leaves on disk: checkpoints, which it may also go back to, and RUN/final/.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <map>
+
+#include "core/checkpoint/final_model.h"
+#include "core/train/trainer.h"
+#include "core/train/weight_stream.h"
+#include "parallel/flight_recorder.h"
+#include "parallel/gather_values.h"
+
+namespace shoal {
+
+void Trainer::save(int64_t step) {
+  const PhaseScope phase(mesh_.world(), Phase::kSave);
+  const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "save");
+  progress_.set_updates(step_.optimizer().num_updates());
+  progress_.set_tokens(batches_.first_sequence(step + 1) * config_.data().seq_len());
+  progress_.set_sequences(batches_.first_sequence(step + 1) + progress_.skipped_sequences());
+  progress_.clear_recent_loss();
+  for (const double loss : faults_.recent_losses()) progress_.add_recent_loss(loss);
+  progress_.set_training_seconds(earlier_training_s_ + training_s_);
+  checkpoints_.begin_save(progress_);
+}
+
+void Trainer::finish_last_save() {
+  const PhaseScope phase(mesh_.world(), Phase::kSave);
+  if (checkpoints_.in_flight()) checkpoints_.finish_save();
+  checkpoints_.report(true);
+  wait(mesh_.world().barrier());
+}
+
+// Back to a checkpoint, with the data behind `step`: what led here is not seen again. The newest one, or, where that
+// one led here too, the one before it.
+void Trainer::roll_back(int64_t step) {
+  const int64_t skipped_steps = progress_.skipped_steps();
+  const int64_t seen = sequences_of(step).first + batches_.sequences(step);
+  {
+    const PhaseScope phase(mesh_.world(), Phase::kLoad);
+    progress_ = checkpoints_.roll_back(faults_.roll_backs());
+  }
+  progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
+  progress_.set_skipped_steps(skipped_steps);
+  faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
+  save_due_ = false;
+  start_prefetch();
+  if (!speaks()) return;
+  spdlog::warn("rolled back from step {} to the checkpoint of step {}; {} sequences of data are passed over", step,
+               progress_.step(), progress_.skipped_sequences());
+}
+
+// Ends the job. Nothing is saved: the weights of the step before have met no loss but this one. What is newest on disk
+// is from before the fault, and told.
+void Trainer::give_up(int64_t step, const std::string& reason) {
+  std::string text = fmt::format("step {}: {}; train.faults says to stop. ", step, reason);
+  if (checkpoints_.saves()) finish_last_save();
+  std::vector<int64_t> steps;
+  if (speaks()) {
+    try {
+      steps = CheckpointFolder(config_.run().dir()).steps();
+    } catch (const Error& error) {
+      fail("{}Its checkpoints cannot be seen: {}", text, error.what());
+    }
+  }
+  steps = broadcast_numbers(mesh_.world(), runtime_.allocator(), steps, 0);
+  if (steps.empty()) fail("{}There is no checkpoint: the same command starts anew", text);
+  text += fmt::format("The newest checkpoint is of step {}: ", steps[0]);
+  text += "change what led here (optim.lr, the data, train.faults), and the same command goes on from there";
+  if (steps.size() > 1) {
+    text += ". Should its weights be bad themselves, train.resume=STEP train.resume_step=";
+    text += fmt::format("{} goes on from the one before", steps[1]);
+  }
+  fail("{}", text);
+}
+
+// Streamed from all ranks: no rank could hold the whole of a large model.
+void Trainer::write_final() {
+  const PhaseScope phase(mesh_.world(), Phase::kSave);
+  if (speaks()) {
+    // As the run was trained with, whatever has happened to its path meanwhile.
+    const std::string tokenizer_file(tokenizer_ ? tokenizer_->file_bytes() : "");
+    const FinalModelParts parts{.tensors = {},
+                                .config_text = options_.config_text,
+                                .tokenizer_name = tokenizer_file.empty() ? "" : config_.data().tokenizer(),
+                                .tokenizer_bytes = tokenizer_file,
+                                .metadata = {{"producer", "shoal"}, {"step", std::to_string(batches_.steps())}}};
+    write_final_model(run_dir_, parts,
+                      [&](const std::filesystem::path& file, const std::map<std::string, std::string>& metadata) {
+                        SafetensorsWriter writer(file, describe_weights(runtime_), metadata);
+                        stream_weights(runtime_, [&](std::span<const std::byte> piece) { writer.write(piece); });
+                        writer.commit();
+                      });
+    say(fmt::format("wrote {}", (run_dir_ / "final").string()));
+  } else {
+    stream_weights(runtime_, {});
+  }
+  wait(mesh_.world().barrier());
+}
+
+}  // namespace shoal

@@ -1,0 +1,79 @@
+// tests/parallel/sibling_watch_test.cpp: a stopped child is seen, named, and forgotten once it goes on.
+// That a whole job ends by it: tests/cli/watchdog_test.py.
+#include "parallel/sibling_watch.h"
+
+#include <catch2/catch.hpp>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <string>
+
+namespace shoal {
+
+namespace {
+
+// A process that sleeps, as a launcher starts ranks; ended with this object.
+class Sleeper {
+ public:
+  explicit Sleeper(std::string variable) {
+    std::string program = "sleep", seconds = "60";
+    const std::array<char*, 3> arguments{program.data(), seconds.data(), nullptr};
+    const std::array<char*, 2> environment{variable.data(), nullptr};
+    REQUIRE(posix_spawnp(&pid_, "sleep", nullptr, nullptr, arguments.data(), environment.data()) == 0);
+  }
+  ~Sleeper() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+  // Returns once the signal has done what it does.
+  void send(int signal) const {
+    REQUIRE(kill(pid_, signal) == 0);
+    int status = 0;
+    REQUIRE(waitpid(pid_, &status, WUNTRACED | WCONTINUED) == pid_);
+  }
+  pid_t pid() const { return pid_; }
+
+ private:
+  pid_t pid_ = 0;
+};
+
+bool is_seen(pid_t pid) {
+  for (const StoppedProcess& process : stopped_children(getpid())) {
+    if (process.pid == pid) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("a stopped child is seen until it goes on") {
+  const Sleeper runs("OMPI_COMM_WORLD_RANK=2"), stops("OMPI_COMM_WORLD_RANK=3");
+  CHECK_FALSE(is_seen(stops.pid()));
+  stops.send(SIGSTOP);
+  CHECK(is_seen(stops.pid()));
+  CHECK_FALSE(is_seen(runs.pid()));
+  CHECK(name_of_sibling(stops.pid()).starts_with("rank 3 (process "));
+  stops.send(SIGCONT);
+  CHECK_FALSE(is_seen(stops.pid()));
+}
+
+TEST_CASE("a process without a rank is named by its number; one that is not there has no children") {
+  const Sleeper sleeper("HOME=/");
+  const std::string number = std::to_string(sleeper.pid());
+  CHECK(name_of_sibling(sleeper.pid()).starts_with("process " + number));
+  CHECK(stopped_children(sleeper.pid()).empty());
+  CHECK(stopped_children(-1).empty());
+}
+
+TEST_CASE("without a launcher, and paused, nothing is watched") {
+  SiblingWatch alone(false);
+  alone.pause();
+  alone.resume();
+  SiblingWatch watch(true);
+  watch.pause();
+}
+
+}  // namespace shoal
