@@ -44,10 +44,11 @@ constexpr const char* kDescription = R"(Train a model.
 
 Files are merged in order, later ones win; key=value sets one field. The run folder (run.dir) receives
 metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, report.html (`shoal report`), and
-final/: the model, which `shoal generate` and `shoal evaluate` read; and checkpoints/, every checkpoint.every_steps steps. The same command
-goes on from the newest good one (train.resume says otherwise), at any layout. USR2, and train.stop_after_minutes, save
-after the step and end with exit code 85, "start me again", as scripts/supervise.sh does; 92: a rank was stuck or
-stopped; 2: a mistake in the command, the files or the machine; 1: anything else, worth another start.
+final/: the model, which `shoal generate` and `shoal evaluate` read; and checkpoints/, every checkpoint.every_steps
+steps. The same command goes on from the newest good one (train.resume says otherwise), at any layout. USR2, and
+train.stop_after_minutes, save after the step and end with exit code 85, "start me again", as scripts/supervise.sh does;
+92: a rank was stuck or stopped; 2: a mistake in the command, the files or the machine; 1: anything else, worth another
+start.
 
 --bind-to none: Shoal divides the CPUs among the ranks and pins its threads itself; mpirun's default would give each
 rank one.)";
