@@ -30,8 +30,8 @@ double max_violation(std::span<const int64_t> counts) {
   return (static_cast<double>(*std::max_element(counts.begin(), counts.end())) - mean) / mean;
 }
 
-Task<std::vector<double>> balance_experts(std::vector<Tensor> biases, Tensor counts, double rate, Communicator& group,
-                                          Lane& lane) {
+Task<ExpertLoad> balance_experts(std::vector<Tensor> biases, Tensor counts, double rate, Communicator& group,
+                                 Lane& lane) {
   Stream& stream = lane.compute();
   SHOAL_CHECK(counts.dims() == 2 && counts.dtype() == DType::kI64, "counts {} {}", counts.shape(),
               name_of(counts.dtype()));
@@ -42,10 +42,11 @@ Task<std::vector<double>> balance_experts(std::vector<Tensor> biases, Tensor cou
   co_await lane.wire(group.all_reduce(counts), WireKind::kOther);
   const std::vector<int64_t> load = read_to_host<int64_t>(
       counts, stream, [&] { return std::vector<int64_t>(static_cast<size_t>(counts.numel()), 1); });
-  std::vector<double> violations;
+  ExpertLoad result;
   for (int64_t layer = 0; layer < layers; ++layer) {
     const std::span<const int64_t> of_layer(load.data() + layer * num_experts, static_cast<size_t>(num_experts));
-    violations.push_back(max_violation(of_layer));
+    result.tokens.emplace_back(of_layer.begin(), of_layer.end());
+    result.violations.push_back(max_violation(of_layer));
     if (biases.empty() || stream.device() == DeviceKind::kSimulated) continue;
     const Tensor& bias = biases[static_cast<size_t>(layer)];
     SHOAL_CHECK_EQ(bias.numel(), num_experts);
@@ -53,7 +54,7 @@ Task<std::vector<double>> balance_experts(std::vector<Tensor> biases, Tensor cou
     update_expert_bias(values, of_layer, rate);
     bias.copy_from(values);
   }
-  co_return violations;
+  co_return result;
 }
 
 }  // namespace shoal

@@ -21,10 +21,15 @@ void update_expert_bias(std::span<float> bias, std::span<const int64_t> counts, 
 // (max(counts) - mean) / mean: 0 when balanced, num_experts / topk - 1 when all tokens choose alike. 0 without tokens.
 double max_violation(std::span<const int64_t> counts);
 
+struct ExpertLoad {
+  std::vector<std::vector<int64_t>> tokens;  // of all ranks, by layer and expert
+  std::vector<double> violations;            // by layer
+};
+
 // Collective: sums `counts` over `group` (all ranks that see different tokens of the step) in place, updates each
-// layer's bias when `biases` is not empty (then it has one tensor a layer), and returns each layer's max violation.
+// layer's bias when `biases` is not empty (then it has one tensor a layer), and returns each layer's load.
 // On kSimulated the load is balanced.
-Task<std::vector<double>> balance_experts(std::vector<Tensor> biases, Tensor counts, double rate, Communicator& group,
-                                          Lane& lane);
+Task<ExpertLoad> balance_experts(std::vector<Tensor> biases, Tensor counts, double rate, Communicator& group,
+                                 Lane& lane);
 
 }  // namespace shoal

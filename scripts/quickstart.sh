@@ -103,6 +103,7 @@ say "${mpirun[*]} build/shoal train ${configs[*]} ${overrides[*]}"
 step "Summary"
 build/shoal ngram --train "${train_tokens[@]}" --validation "${validation_tokens[@]}" --json >"$run/ngram.json"
 scripts/quickstart_summary.py summary "$run"
+build/shoal report "$run"  # once more, with the entropies beside the loss
 say ""
 say "A sample:"
 build/shoal generate "$run/final" --prompt "The " | sed 's/^/  | /'
@@ -110,7 +111,7 @@ cat <<END
 
 Run folder    $run
 Again         build/shoal generate $run/final --prompt "..."
-Picture       scripts/plot_loss.py $run --output $run/loss.svg   (wants the package python3-matplotlib)
+Report        $run/report.html, in any browser
 TensorBoard   python3 -m venv build/tb && build/tb/bin/pip install tensorboard && build/tb/bin/tensorboard --logdir runs
               (Debian 12 has no package of it; python3 -m venv wants the package python3-venv)
 All of this took $((SECONDS / 60)) min $((SECONDS % 60)) s.

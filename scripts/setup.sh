@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/setup.sh: installs with apt what Shoal needs to build, test and run on Debian 12.
 #
-# usage: scripts/setup.sh [--no-install] [--cuda] [--fuzz] [--slurm]
+# usage: scripts/setup.sh [--no-install] [--cuda] [--fuzz] [--slurm] [--browser]
 #
 #   --no-install   only report what is missing; exits 1 if something is
 #   --cuda         also the headers that the CUDA backend builds its fastest kernels from and Debian lacks: CUTLASS and
@@ -9,6 +9,7 @@
 #                  NCCL come from NVIDIA's own packages.
 #   --fuzz         also clang, for the fuzzers (scripts/fuzz.sh)
 #   --slurm        also a Slurm to try batch scripts on (scripts/slurm/one_node.sh)
+#   --browser      also a browser without a screen, that looks at reports in a test (tests/cli/report_browser_test.py)
 #
 # Does nothing, and needs no network, when everything is there. Uses sudo when not root.
 source "$(dirname "$0")/lib.sh"
@@ -85,6 +86,7 @@ for argument in "$@"; do
     --cuda) cuda=1 ;;
     --fuzz) extra+=(clang-14 libclang-rt-14-dev llvm-14) ;;
     --slurm) extra+=(slurm-wlm munge) ;;
+    --browser) extra+=(chromium fonts-dejavu-core) ;;
     -h | --help) show_help; exit 0 ;;
     *) die "unknown argument '$argument' (see --help)" ;;
   esac

@@ -26,6 +26,7 @@ void add_generate_command(Command shoal, MpiSession& session);
 void add_import_command(Command shoal);
 void add_ngram_command(Command shoal);
 void add_plan_command(Command shoal);
+void add_report_command(Command shoal);
 void add_timeline_command(Command shoal);
 void add_tokenize_command(Command shoal);
 void add_tokenizer_command(Command shoal);

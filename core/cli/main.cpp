@@ -52,6 +52,7 @@ void run(int argc, char** argv, MpiSession& session) {
   add_tokenize_command(shoal);
   add_ngram_command(shoal);
   add_bench_command(shoal, session);
+  add_report_command(shoal);
   add_timeline_command(shoal);
   add_doctor_command(shoal, session);
   const std::string answer = line.run(argc, argv);  // to --help or --version

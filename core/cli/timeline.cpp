@@ -9,7 +9,7 @@
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
 #include "core/cli/commands.h"
-#include "core/train/timeline_svg.h"
+#include "core/report/timeline_svg.h"
 
 namespace shoal {
 namespace {

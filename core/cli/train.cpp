@@ -11,11 +11,13 @@
 #include "core/config/load.h"
 #include "core/config/print.h"
 #include "core/config/validate.h"
+#include "core/report/write_report.h"
 #include "core/train/device_setup.h"
 #include "core/train/rehearsal.h"
 #include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
 #include "core/train/watchdog.h"
+#include "parallel/flight_recorder.h"
 #include "parallel/link_emulator.h"
 #include "parallel/simulated_communicator.h"
 
@@ -41,11 +43,12 @@ constexpr const char* kDescription = R"(Train a model.
       parallel.expert=2 parallel.ranks_per_node=1 parallel.emulate.inter_node.gbit_per_s=1
 
 Files are merged in order, later ones win; key=value sets one field. The run folder (run.dir) receives
-metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, and final/: the model, which
-`shoal generate` and `shoal evaluate` read; and checkpoints/, every checkpoint.every_steps steps. The same command
-goes on from the newest good one (train.resume says otherwise), at any layout. USR2, and train.stop_after_minutes, save
-after the step and end with exit code 85, "start me again", as scripts/supervise.sh does; 92: a rank was stuck or
-stopped; 2: a mistake in the command, the files or the machine; 1: anything else, worth another start.
+metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json, report.html (`shoal report`), and
+final/: the model, which `shoal generate` and `shoal evaluate` read; and checkpoints/, every checkpoint.every_steps
+steps. The same command goes on from the newest good one (train.resume says otherwise), at any layout. USR2, and
+train.stop_after_minutes, save after the step and end with exit code 85, "start me again", as scripts/supervise.sh does;
+92: a rank was stuck or stopped; 2: a mistake in the command, the files or the machine; 1: anything else, worth another
+start.
 
 --bind-to none: Shoal divides the CPUs among the ranks and pins its threads itself; mpirun's default would give each
 rank one.)";
@@ -104,6 +107,10 @@ void run(const Options& options, MpiSession& session) {
                    .stop = &stop,
                    .memory_bytes = job.memory_bytes()});
   if (trainer.run() == Trainer::End::kRequeue) session.set_exit_code(kRequeueExitCode);
+  // As long as a save may take: the others wait, and the watchdog knows why.
+  const PhaseScope phase(job.world(), Phase::kSave);
+  if (job.speaks()) write_report_of_run(loaded.config.run().dir());
+  wait(job.world().barrier());
 }
 
 }  // namespace

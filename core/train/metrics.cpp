@@ -32,6 +32,17 @@ class JsonObject {
     key_of(key);
     text_ += value ? "true" : "false";
   }
+  void add(std::string_view key, const std::vector<std::vector<int64_t>>& table) {
+    key_of(key);
+    std::vector<std::string> rows;
+    for (const std::vector<int64_t>& row : table) rows.push_back(fmt::format("[{}]", fmt::join(row, ",")));
+    text_ += fmt::format("[{}]", fmt::join(rows, ","));
+  }
+  void add(const JobTime& job) {
+    add("start_unix_s", job.start_unix_s);
+    add("ranks", int64_t{job.ranks});
+    add("job_s", job.job_s);
+  }
   std::string str() const { return text_ + "}"; }
 
  private:
@@ -105,6 +116,8 @@ std::string to_json(const StepMetrics& m) {
   json.add("idle_ms", m.idle_ms);
   json.add("peak_memory_bytes", m.peak_memory_bytes);
   if (!m.fp8.empty()) json.add("fp8", fp8_object(m.fp8));
+  if (!m.expert_load.empty()) json.add("expert_load", m.expert_load);
+  json.add(m.job);
   return json.str();
 }
 
@@ -116,6 +129,7 @@ std::string to_json(const ValidationMetrics& m) {
   json.add("val_loss", m.val_loss);
   json.add("val_perplexity", m.val_perplexity);
   json.add("val_bits_per_byte", m.val_bits_per_byte);
+  json.add(m.job);
   return json.str();
 }
 

@@ -16,6 +16,15 @@
 
 namespace shoal {
 
+// What a run has cost so far follows from the last of these of each start.
+struct JobTime {
+  int64_t start_unix_s = 0;  // of this start of the job: tells starts apart
+  int ranks = 0;
+  double job_s = 0;  // since then: set-up, validation and saves included
+};
+
+constexpr int64_t kExpertLoadRecords = 100;
+
 // Shared by the console, metrics.jsonl and TensorBoard. Everything is over all ranks.
 struct StepMetrics {
   int64_t step = 0;       // 1-based
@@ -49,6 +58,9 @@ struct StepMetrics {
   double idle_ms = 0;                     // neither: for data, and between ops
   int64_t peak_memory_bytes = 0;          // tensors, worst rank
   std::vector<QuantizeMetrics> fp8 = {};  // empty where nothing is in FP8
+  // Tokens that chose each expert, by MoE layer: of kExpertLoadRecords steps of a run at most, empty in the others.
+  std::vector<std::vector<int64_t>> expert_load = {};
+  JobTime job = {};
 };
 
 struct ValidationMetrics {
@@ -58,13 +70,15 @@ struct ValidationMetrics {
   double val_loss = 0;                                                  // nats per token
   double val_perplexity = 0;                                            // exp(val_loss)
   double val_bits_per_byte = std::numeric_limits<double>::quiet_NaN();  // NaN without a tokenizer: null in JSON
+  JobTime job = {};
 };
 
 // exp(loss), and bits per byte of the text the tokens stand for; NaN when the bytes are unknown (0).
 double perplexity(double loss);
 double bits_per_byte(double loss, int64_t tokens, int64_t bytes);
 
-// One JSON object, no newline, keys as the members are named and in their order. NaN and Inf become null.
+// One JSON object, no newline, keys as the members are named and in their order. NaN and Inf become null; what is empty
+// is left out.
 std::string to_json(const StepMetrics& metrics);
 std::string to_json(const ValidationMetrics& metrics);
 

@@ -8,6 +8,7 @@
 
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/model/flops.h"
+#include "core/train/metrics.h"
 #include "core/train/rank_setup.h"
 #include "core/train/run_folder.h"
 #include "core/train/timeline.h"
@@ -25,7 +26,10 @@ int64_t run_folder_bytes(const Config& config, DType compute) {
   const bool narrow = config.precision().moments() == PrecisionConfig::MOMENTS_BF16;
   const int64_t saved = config.checkpoint().every_steps() > 0 ? parameters * (narrow ? 8 : 12) : 0;
   const int64_t bytes = parameters * size_of(compute) + saved * (std::max<int64_t>(config.checkpoint().keep(), 2) + 1);
-  return bytes + bytes / 20 + config.train().steps() * 2048 + (int64_t{16} << 20);
+  const MoeConfig& moe = config.model().moe();
+  const int64_t layers = config.model().has_moe() ? config.model().layers() - moe.first_dense_layers() : 0;
+  const int64_t expert_load = kExpertLoadRecords * layers * moe.num_experts() * 8;
+  return bytes + bytes / 20 + config.train().steps() * 2048 + expert_load + (int64_t{16} << 20);
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 //
 //   RUN/config.textproto   the resolved config          RUN/metrics.jsonl, RUN/tensorboard/   metrics.h
 //   RUN/environment.json   machine, build, command      RUN/final/                            final_model.h
-//   RUN/timeline.json      timeline.h
+//   RUN/timeline.json      timeline.h                   RUN/summary.json                      run_summary.h
+//   RUN/report.html        core/report
 #pragma once
 
 #include <cstdint>

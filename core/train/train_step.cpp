@@ -262,9 +262,10 @@ void TrainStep::balance(StepOutcome& outcome) {
   const int64_t layers = static_cast<int64_t>(routers.size());
   const Tensor table = stream.workspace({layers, static_cast<int64_t>(counts.size()) / layers}, DType::kI64);
   table.copy_from(counts);
-  const std::vector<double> violations = run_lane(
+  ExpertLoad load = run_lane(
       runtime_.lane(), balance_experts(biases, table, routers[0]->bias_update_rate(), mesh_.world(), runtime_.lane()));
-  outcome.max_violation = *std::max_element(violations.begin(), violations.end());
+  outcome.max_violation = *std::max_element(load.violations.begin(), load.violations.end());
+  outcome.expert_load = std::move(load.tokens);
 }
 
 }  // namespace shoal

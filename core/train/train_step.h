@@ -34,8 +34,9 @@ struct StepOutcome {
   double clip_factor = 1;
   StepVerdict verdict;  // of the judge; but for kUpdate, weights, moments and biases are as before
   bool update_skipped() const { return verdict.action != StepVerdict::Action::kUpdate; }
-  double max_violation = 0;             // worst MoE layer
-  std::vector<double> quantize_counts;  // of this rank; ModelRuntime::take_quantize_counts
+  double max_violation = 0;                       // worst MoE layer
+  std::vector<std::vector<int64_t>> expert_load;  // tokens of all ranks that chose each expert, by MoE layer
+  std::vector<double> quantize_counts;            // of this rank; ModelRuntime::take_quantize_counts
   // This rank waited for the wire, and for slower ranks, with nothing to compute, in this step; by kind of transfer.
   WireSeconds exposed_by_kind{};
   double exposed_comm_s = 0;  // their sum

@@ -5,13 +5,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "core/base/steady_clock.h"
 #include "core/model/flops.h"
 #include "core/train/data_agreement.h"
 #include "core/train/environment.h"
 #include "core/train/generator.h"
-#include "core/train/memory_report.h"
 #include "core/train/microbatches.h"
 #include "core/train/open_run.h"
 #include "core/train/overlap_choice.h"
@@ -35,6 +35,11 @@ std::unique_ptr<Tokenizer> open_model_tokenizer(const Config& config) {
   return tokenizer;
 }
 
+int64_t unix_seconds() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::seconds>(now).count();
+}
+
 // With parallel.overlap resolved.
 Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64_t memory_bytes, DeviceKind device) {
   config.mutable_parallel()->set_overlap(choose_overlap(config, mesh, compute, memory_bytes, device));
@@ -46,6 +51,8 @@ Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64
 Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& allocator, const CpuThreads& threads,
                  TrainerOptions options)
     : mesh_(mesh),
+      start_ns_(steady_ns()),
+      start_unix_s_(unix_seconds()),
       options_(std::move(options)),
       threads_(threads),
       compute_(resolve_compute(config.precision(), allocator.device(), mesh.world())),
@@ -181,6 +188,7 @@ Trainer::End Trainer::run() {
     if (stop) break;
   }
   finish_last_save();
+  note_measured_memory();
   if (!is_finished()) {
     if (speaks() && checkpoints_.saves() && checkpoints_.newest_step() != progress_.step()) {
       say(fmt::format(
@@ -196,9 +204,6 @@ Trainer::End Trainer::run() {
     }
     return End::kRequeue;
   }
-  const FullestRank fullest = find_fullest_rank(
-      {.use = runtime_.allocator().use(), .host_snapshot_bytes = checkpoints_.host_bytes()}, mesh_.world());
-  if (speaks()) say(describe_memory(predicted_memory_, &fullest));
   if (config_.train().save_final()) write_final();
   return End::kDone;
 }
@@ -269,6 +274,7 @@ void Trainer::validate(int64_t step) {
   ValidationMetrics metrics = evaluator_->run(runtime_, mesh_.data());
   metrics.step = step;
   metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();
+  metrics.job = job_time();
   if (!speaks()) return;
   log_->write(metrics);
   say(validation_line(metrics));

@@ -12,6 +12,7 @@
 #include "core/train/memory_report.h"
 #include "core/train/metrics.h"
 #include "core/train/progress.h"
+#include "core/train/run_summary.h"
 #include "core/train/slow_links.h"
 #include "core/train/stop_request.h"
 #include "core/train/stragglers.h"
@@ -68,10 +69,14 @@ class Trainer {
   void validate(int64_t step);
   void sample(int64_t step);
   void write_final();
+  void note_measured_memory();
+  void write_summary();
+  JobTime job_time() const;
   bool is_finished() const { return progress_.step() >= batches_.steps(); }
   bool speaks() const { return mesh_.world().rank() == 0; }
 
   const ProcessMesh& mesh_;
+  const int64_t start_ns_, start_unix_s_;
   TrainerOptions options_;
   CpuThreads threads_;
   DType compute_;
@@ -95,6 +100,7 @@ class Trainer {
   MfuConvention convention_;
   double flops_per_token_ = 0;
   RankMemory predicted_memory_;  // rank 0
+  RunSummary summary_;           // rank 0
   WireBytes sent_;               // by this rank, when last looked
   double training_s_ = 0;        // in steps since this start, for the time left
   int64_t first_step_ = 1;       // of this start

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/base/atomic_file.h"
+#include "core/base/steady_clock.h"
 #include "core/config/layer_part.h"
 #include "core/model/flops.h"
 #include "core/train/gemm_peak.h"
@@ -51,8 +53,45 @@ void Trainer::announce() {
   say(fmt::format("microbatches together: {}", describe(config_.parallel().overlap())));
   say(describe_memory(predicted_memory_, nullptr));
   say(fmt::format("run folder: {}", run_dir_.string()));
+  summary_ = {.model = config_.model().name(),
+              .parameters = counts.total,
+              .active_parameters = counts.active,
+              .flops_per_token = flops_per_token_,
+              .mfu_convention = shoal::describe(convention_),
+              .peak_tflops = convention_.peak_tflops,
+              .device = std::string(name_of(runtime_.allocator().device())),
+              .ranks = mesh_.world().size(),
+              .predicted = memory_split(predicted_memory_.use),
+              .measured = std::nullopt};
+  write_summary();
   if (!evaluator_)
     spdlog::warn("data.validation is empty: nothing tells learning from memorising; add held-out tokens");
+}
+
+// Nothing that a run needs: a full disk costs the report, not the run.
+void Trainer::write_summary() {
+  try {
+    write_text_file(run_dir_ / kRunSummaryName, to_json(summary_) + "\n");
+  } catch (const Error& error) {
+    spdlog::warn("{}; the report will say less", error.what());
+  }
+}
+
+// Collective.
+void Trainer::note_measured_memory() {
+  const FullestRank fullest = find_fullest_rank(
+      {.use = runtime_.allocator().use(), .host_snapshot_bytes = checkpoints_.host_bytes()}, mesh_.world());
+  if (!speaks()) return;
+  summary_.measured = memory_split(fullest.memory.use);
+  summary_.fullest_rank = fullest.rank;
+  write_summary();
+  if (is_finished()) say(describe_memory(predicted_memory_, &fullest));
+}
+
+JobTime Trainer::job_time() const {
+  // To the millisecond: more only makes lines longer.
+  const double job_s = static_cast<double>((steady_ns() - start_ns_) / 1'000'000) * 1e-3;
+  return {.start_unix_s = start_unix_s_, .ranks = mesh_.world().size(), .job_s = job_s};
 }
 
 // How tokens reach their experts, for the console.
@@ -83,6 +122,9 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
   metrics.tflops = metrics.tokens_per_s * flops_per_token_ * 1e-12;
   metrics.mfu = metrics.tflops / convention_.peak_tflops;
   metrics.expert_load_max_violation = outcome.max_violation;
+  const int64_t load_every = (batches_.steps() + kExpertLoadRecords - 1) / kExpertLoadRecords;
+  if (step % load_every == 0) metrics.expert_load = outcome.expert_load;
+  metrics.job = job_time();
   add_rank_totals(metrics, outcome);
   return metrics;
 }

@@ -29,18 +29,6 @@ class Scripts(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("usage: scripts/setup.sh", done.stdout)
 
-    def test_plot_loss_names_what_is_wrong(self):
-        step = '{"step":1,"tokens":10,"loss":5.0}\n'
-        for metrics, says in (('{"step":0,"tokens":0,"val_loss":9.1}\n', "metrics.jsonl: expected step lines, found none"),
-                              (step + "nonsense\n" + step, "metrics.jsonl:2: is not JSON")):
-            with self.subTest(says), tempfile.TemporaryDirectory() as folder:
-                pathlib.Path(folder, "metrics.jsonl").write_text(metrics, encoding="utf-8")
-                done = subprocess.run([ROOT / "scripts/plot_loss.py", folder, "--output", f"{folder}/loss.svg"],
-                                      capture_output=True, text=True, timeout=60)
-                self.assertEqual(done.returncode, 1)
-                self.assertIn(says, done.stderr)
-                self.assertNotIn("Traceback", done.stderr)
-
     def test_unknown_arguments(self):
         for script in SCRIPTS:
             with self.subTest(script):

@@ -77,11 +77,11 @@ TEST_CASE("a model's layers are balanced one by one") {
   const Tensor counts = Tensor::empty({2, 4}, DType::kI64, allocator, MemoryKind::kWorkspace);
   counts.copy_from<int64_t>({10, 2, 2, 2, 4, 4, 4, 4});
   const std::vector<Tensor> biases = {biases_of(4, allocator), biases_of(4, allocator)};
-  CHECK(run_lane(lane, balance_experts(biases, counts, 0.001, self, lane)) == std::vector<double>{1.5, 0});
+  CHECK(run_lane(lane, balance_experts(biases, counts, 0.001, self, lane)).violations == std::vector<double>{1.5, 0});
   CHECK(biases[0].to_vector<float>() == std::vector<float>{-0.0015f, 0.0005f, 0.0005f, 0.0005f});
   CHECK(biases[1].to_vector<float>() == std::vector<float>{0, 0, 0, 0});
   // Softmax routers have no bias: the violations are reported all the same.
-  CHECK(run_lane(lane, balance_experts({}, counts, 0.001, self, lane)) == std::vector<double>{1.5, 0});
+  CHECK(run_lane(lane, balance_experts({}, counts, 0.001, self, lane)).violations == std::vector<double>{1.5, 0});
   CHECK_THROWS_WITH(run_lane(lane, balance_experts({biases[0]}, counts, 0.001, self, lane)),
                     Contains("1 biases for 2 layers"));
 }
@@ -93,7 +93,7 @@ TEST_CASE("a simulated load is balanced and touches nothing") {
   SelfCommunicator self;
   const Tensor counts = Tensor::empty({3, 8}, DType::kI64, allocator, MemoryKind::kWorkspace);
   const std::vector<Tensor> biases(3, biases_of(8, allocator));
-  CHECK(run_lane(lane, balance_experts(biases, counts, 0.001, self, lane)) == std::vector<double>{0, 0, 0});
+  CHECK(run_lane(lane, balance_experts(biases, counts, 0.001, self, lane)).violations == std::vector<double>{0, 0, 0});
 }
 
 TEST_CASE("every rank sees the load of all ranks", "[mpi]") {
@@ -107,7 +107,7 @@ TEST_CASE("every rank sees the load of all ranks", "[mpi]") {
   counts.data<int64_t>()[world->rank() % 3] = 30;
   counts.data<int64_t>()[0] += 6;
   const std::vector<Tensor> biases = {biases_of(3, allocator)};
-  const std::vector<double> violation = run_lane(lane, balance_experts(biases, counts, 0.01, *world, lane));
+  const ExpertLoad load = run_lane(lane, balance_experts(biases, counts, 0.01, *world, lane));
 
   std::vector<int64_t> total(3, 0);
   for (int rank = 0; rank < world->size(); ++rank) {
@@ -118,7 +118,8 @@ TEST_CASE("every rank sees the load of all ranks", "[mpi]") {
   update_expert_bias(expected, total, 0.01);
   CHECK(counts.to_vector<int64_t>() == total);
   CHECK(biases[0].to_vector<float>() == expected);
-  CHECK(violation == std::vector<double>{max_violation(total)});
+  CHECK(load.tokens == std::vector<std::vector<int64_t>>{total});
+  CHECK(load.violations == std::vector<double>{max_violation(total)});
 }
 
 }  // namespace

@@ -12,20 +12,18 @@
 #include "core/base/steady_clock.h"
 #include "core/train/rehearsal.h"
 #include "core/train/timeline_file.h"
-#include "core/train/timeline_svg.h"
 #include "parallel/thread_communicator.h"
 #include "tests/device_under_test.h"
 #include "tests/model/tiny_models.h"
 #include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
+#include "tests/train/timeline_example.h"
 
 using namespace shoal;
 using Catch::Matchers::Contains;
 using nlohmann::json;
 
 namespace {
-
-constexpr int64_t kMs = 1'000'000;
 
 Config rehearsal_config(int64_t first_step, int64_t steps) {
   Config config;
@@ -38,53 +36,6 @@ Config rehearsal_config(int64_t first_step, int64_t steps) {
   config.mutable_train()->mutable_timeline()->set_steps(steps);
   config.mutable_parallel()->set_bucket_mib(1);
   return config;
-}
-
-TraceRecord record_of(TraceTrack track, int kind, int64_t begin_ms, int64_t end_ms, const char* name = "x") {
-  TraceRecord record;
-  record.name = name;
-  record.track = track;
-  record.kind = static_cast<uint8_t>(kind);
-  record.begin_ns = begin_ms * kMs;
-  record.end_ns = end_ms * kMs;
-  return record;
-}
-
-TraceRecord wire_of(WireKind kind, int64_t begin_ms, int64_t end_ms, uint64_t group, int64_t tag) {
-  TraceRecord record = record_of(TraceTrack::kWire, static_cast<int>(kind), begin_ms, end_ms, name_of(kind).data());
-  record.group = group;
-  record.tag = tag;
-  record.bytes = 1024;
-  return record;
-}
-
-// A step of 100 ms: 60 computing, 25 waiting of which 5 beside an op, 4 for data of which 1 beside an op.
-RankTrace example_rank(int rank) {
-  RankTrace trace;
-  trace.rank = rank;
-  trace.host = "host \"a\"";
-  TraceRecord step = record_of(TraceTrack::kStep, 0, 1000, 1100, "step");
-  step.tag = 7;
-  trace.records = {step,
-                   record_of(TraceTrack::kData, 0, 1000, 1004, "data"),
-                   record_of(TraceTrack::kCompute, 0, 1003, 1043, "gemm"),
-                   record_of(TraceTrack::kWait, 1, 1043, 1053, "combine"),
-                   record_of(TraceTrack::kWait, 0, 1053, 1068, "dispatch"),
-                   record_of(TraceTrack::kCompute, 2, 1063, 1083, "add"),
-                   record_of(TraceTrack::kOptimizer, 0, 1083, 1090, "optimizer"),
-                   wire_of(WireKind::kDispatch, 1010, 1030, 1, 1),
-                   wire_of(WireKind::kDispatch, 1020, 1050, 1, 2),  // overlaps the one before
-                   wire_of(WireKind::kDispatch, 1030, 1035, 1, 3),  // has room in the first row
-                   wire_of(WireKind::kCombine, 1040, 1040, 2, 1)};  // took no time
-  trace.records.push_back(trace.records[8]);                        // somebody else waited for it too
-  return trace;
-}
-
-std::string text_of(const std::vector<RankTrace>& ranks) {
-  std::string text;
-  write_timeline(ranks, {.config = "tiny", .schedule = "OFF", .date = "today", .commit = ""},
-                 [&text](std::string_view part) { text += part; });
-  return text;
 }
 
 // In nanoseconds, exactly.
@@ -143,11 +94,6 @@ int check_rules(const json& timeline) {
   return static_cast<int>(sent.size());
 }
 
-Timeline read_text(const TemporaryFolder& folder, const std::string& text) {
-  make_file(folder / "timeline.json", text);
-  return read_timeline(folder / "timeline.json");
-}
-
 }  // namespace
 
 TEST_CASE("slices nest on every thread and every flow has both ends", "[timeline]") {
@@ -203,35 +149,6 @@ TEST_CASE("the table adds up to the step, and counts nothing twice", "[timeline]
   REQUIRE(rows.size() == 3);
   CHECK(rows[2]["rank"] == "mean");
   CHECK(rows[2]["exposed_ms_by_kind"]["combine"].get<double>() == Approx(10));
-}
-
-TEST_CASE("a picture has a group for each rank and track, and stays small", "[timeline]") {
-  const TemporaryFolder folder;
-  RankTrace busy = example_rank(0);
-  for (int i = 0; i < 100'000; ++i) {  // far thinner than a pixel, of a family for about one pixel
-    TraceRecord record = record_of(TraceTrack::kCompute, i / 100 % kNumWorkKinds, 0, 0);
-    record.begin_ns = 1100 * kMs + i * 10'000;
-    record.end_ns = record.begin_ns + 9'000;
-    busy.records.push_back(record);
-  }
-  busy.records[0].end_ns = 2100 * kMs;
-  const Timeline timeline = read_text(folder, text_of({busy, example_rank(1)}));
-  const std::string svg = draw_timelines({timeline, timeline}, {.titles = {"one <lane> & more"}});
-  CHECK(svg.size() < 300'000);
-  CHECK_THAT(svg, Contains("one &lt;lane&gt; &amp; more · step 7: ") && Contains("<g class=\"compute\">") &&
-                      Contains("<g class=\"waits\">") && Contains("<g class=\"wire\">") && Contains("url(#wait1)") &&
-                      Contains("waiting for combine") && Contains(" ms</text>") && !Contains("<script"));
-  const auto count = [&svg](const std::string& words) {
-    int found = 0;
-    for (size_t at = svg.find(words); at != std::string::npos; at = svg.find(words, at + 1)) ++found;
-    return found;
-  };
-  CHECK(count("class=\"timeline\"") == 2);
-  CHECK(count("class=\"rank\"") == 4);
-  CHECK(count("<g") == count("</g>"));
-  CHECK_THAT(draw_timelines({timeline}, {.ranks = {1}}), Contains("rank 1") && !Contains("rank 0"));
-  CHECK(draw_timelines({timeline}, {.max_bytes = 5000}).size() < draw_timelines({timeline}, {}).size());
-  CHECK_THROWS_WITH(draw_timelines({timeline}, {.step = 3}), Contains("no such step and rank to draw"));
 }
 
 TEST_CASE("what is no timeline is refused", "[timeline]") {

@@ -1,4 +1,4 @@
-// core/train/timeline_svg.h: timelines as a picture for a README: no scripts, one time scale for all.
+// core/report/timeline_svg.h: timelines as a picture for a README: no scripts, one time scale for all.
 #pragma once
 
 #include <cstdint>

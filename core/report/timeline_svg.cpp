@@ -1,8 +1,8 @@
-// core/train/timeline_svg.cpp: tracks as paths, one for each colour.
+// core/report/timeline_svg.cpp: tracks as paths, one for each colour.
 //
 // A track is cut into columns of half a pixel; a column has the colour that fills most of it. So a million slices and a
 // hundred cost the same, and slices thinner than a pixel merge.
-#include "core/train/timeline_svg.h"
+#include "core/report/timeline_svg.h"
 
 #include <algorithm>
 #include <array>
@@ -11,7 +11,7 @@
 #include <map>
 
 #include "core/base/check.h"
-#include "core/base/work.h"
+#include "core/report/svg_text.h"
 
 namespace shoal {
 
@@ -20,11 +20,6 @@ namespace {
 constexpr double kLeft = 130, kWidth = 900, kRight = 20;  // pixels: labels, plot, margin
 constexpr double kComputeHeight = 20, kWireHeight = 9, kRowGap = 3, kRankGap = 10, kTitleHeight = 26, kAxisHeight = 34;
 
-// Okabe and Ito's palette, which the colour-blind can tell apart, and a little more.
-constexpr std::array<const char*, kNumWorkKinds> kWorkColours{"#0072b2", "#56b4e9", "#009e73", "#999999", "#b07aa1"};
-constexpr std::array<const char*, kNumWireKinds> kWireColours{"#d55e00", "#e69f00", "#cc79a7", "#6a51a3",
-                                                              "#8c6d31", "#f0c419", "#555555"};
-
 struct Panel {
   const Timeline* timeline = nullptr;
   std::string title;
@@ -32,20 +27,6 @@ struct Panel {
   std::vector<StepTimes> times;
   double begin_ms = 0, end_ms = 0;
 };
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-  }
-  return out;
-}
 
 // Where a step's time went, in a line: of the mean rank.
 std::string summary(const std::vector<StepTimes>& times) {
@@ -77,16 +58,6 @@ Panel panel_of(const Timeline& timeline, const std::string& title, const Timelin
   }
   panel.title += " · " + summary(panel.times);
   return panel;
-}
-
-// 1, 2 or 5 times a power of ten.
-double tick_ms(double span_ms) {
-  const double rough = std::max(span_ms, 1e-9) / 8;
-  const double power = std::pow(10, std::floor(std::log10(rough)));
-  for (const double factor : {1.0, 2.0, 5.0}) {
-    if (factor * power >= rough) return factor * power;
-  }
-  return 10 * power;
 }
 
 class Drawing {
@@ -208,7 +179,7 @@ class Drawing {
   }
 
   void axis() {
-    const double tick = tick_ms(span_ms_);
+    const double tick = tick_step(span_ms_, 8);
     add("<g class=\"axis\" fill=\"#444\">\n<path stroke=\"#444\" d=\"M{:g} {:.0f}h{:g}", kLeft, y_, kWidth);
     const int last = static_cast<int>(std::floor(span_ms_ / tick + 1e-9));
     for (int i = 0; i <= last; ++i) add("M{:.1f} {:.0f}v5", x_of(i * tick), y_);
