@@ -331,7 +331,7 @@ TEST_CASE("meshes and runs with impossible numbers are refused", "[config]") {
   CHECK(gqa({"run.threads=-1"}) == "b: run.threads is -1; expected 0 to 4096 (0: by the CPUs at hand)");
   CHECK(gqa({"run.dir="}) == "b: run.dir is empty; name the folder of the run");
   CHECK(gqa({"run.usd_per_gpu_hour=-2"}) ==
-        "b: run.usd_per_gpu_hour is -2; expected 0 to 1e+06 (0: no money is shown)");
+        "b: run.usd_per_gpu_hour is -2; expected 0 to 1000000 (0: no money is shown)");
   CHECK(gqa({"generate.temperature=-0.5"}) ==
         "b: generate.temperature is -0.5; expected at least 0 (0: always the likeliest token)");
   CHECK(gqa({"generate.top_k=-1"}) == "b: generate.top_k is -1; expected 0 to 1000000000000 (0: all of them)");

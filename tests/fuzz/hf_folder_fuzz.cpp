@@ -110,7 +110,7 @@ std::vector<Seed> seeds() {
   changed("c.safetensors", "places in c.safetensors");
   changed("config.json", "config.json");
   changed(7, "expected a file name, found 7");
-  changed({{"a", {"b", {"c", 1}}}}, "expected a file name, found object");
+  changed({{"a", {"b", {"c", 1}}}}, "expected a file name, found {\"a\":");
   OrderedJson absent = good;
   absent["weight_map"]["more"] = "c.safetensors";
   indexed(absent, "c.safetensors: cannot be opened");
