@@ -13,6 +13,7 @@
 #include "core/base/check.h"
 #include "core/base/input_file.h"
 #include "core/base/json_text.h"
+#include "core/base/json_value.h"
 
 namespace shoal {
 
@@ -24,6 +25,12 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr int64_t kMost = int64_t{1} << 60;
 constexpr int64_t kMostLineBytes = int64_t{64} << 20;
 constexpr size_t kMostProblems = 20;
+
+int64_t whole_number(const json& value, const std::string& key) {
+  const JsonValue number(value, key, "");
+  if (!number.is_integer(0, kMost)) fail("`{}`: expected a whole number from 0 on, found {}", key, shown_json(value));
+  return number.integer(0, kMost);
+}
 
 // The members of one line.
 class Members {
@@ -39,11 +46,7 @@ class Members {
   }
   int64_t needed_integer(const char* key) const {
     if (!has(key)) fail("it has no `{}`", key);
-    try {
-      return json_integer(line_.at(key), 0, kMost);
-    } catch (const Error& error) {
-      fail("`{}`: {}", key, error.what());
-    }
+    return whole_number(line_.at(key), key);
   }
   bool boolean(const char* key) const {
     if (!has(key) || line_.at(key).is_null()) return false;
@@ -103,7 +106,7 @@ std::vector<std::vector<int64_t>> expert_load_of(const json& layers) {
   for (const json& layer : layers) {
     if (!layer.is_array()) fail("`expert_load`: expected a list of lists");
     std::vector<int64_t>& row = load.emplace_back();
-    for (const json& tokens : layer) row.push_back(json_integer(tokens, 0, kMost));
+    for (const json& tokens : layer) row.push_back(whole_number(tokens, "expert_load"));
     if (row.empty() || row.size() != load.front().size())
       fail("`expert_load`: expected layers of equally many experts");
   }

@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/base/json_text.h"
+#include "core/base/json_value.h"
 
 namespace shoal {
 
@@ -26,7 +27,8 @@ Json json_of(const MemorySplit& split) {
 }
 
 int64_t integer_at(const nlohmann::json& json, const std::string& key) {
-  return json.contains(key) ? json_integer(json.at(key), 0, kMost) : 0;
+  const std::string place = "the summary";
+  return json.contains(key) ? JsonValue(json.at(key), place, key).integer(0, kMost) : 0;
 }
 
 MemorySplit split_of(const nlohmann::json& json) {
