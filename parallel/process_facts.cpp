@@ -47,7 +47,8 @@ ProcessState process_state(int64_t pid, uint64_t start) {
   const Stat stat = read_stat(pid);
   if (stat.state == 0 || stat.start != start) return ProcessState::kGone;
   if (stat.state == 'Z' || stat.state == 'X') return ProcessState::kGone;
-  return stat.state == 'T' || stat.state == 't' ? ProcessState::kStopped : ProcessState::kAlive;
+  if (stat.state == 't') return ProcessState::kTraced;
+  return stat.state == 'T' ? ProcessState::kStopped : ProcessState::kAlive;
 }
 
 }  // namespace shoal

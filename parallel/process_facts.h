@@ -12,7 +12,8 @@ std::string host_name();
 // When it was started, in clock ticks since the machine was; 0: there is no such process, or nobody says.
 uint64_t process_start(int64_t pid);
 
-enum class ProcessState { kUnknown, kAlive, kStopped, kGone };
+// kTraced: stopped, by the debugger that holds it.
+enum class ProcessState { kUnknown, kAlive, kStopped, kTraced, kGone };
 // Of the process with this number that was started then; a later one with its number counts as gone. kUnknown where
 // processes cannot be looked at (start 0).
 ProcessState process_state(int64_t pid, uint64_t start);

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <string_view>
 
 #include "core/base/steady_clock.h"
@@ -25,8 +24,6 @@ constexpr double kPeriodS = 0.25;
 constexpr double kLimitS = 5;
 // Longer between two looks than this: it was this process, or the whole machine, that did not run.
 constexpr double kOwnGapS = 2;
-
-double now_s() { return static_cast<double>(steady_ns()) * 1e-9; }
 
 // Every thread of a process has children of its own.
 std::vector<int64_t> children(int64_t parent) {
@@ -65,7 +62,7 @@ std::string name_of_sibling(int64_t pid) {
 
 SiblingWatch::SiblingWatch(bool launched) : launcher_(getppid()) {
   if (!launched || launcher_ <= 1) return;  // where the launcher is gone, init has it for a child: no siblings
-  looked_s_ = now_s();
+  looked_s_ = steady_s();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -95,11 +92,11 @@ void SiblingWatch::run() {
   while (!news_.wait_for(lock, std::chrono::duration<double>(kPeriodS), [this] { return stop_; })) {
     if (paused_) {
       stopped_since_s_.clear();
-      looked_s_ = now_s();
+      looked_s_ = steady_s();
       continue;
     }
     lock.unlock();
-    look(now_s());
+    look(steady_s());
     lock.lock();
   }
 }

@@ -12,4 +12,7 @@ inline int64_t steady_ns() {
       .count();
 }
 
+// The same in seconds.
+inline double steady_s() { return static_cast<double>(steady_ns()) * 1e-9; }
+
 }  // namespace shoal

@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <chrono>
 #include <numeric>
 #include <utility>
 
+#include "core/base/steady_clock.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/native_checkpoint.h"
 #include "core/checkpoint/state_file.h"
@@ -18,8 +18,6 @@
 namespace shoal {
 
 namespace {
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // The calling thread gets what computing leaves of its core, and a share of 1.5 % where that is nothing: the bound of
 // how much a save slows training. A rank that waits for the save leaves all of it.
@@ -121,7 +119,7 @@ void CheckpointSaver::set_aside_after(int64_t step) {
 void CheckpointSaver::begin(const Manifest& head, const std::vector<StatePiece>& pieces) {
   if (in_flight_) finish();
   if (writer_) end_commit();  // the folder is one writer's at a time
-  began_s_ = now_s();
+  began_s_ = steady_s();
   head_ = head;
   if (!agree_to_begin(head.progress().step(), state_file_bytes(pieces))) return;
   part_ = std::make_unique<Part>();
@@ -170,7 +168,7 @@ void CheckpointSaver::finish() {
     try {
       commit->report.mishap = writer_->commit(staging_, manifest);
       commit->report.path = folder_.of_step(commit->report.step).string();
-      commit->report.seconds = now_s() - began_s_;
+      commit->report.seconds = steady_s() - began_s_;
       if (commit->report.mishap.empty()) commit->report.mishap = retain();
     } catch (const std::exception& error) {
       commit->report.mishap = error.what();
@@ -197,7 +195,7 @@ std::string CheckpointSaver::retain() {
 void CheckpointSaver::drop(std::string mishap) {
   reports_.push_back({.step = head_.progress().step(),
                       .bytes = total_bytes_,
-                      .seconds = now_s() - began_s_,
+                      .seconds = steady_s() - began_s_,
                       .path = {},
                       .mishap = std::move(mishap)});
 }

@@ -1,6 +1,7 @@
 // core/checkpoint/open_tensor_source.cpp: told apart by what lies in the folder.
 #include "core/checkpoint/open_tensor_source.h"
 
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -40,15 +41,13 @@ StoredModel open_checkpoint(const std::filesystem::path& directory) {
 
 namespace {
 
-// Whether the run went on after final/ was written. Where that does not say of which step it is, it is what counts.
-bool has_newer_checkpoint(const std::filesystem::path& run) {
+// Of which step a final model is. Where it does not say so, no checkpoint is newer.
+int64_t step_of_final(const std::filesystem::path& final) {
   try {
-    const SafetensorsFile tensors(run / "final" / kFinalTensors);
-    const auto step = tensors.metadata().find("step");
-    const std::vector<int64_t> steps = CheckpointFolder(run).steps();
-    return step != tensors.metadata().end() && !steps.empty() && steps[0] > std::stoll(step->second);
+    const SafetensorsFile tensors(final / kFinalTensors);
+    return std::stoll(tensors.metadata().at("step"));
   } catch (const std::exception&) {
-    return false;  // whoever opens final/ hears why
+    return std::numeric_limits<int64_t>::max();  // whoever opens it hears why
   }
 }
 
@@ -60,7 +59,8 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
     return std::filesystem::exists(file, ignored);
   };
   if (has(path / kManifestName) || has(path / kCommitName)) return {path};
-  if (has(path / "final") && !has_newer_checkpoint(path)) return {path / "final"};
+  const bool has_final = has(path / "final");
+  const int64_t final_step = has_final ? step_of_final(path / "final") : -1;
   if (has(path / kFinalTensors)) return {path};
   constexpr const char* kExpected = "a run folder, its final/, or a checkpoint such as RUN/checkpoints/step-1000";
   std::error_code ignored;
@@ -70,6 +70,7 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
   std::vector<std::filesystem::path> found;
   std::string mishaps;
   for (const int64_t step : folder.steps()) {
+    if (step <= final_step) break;
     try {
       found.push_back(NativeCheckpoint(folder.of_step(step)).directory());
     } catch (const Error& error) {
@@ -77,6 +78,7 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
     }
     if (found.size() == kMostCheckpoints) break;
   }
+  if (has_final) found.push_back(path / "final");
   if (!found.empty()) return found;
   if (!mishaps.empty()) {
     fail("{}: there is no final/, and none of the checkpoints can be used:{}", path.string(), mishaps);

@@ -25,8 +25,8 @@ struct StoredModel {
 // final/ does not count (or its checkpoints/): the newest few checkpoints that open.
 //
 //   RUN, RUN/final            the final model
-//   RUN, RUN/checkpoints      where there is no final/, or a newer checkpoint, because the run went on after its end:
-//                             checkpoints, newest first; their data is verified when read
+//   RUN, RUN/checkpoints      where there is no final/, or the run went on after it was written: checkpoints after it,
+//                             newest first, whose data is verified when read; then final/ itself
 //   RUN/checkpoints/step-N    that one
 //
 // Throws Error, naming what is missing, where there is none.

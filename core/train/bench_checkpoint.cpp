@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "core/base/input_file.h"
+#include "core/base/steady_clock.h"
 #include "core/checkpoint/checkpoint_saver.h"
 #include "core/checkpoint/state_file.h"
 #include "core/train/progress.h"
@@ -21,8 +21,6 @@ namespace shoal {
 namespace {
 
 namespace fs = std::filesystem;
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // One rank of the measurement.
 class Bench {
@@ -82,9 +80,9 @@ class Bench {
   template <class Work>
   double timed(const Work& work) {
     wait(world_.barrier());
-    const double begin = now_s();
+    const double begin = steady_s();
     work();
-    const auto mine = static_cast<int64_t>((now_s() - begin) * 1e9);
+    const auto mine = static_cast<int64_t>((steady_s() - begin) * 1e9);
     const std::vector<int64_t> all = gather_numbers(world_, allocator_, mine);
     return static_cast<double>(*std::ranges::max_element(all)) * 1e-9;
   }

@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "core/base/cpu_threads.h"
+#include "core/base/steady_clock.h"
 #include "parallel/exchange.h"
 
 namespace shoal {
@@ -31,8 +32,6 @@ constexpr double kConnectS = 60;
 constexpr double kEndS = 5;
 // A file system that hangs takes the records with it, not the verdict. Longer than all of the above.
 constexpr double kRecordsS = 4;
-
-double now_s() { return static_cast<double>(steady_ns()) * 1e-9; }
 
 void sleep_s(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
@@ -84,7 +83,7 @@ Watchdog::Watchdog(MpiSession& session, Communicator& world, const RunConfig& ru
     if (flight_->state(record).node == node_) records_.push_back(record);
   }
   std::ranges::sort(records_, {}, [&](int record) { return flight_->state(record).rank; });
-  started_s_ = now_s();
+  started_s_ = steady_s();
   thread_ = std::thread([this] { this->run(); });
   session_.siblings().pause();
 }
@@ -124,7 +123,7 @@ void Watchdog::run() {
   std::unique_lock lock(mutex_);
   while (!news_.wait_for(lock, std::chrono::duration<double>(kPeriodS), [this] { return stop_; })) {
     lock.unlock();
-    look(now_s());
+    look(steady_s());
     lock.lock();
   }
   send_states();  // that it has ended
@@ -190,7 +189,7 @@ void Watchdog::receive() {
       if (state.node != node_) sightings_.see(state);
     }
   }
-  if (spoke_ != nullptr && !spoke_->connected() && !warned_ && now_s() - started_s_ > kConnectS) {
+  if (spoke_ != nullptr && !spoke_->connected() && !warned_ && steady_s() - started_s_ > kConnectS) {
     warned_ = true;
     spdlog::warn("the watchdog of rank {} cannot reach rank 0: it sees the ranks of its own node only", rank_);
   }
@@ -210,9 +209,9 @@ void Watchdog::collect_records() {
   flight_->ask_for_dump();
   dump_own();
   const bool several_nodes = static_cast<int>(records_.size()) < num_ranks_;
-  const double until_s = now_s() + (several_nodes ? kDumpOfNodesS : kDumpS);
+  const double until_s = steady_s() + (several_nodes ? kDumpOfNodesS : kDumpS);
   const auto all_dumped = [&] { return std::ranges::all_of(records_, [&](int r) { return flight_->dumped(r); }); };
-  while (now_s() < until_s && (several_nodes || !all_dumped())) {
+  while (steady_s() < until_s && (several_nodes || !all_dumped())) {
     sleep_s(0.02);
     flight_->beat();
     if (hub_ != nullptr) hub_->pump();  // sends what is left

@@ -152,9 +152,8 @@ Verdict judge_silence(const WatchView& view, const WatchLimits& limits, const Wa
     if (!gone && seen.silent_s <= limit_s) continue;
     verdict.ranks.push_back(seen.state.rank);
     if (!verdict.text.empty()) continue;  // the first is told of
-    verdict.finding = gone                                     ? Finding::kGone
-                      : seen.process == ProcessState::kStopped ? Finding::kStopped
-                                                               : Finding::kSilent;
+    const bool stopped = seen.process == ProcessState::kStopped || seen.process == ProcessState::kTraced;
+    verdict.finding = gone ? Finding::kGone : stopped ? Finding::kStopped : Finding::kSilent;
     const char* what = gone                                   ? "is gone"
                        : verdict.finding == Finding::kStopped ? "is stopped, by a signal or a debugger"
                        : seen.state.node == view.node         ? "does not run"

@@ -88,6 +88,10 @@ class StoredModel(ShoalTest):
         self.assertEqual(found, self.answer("run/checkpoints/step-28")[0])
         self.assertNotEqual(found, old)
         self.assertEqual(self.answer("run/final")[0], old)
+        self.damage(28)  # then final/, of step 21, is the newest that is good
+        found, said = self.answer("run")
+        self.assertEqual(found, old)
+        self.assertIn("step-28 cannot be read", said)
 
     def test_damage_is_named_and_the_checkpoint_before_it_taken(self):
         self.train("train.save_final=false")

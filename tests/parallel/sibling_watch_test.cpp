@@ -4,12 +4,15 @@
 
 #include <catch2/catch.hpp>
 #include <spawn.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <csignal>
 #include <string>
+
+#include "parallel/process_facts.h"
 
 namespace shoal {
 
@@ -58,6 +61,18 @@ TEST_CASE("a stopped child is seen until it goes on") {
   CHECK(name_of_sibling(stops.pid()).starts_with("rank 3 (process "));
   stops.send(SIGCONT);
   CHECK_FALSE(is_seen(stops.pid()));
+}
+
+TEST_CASE("a child that a debugger holds is let be") {
+  const Sleeper held("OMPI_COMM_WORLD_RANK=1");
+  if (ptrace(PTRACE_SEIZE, held.pid(), nullptr, nullptr) != 0) {
+    WARN("skipped: processes cannot be traced here");
+    return;
+  }
+  REQUIRE(ptrace(PTRACE_INTERRUPT, held.pid(), nullptr, nullptr) == 0);
+  REQUIRE(waitpid(held.pid(), nullptr, 0) == held.pid());
+  CHECK(process_state(held.pid(), process_start(held.pid())) == ProcessState::kTraced);
+  CHECK_FALSE(is_seen(held.pid()));
 }
 
 TEST_CASE("a process without a rank is named by its number; one that is not there has no children") {
