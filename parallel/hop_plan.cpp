@@ -48,6 +48,9 @@ std::vector<int64_t> sizes_of(const std::vector<std::vector<int32_t>>& lists) {
 
 std::vector<int32_t> joined(const std::vector<std::vector<int32_t>>& lists) {
   std::vector<int32_t> all;
+  size_t count = 0;
+  for (const auto& list : lists) count += list.size();
+  all.reserve(count);
   for (const auto& list : lists) all.insert(all.end(), list.begin(), list.end());
   return all;
 }
@@ -117,11 +120,13 @@ Tensor words_of(const RouteChoices& choices, const std::vector<int32_t>& sent, S
 template <class W>
 std::vector<W> imagined_words(const HopPlan& plan, const std::vector<int32_t>& reached) {
   std::vector<W> words;
+  words.reserve(static_cast<size_t>(plan.total_choices_received()) * kNumWords);
+  std::vector<int32_t> experts;  // of a row
   size_t next = 0;
   for (size_t peer = 0; peer < plan.rows_received.size(); ++peer) {
     const int64_t rows = plan.rows_received[peer], choices = plan.choices_received[peer];
     for (int64_t row = 0; row < rows; ++row) {
-      std::vector<int32_t> experts;
+      experts.clear();
       for (int64_t c = choices * row / rows; c < choices * (row + 1) / rows; ++c) {
         experts.push_back(reached[next++ % reached.size()]);
       }
@@ -137,10 +142,15 @@ std::vector<W> imagined_words(const HopPlan& plan, const std::vector<int32_t>& r
 template <class W>
 RouteChoices choices_of(const std::vector<W>& words, const HopPlan& plan) {
   RouteChoices arrived;
+  const size_t count = words.size() / kNumWords;
+  for (std::vector<int32_t>* list : {&arrived.row, &arrived.expert, &arrived.home_rank, &arrived.home_row}) {
+    list->reserve(count);
+  }
+  arrived.weight.reserve(count);
   int32_t row = -1;
   size_t at = 0;
-  for (const int64_t count : plan.choices_received) {
-    for (int64_t i = 0; i < count; ++i, at += kNumWords) {
+  for (const int64_t of_peer : plan.choices_received) {
+    for (int64_t i = 0; i < of_peer; ++i, at += kNumWords) {
       const auto home_rank = static_cast<int32_t>(words[at + kHomeRank]);
       const auto home_row = static_cast<int32_t>(words[at + kHomeRow]);
       // A peer's rows come one after the other, each a token of its own.

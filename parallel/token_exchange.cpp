@@ -80,6 +80,8 @@ RouteChoices own_choices(const Tensor& experts, const Tensor& weights, int64_t n
   RouteChoices own;
   own.rows = experts.size(0);
   own.expert = read_to_host<int32_t>(experts, stream, simulated);
+  own.row.reserve(own.expert.size());
+  own.weight.reserve(own.expert.size());
   dispatch_floating(weights.dtype(), [&]<class T>(T) {
     const std::vector<T> values = read_to_host<T>(weights, stream, [&] { return std::vector<T>(own.expert.size()); });
     for (const T value : values) own.weight.push_back(static_cast<double>(load(value)));

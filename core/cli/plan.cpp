@@ -9,6 +9,7 @@
 
 #include "core/base/atomic_file.h"
 #include "core/cli/commands.h"
+#include "core/cli/plan_search.h"
 #include "core/config/load.h"
 #include "core/config/load_cluster.h"
 #include "core/config/validate.h"
@@ -23,6 +24,8 @@ struct Options {
   double tokens = 0;
   bool json = false;
   std::string write;
+  bool search = false;
+  SearchChoices choices;
 };
 
 constexpr const char* kDescription = R"(Predict time, memory and money of a run on a described cluster.
@@ -36,7 +39,16 @@ step itself is played by one rank, without storage: memory is what its allocator
 take on the described GPU and links, with routing balanced. parallel.pipeline > 1, which training cannot do yet, adds
 closed forms for what stages do to each other. No GPU and no MPI are needed.
 
---write RUN/plan.json leaves the plan where `shoal report RUN` compares it with what was measured.)";
+--write RUN/plan.json leaves the plan where `shoal report RUN` compares it with what was measured.
+
+--search ranks layouts instead of planning the given one: axes of the mesh, pipeline schedules, FP8, dispatch, overlap,
+recomputation and microbatch are tried, as far as the model and the cluster allow. What is given on the command line
+stays, as do model, data and global batch:
+
+  shoal plan configs/models/deepseek_v3.textproto configs/layouts/deepseek_v3.textproto \
+      --cluster configs/clusters/h800_2048.textproto --search
+  shoal plan configs/models/mixtral_8x7b.textproto train.global_batch=512 parallel.pipeline=1 \
+      --cluster configs/clusters/h100_ib.textproto --search --by money --num-nodes 2 4 8)";
 
 constexpr const char* kClusterPrefix = "cluster.";
 
@@ -57,6 +69,11 @@ void run(const Options& options) {
   const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   validate(loaded, ConfigUse::kStep);
   const LoadedCluster cluster = load_cluster(options.cluster, of_cluster);
+  if (options.search) {
+    search_plans(loaded, cluster.cluster, options.choices, options.tokens, options.json, options.write);
+    return;
+  }
+  check_no_search_choices(options.choices);
   const Plan plan = make_plan(loaded.config, cluster.cluster, options.tokens);
   fmt::print("{}", options.json ? to_json(plan) : describe(plan));
   if (!options.write.empty()) write_text_file(options.write, to_json(plan));
@@ -74,6 +91,8 @@ void add_plan_command(Command shoal) {
   command.option("--tokens", options->tokens, "Tokens of the run, instead of train.steps", {.low = 0, .high = 1e18});
   command.flag("--json", options->json, "One JSON object");
   command.option("--write", options->write, "Write the JSON object to this file, too");
+  command.flag("--search", options->search, "Rank layouts, the best first");
+  add_search_options(command, options->choices);
   command.action([options] { run(*options); });
 }
 

@@ -114,6 +114,11 @@ std::vector<TransformerPart> divide_layers(const ModelConfig& model, int64_t seq
   return parts;
 }
 
+int64_t dense_layers(const ModelConfig& model, const TransformerPart& part) {
+  const int64_t dense = model.has_moe() ? model.moe().first_dense_layers() : model.layers();
+  return std::clamp<int64_t>(dense - part.first_layer, 0, part.num_layers);
+}
+
 void check_pipeline(const Config& config, int64_t num_microbatches) {
   const ParallelConfig& parallel = config.parallel();
   const int stages = parallel.pipeline();

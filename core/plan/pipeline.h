@@ -40,6 +40,9 @@ int microbatches_held(PipelineSchedule schedule, int num_stages, int stage, bool
 // the last ends with losses and multi-token prediction. Throws where there are fewer layers than stages.
 std::vector<TransformerPart> divide_layers(const ModelConfig& model, int64_t seq_len, int num_stages);
 
+// Of the part's layers, those without experts.
+int64_t dense_layers(const ModelConfig& model, const TransformerPart& part);
+
 // Throws where the schedule cannot run: DUALPIPE needs an even number of stages and two microbatches for each.
 void check_pipeline(const Config& config, int64_t num_microbatches);
 

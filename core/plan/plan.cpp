@@ -15,6 +15,11 @@ std::string source_of_seconds(const ClusterConfig& cluster) {
 }  // namespace
 
 Plan make_plan(const Config& config, const ClusterConfig& cluster, double tokens) {
+  StagePlays plays(cluster);
+  return make_plan(config, cluster, tokens, plays);
+}
+
+Plan make_plan(const Config& config, const ClusterConfig& cluster, double tokens, StagePlays& plays) {
   Plan plan;
   plan.model = config.model().name();
   plan.cluster = cluster.name();
@@ -23,7 +28,7 @@ Plan make_plan(const Config& config, const ClusterConfig& cluster, double tokens
   plan.has_mtp = config.model().mtp().depth() > 0;
   plan.has_price = usd_per_gpu_hour(config, cluster) > 0;
   plan.efficiency_source = source_of_seconds(cluster);
-  plan.step = plan_step(config, cluster);
+  plan.step = plan_step(config, cluster, plays);
   plan.run = plan_run(config, cluster, plan.step, tokens);
   return plan;
 }

@@ -18,6 +18,8 @@ struct Plan {
 
 // `tokens`: of the run; 0: by train.steps. Throws as plan_step() does.
 Plan make_plan(const Config& config, const ClusterConfig& cluster, double tokens = 0);
+// As plan_step() does with `plays`.
+Plan make_plan(const Config& config, const ClusterConfig& cluster, double tokens, StagePlays& plays);
 
 // Some tables, to be read at a glance.
 std::string describe(const Plan& plan);

@@ -51,6 +51,7 @@ struct PaperMesh {
 ParallelConfig stage_parallel(const ParallelConfig& parallel, int ranks_per_node) {
   ParallelConfig stage = parallel;
   stage.set_pipeline(1);
+  stage.clear_pipeline_schedule();
   stage.clear_data();
   stage.clear_emulate();
   stage.set_ranks_per_node(ranks_per_node);
@@ -90,6 +91,8 @@ PlannedLayout plan_layout(const Config& config, const ClusterConfig& cluster) {
   layout.expert = sizes.expert;
   layout.expert_tensor = sizes.expert_tensor;
   layout.expert_data = paper.mesh.expert_data_size();
+  layout.has_wires = has_wires_in_layers(stage, paper.mesh);
+  layout.can_go_by_nodes = paper.mesh.expert_across() != nullptr;
   layout.overlap = planned_overlap(stage, paper.mesh, layout.pipeline);
   layout.microbatches = num_microbatches(config.train().global_batch(), sizes.data, config.train().microbatch());
   layout.compute = planned_compute(config.precision(), cluster);

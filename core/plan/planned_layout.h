@@ -17,6 +17,8 @@ struct PlannedLayout {
   int64_t microbatches = 1;  // of a rank, each step
   DType compute = DType::kBF16;
   bool fp8 = false;
+  bool has_wires = false;        // a microbatch waits for other ranks on its way through the layers
+  bool can_go_by_nodes = false;  // the ranks that split the experts lie evenly on several nodes
 
   int stage_ranks() const { return num_ranks / pipeline; }
 };

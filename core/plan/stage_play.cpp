@@ -111,7 +111,30 @@ void time_passes(const StageToPlay& stage, double pair_s, PlayedStage& played) {
   played.kept_activations = static_cast<double>(step.sets[2].activations_bytes - step.sets[1].activations_bytes);
 }
 
+// Of which a schedule with two lanes may hide some.
+double waited_in_layers_s(const StepPrediction& step) {
+  double seconds = 0;
+  for (const WireKind kind : {WireKind::kDispatch, WireKind::kCombine, WireKind::kTensor, WireKind::kRowCounts}) {
+    seconds += step.waited_by_kind[static_cast<size_t>(kind)];
+  }
+  return seconds;
+}
+
 }  // namespace
+
+PlayedPass play_pass(const StageToPlay& stage) {
+  const StepPrediction one = play(stage, Overlap::OFF, 1), two = play(stage, Overlap::OFF, 2);
+  SHOAL_CHECK(one.sets.size() == 2 && two.sets.size() == 4);
+  const auto busy_s = [](const PlayedSet& set) { return set.seconds - set.waited_s; };
+  PlayedPass pass{.forward_s = busy_s(two.sets[2]),
+                  .backward_s = busy_s(two.sets[3]),
+                  .weight_s = weight_gradients_s(two) / 2,
+                  .wire_s = waited_in_layers_s(two) - waited_in_layers_s(one),
+                  .kept_activations =
+                      static_cast<double>(two.sets[2].activations_bytes - two.sets[1].activations_bytes)};
+  for (size_t i = 0; i < pass.link_busy_s.size(); ++i) pass.link_busy_s[i] = two.busy_s[i] - one.busy_s[i];
+  return pass;
+}
 
 PlayedStage play_stage(const StageToPlay& stage) {
   const Overlap::Schedule overlap = stage.config.parallel().overlap();

@@ -58,4 +58,16 @@ struct StageToPlay {
 // Rank 0 of the stage's: all others do the same.
 PlayedStage play_stage(const StageToPlay& stage);
 
+// What a microbatch takes where no other runs beside it: what no schedule can do without, and what overlap may hide.
+struct PlayedPass {
+  double forward_s = 0;   // ops, and the host between them
+  double backward_s = 0;  // likewise, with weight gradients
+  double weight_s = 0;    // of it
+  double wire_s = 0;      // waiting inside the layers: for tokens, and for what tensor ranks gather and sum
+  std::array<double, kNumLinkClasses> link_busy_s{};
+  double kept_activations = 0;  // bytes, from its forward to its backward
+};
+// By steps of one and of two microbatches, without overlap; cheap beside play_stage().
+PlayedPass play_pass(const StageToPlay& stage);
+
 }  // namespace shoal

@@ -2,9 +2,6 @@
 #include "core/plan/step_plan.h"
 
 #include <algorithm>
-#include <functional>
-#include <map>
-#include <tuple>
 #include <utility>
 
 namespace shoal {
@@ -33,26 +30,6 @@ Hop hop_between_stages(const Config& config, const ClusterConfig& cluster, const
   hop.seconds = hop.bytes / (link.gbyte_per_s() * 1e9) + link.latency_us() * 1e-6;
   return hop;
 }
-
-// Stages with the same layers take the same; each is played once.
-class StagePlayer {
- public:
-  StagePlayer(const ModelConfig& model, std::function<PlayedStage(const TransformerPart&)> play)
-      : dense_(model.has_moe() ? model.moe().first_dense_layers() : model.layers()), play_(std::move(play)) {}
-
-  const PlayedStage& played(const TransformerPart& part) {
-    const Key key{part.num_layers, std::clamp<int64_t>(dense_ - part.first_layer, 0, part.num_layers), part.embedding,
-                  part.head};
-    const auto found = played_.find(key);
-    return found != played_.end() ? found->second : played_.emplace(key, play_(part)).first->second;
-  }
-
- private:
-  using Key = std::tuple<int64_t, int64_t, bool, bool>;  // layers, dense ones among them, embedding, head
-  int64_t dense_;
-  std::function<PlayedStage(const TransformerPart&)> play_;
-  std::map<Key, PlayedStage> played_;
-};
 
 double total(const MemoryByKind& memory) {
   double bytes = 0;
@@ -92,7 +69,8 @@ PlayedStage both(const PlayedStage& a, const PlayedStage& b) {
 
 class StepPlanner {
  public:
-  StepPlanner(const Config& config, const ClusterConfig& cluster) : cluster_(cluster), speeds_(cluster) {
+  StepPlanner(const Config& config, const ClusterConfig& cluster, StagePlays& plays)
+      : cluster_(cluster), plays_(plays) {
     plan_.layout = plan_layout(config, cluster);
     config_ = stage_config(config, cluster, plan_.layout);
   }
@@ -101,15 +79,14 @@ class StepPlanner {
     const int stages = plan_.layout.pipeline;
     plan_.has_closed_forms = stages > 1;
     plan_.stages = divide_layers(config_.model(), config_.data().seq_len(), stages);
-    StagePlayer player(config_.model(), [&](const TransformerPart& part) { return play(part); });
     std::vector<PlayedStage> ranks;
     for (size_t s = 0; s < plan_.stages.size(); ++s) {
-      const PlayedStage& played = player.played(plan_.stages[s]);
+      const PlayedStage& played = play(plan_.stages[s]);
       if (!is_dual_pipe()) {
         ranks.push_back(played);
         continue;
       }
-      ranks.push_back(both(played, player.played(plan_.stages[plan_.stages.size() - 1 - s])));
+      ranks.push_back(both(played, play(plan_.stages[plan_.stages.size() - 1 - s])));
       if (s == 0 || s + 1 == plan_.stages.size()) share_embedding(ranks.back());
     }
     find_time(ranks);
@@ -123,15 +100,16 @@ class StepPlanner {
   }
   bool runs_pairs() const { return plan_.layout.overlap == Overlap::PAIR_FORWARD_BACKWARD; }
 
-  PlayedStage play(const TransformerPart& part) {
-    return play_stage({.config = config_,
-                       .cluster = cluster_,
-                       .speeds = speeds_,
-                       .num_ranks = plan_.layout.stage_ranks(),
-                       .compute = plan_.layout.compute,
-                       .part = part,
-                       .num_microbatches = plan_.layout.microbatches,
-                       .in_pipeline = plan_.layout.pipeline > 1});
+  // Each kind of stage once.
+  const PlayedStage& play(const TransformerPart& part) {
+    return plays_.stage({.config = config_,
+                         .cluster = cluster_,
+                         .speeds = plays_.speeds(),
+                         .num_ranks = plan_.layout.stage_ranks(),
+                         .compute = plan_.layout.compute,
+                         .part = part,
+                         .num_microbatches = plan_.layout.microbatches,
+                         .in_pipeline = plan_.layout.pipeline > 1});
   }
 
   // A rank with the first and the last stage has the embedding once, whoever reads it. (Each use has a gradient of its
@@ -214,12 +192,19 @@ class StepPlanner {
 
   const ClusterConfig& cluster_;
   Config config_;  // of one stage
-  ClusterSpeeds speeds_;
+  StagePlays& plays_;
   StepPlan plan_;
 };
 
 }  // namespace
 
-StepPlan plan_step(const Config& config, const ClusterConfig& cluster) { return StepPlanner(config, cluster).plan(); }
+StepPlan plan_step(const Config& config, const ClusterConfig& cluster) {
+  StagePlays plays(cluster);
+  return plan_step(config, cluster, plays);
+}
+
+StepPlan plan_step(const Config& config, const ClusterConfig& cluster, StagePlays& plays) {
+  return StepPlanner(config, cluster, plays).plan();
+}
 
 }  // namespace shoal

@@ -10,7 +10,7 @@
 
 #include "core/config/cluster.pb.h"
 #include "core/plan/planned_layout.h"
-#include "core/plan/stage_play.h"
+#include "core/plan/stage_plays.h"
 
 namespace shoal {
 
@@ -38,5 +38,8 @@ struct StepPlan {
 // `config` is validated for ConfigUse::kStep. parallel.ranks_per_node and parallel.emulate are not looked at: the
 // cluster tells. Throws where the layout and the cluster do not fit each other; too little memory is no reason.
 StepPlan plan_step(const Config& config, const ClusterConfig& cluster);
+// The same, where stages may have been played for another plan. `plays`: of this cluster, or of one like it with
+// another number of nodes.
+StepPlan plan_step(const Config& config, const ClusterConfig& cluster, StagePlays& plays);
 
 }  // namespace shoal

@@ -1,0 +1,204 @@
+// core/plan/search.cpp: which layouts to look at next, and when to stop.
+#include "core/plan/search.h"
+
+#include <algorithm>
+#include <limits>
+#include <queue>
+
+#include "core/plan/layout_bound.h"
+#include "core/plan/search_reasons.h"
+
+namespace shoal {
+
+namespace {
+
+constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+constexpr double kNever = std::numeric_limits<double>::infinity();
+// Of the effort, what layers may take: enough is left for plans.
+constexpr double kOfLayers = 0.5;
+constexpr int64_t kProgressEvery = 16;
+
+// A layout that waits for a closer look, the likeliest first; of equals, the first in the space.
+struct Waiting {
+  double guess = 0;  // of its cost
+  double bound = 0;
+  size_t index = 0;  // of the point
+  bool operator>(const Waiting& other) const { return std::pair(guess, index) > std::pair(other.guess, other.index); }
+};
+using Queue = std::priority_queue<Waiting, std::vector<Waiting>, std::greater<>>;
+
+class Search {
+ public:
+  Search(const SearchSpace& space, const SearchOptions& options)
+      : space_(space), options_(options), plays_(space.cluster()) {
+    result_.by = options.by;
+    result_.model = space.config().model().name();
+    result_.cluster = space.cluster().name();
+    result_.num_nodes = space.axes().num_nodes;
+    const GpuConfig& gpu = space.cluster().gpu();
+    result_.memory_limit_bytes = (gpu.memory_gib() - gpu.reserved_gib()) * kGib;
+    points_ = space.points(result_.refused);
+    result_.num_layouts = static_cast<int64_t>(points_.size());
+  }
+
+  SearchResult run() {
+    if (points_.empty()) refuse_all();
+    LayoutBounds bounds(space_, points_, plays_);
+    for (size_t i = 0; i < points_.size(); ++i) look(i, bounds.quick(points_[i]), far_);
+    while (!far_.empty() || !near_.empty()) {
+      const bool may_look = plays_.played() < kOfLayers * options_.effort;
+      const bool may_plan = plays_.played() < options_.effort;
+      const bool near_first = far_.empty() || (!near_.empty() && near_.top().guess <= far_.top().guess);
+      if (near_first || (!may_look && may_plan && !near_.empty())) {
+        const Waiting next = take(near_);
+        if (is_dropped(next, may_plan)) continue;
+        plan(points_[next.index]);
+      } else {
+        const Waiting next = take(far_);
+        if (is_dropped(next, may_look)) continue;
+        look(next.index, bounds.close(points_[next.index]), near_);
+      }
+      tell_progress();
+    }
+    if (!result_.best.empty()) change_best(bounds);
+    explain(result_);
+    return std::move(result_);
+  }
+
+ private:
+  [[noreturn]] void refuse_all() const {
+    const auto& reasons = result_.refused.reasons;
+    const auto most = std::ranges::max_element(reasons, {}, [](const auto& one) { return one.second.count; });
+    fail("no layout of '{}' can run on cluster '{}'; most often ({} of {}): {}", result_.model, result_.cluster,
+         most->second.count, result_.refused.total(), most->second.example);
+  }
+
+  double cost(const SearchPoint& point, double step_s) const {
+    return options_.by == SearchBy::kTime ? step_s : step_s * point.num_ranks;
+  }
+  // What the next one has to beat.
+  double worst_kept() const {
+    const auto kept = static_cast<size_t>(options_.num_results);
+    return result_.best.size() < kept ? kNever : result_.best.back().cost;
+  }
+
+  static Waiting take(Queue& queue) {
+    const Waiting next = queue.top();
+    queue.pop();
+    return next;
+  }
+
+  void look(size_t index, const LayoutBound& bound, Queue& queue) {
+    const SearchPoint& point = points_[index];
+    if (bound.memory_bytes > result_.memory_limit_bytes) {
+      ++result_.too_large;
+      note_needs(point, bound.memory_bytes);
+      return;
+    }
+    queue.push({cost(point, bound.guess_s), cost(point, bound.step_s), index});
+  }
+
+  bool is_dropped(const Waiting& one, bool may_play) {
+    if (one.bound >= worst_kept()) {
+      ++result_.too_slow;
+      return true;
+    }
+    if (may_play) return false;
+    const double least = result_.least_unseen_cost;
+    result_.least_unseen_cost = ++result_.not_looked_at == 1 ? one.bound : std::min(least, one.bound);
+    return true;
+  }
+
+  void note_needs(const SearchPoint& point, double bytes) {
+    if (result_.smallest_bytes > 0 && bytes >= result_.smallest_bytes) return;
+    result_.smallest = point.layout;
+    result_.smallest_bytes = bytes;
+  }
+
+  RankedLayout planned(const SearchPoint& point) {
+    RankedLayout ranked{.point = point, .plan = {}, .cost = 0, .why = {}};
+    ranked.plan = make_plan(space_.config_of(point.layout), space_.cluster_of(point.layout), options_.tokens, plays_);
+    ranked.cost = cost(point, ranked.plan.step.step_s);
+    return ranked;
+  }
+
+  void plan(const SearchPoint& point) {
+    RankedLayout ranked;
+    try {
+      ranked = planned(point);
+    } catch (const Error& error) {
+      ++result_.failed;
+      result_.refused.add(error.what());
+      return;
+    }
+    if (!ranked.plan.step.fits()) {
+      ++result_.planned_too_large;
+      note_needs(point, ranked.plan.step.memory_bytes);
+      return;
+    }
+    ++result_.planned;
+    std::vector<RankedLayout>& best = result_.best;
+    const auto behind = std::ranges::find_if(best, [&](const RankedLayout& one) { return one.cost > ranked.cost; });
+    best.insert(behind, std::move(ranked));
+    if (best.size() > static_cast<size_t>(options_.num_results)) best.pop_back();
+  }
+
+  // One knob at a time, to what stands next to it.
+  void change_best(LayoutBounds& bounds) {
+    const SearchLayout best = result_.best.front().point.layout;
+    for (const LayoutChange& change : neighbours(space_, best)) {
+      const auto point = std::ranges::find(points_, change.layout, &SearchPoint::layout);
+      if (point == points_.end()) continue;
+      ChangedLayout changed{.change = change.name, .ranked = {.point = *point, .plan = {}, .cost = 0, .why = {}}};
+      changed.memory_bytes = bounds.quick(*point).memory_bytes;
+      if (changed.memory_bytes <= result_.memory_limit_bytes) {
+        changed.ranked = planned(*point);
+        changed.is_planned = true;
+        changed.memory_bytes = changed.ranked.plan.step.memory_bytes;
+      }
+      result_.changed.push_back(std::move(changed));
+      if (options_.progress) options_.progress(0, result_.planned + std::ssize(result_.changed));
+    }
+  }
+
+  void tell_progress() {
+    if (!options_.progress || ++looks_ % kProgressEvery != 0) return;
+    options_.progress(std::ssize(near_) + std::ssize(far_), result_.planned + result_.planned_too_large);
+  }
+
+  const SearchSpace& space_;
+  const SearchOptions& options_;
+  StagePlays plays_;
+  std::vector<SearchPoint> points_;
+  Queue far_, near_;  // judged by layers of other meshes, and by their own
+  int64_t looks_ = 0;
+  SearchResult result_;
+};
+
+}  // namespace
+
+SearchResult search_layouts(const SearchSpace& space, const SearchOptions& options) {
+  return Search(space, options).run();
+}
+
+SmallestCluster smallest_cluster(const LoadedConfig& loaded, const ClusterConfig& cluster) {
+  constexpr int64_t kMaxGpus = 1'000'000;
+  const SearchOptions one{.num_results = 1, .effort = 10e6};
+  for (int64_t nodes = 2 * cluster.num_nodes(); nodes * cluster.gpus_per_node() <= kMaxGpus; nodes *= 2) {
+    ClusterConfig larger = cluster;
+    larger.set_num_nodes(static_cast<int32_t>(nodes));
+    const SearchSpace space(loaded, larger);
+    SearchResult result;
+    try {
+      result = search_layouts(space, one);
+    } catch (const Error&) {
+      return {};
+    }
+    if (result.best.empty()) continue;
+    const SearchLayout& layout = result.best.front().point.layout;
+    return {.num_nodes = static_cast<int>(nodes), .name = space.name_of(layout), .overrides = space.overrides_of(layout)};
+  }
+  return {};
+}
+
+}  // namespace shoal
