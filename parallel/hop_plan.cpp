@@ -84,34 +84,41 @@ ReturnList return_list(const std::vector<std::vector<int32_t>>& lists, int64_t c
 }
 
 // Sums over ranks of one node come first: where each node's run begins in the return list.
-void plan_combine(HopPlan& plan, const ReturnList& rows, Stream& stream) {
+void list_combine(HopLists& lists, ReturnList rows, const Communicator& group) {
   std::vector<int32_t> first{0}, groups{0};
   for (size_t row = 0; row + 1 < rows.first.size(); ++row) {
     for (int32_t at = rows.first[row]; at < rows.first[row + 1]; ++at) {
       const auto node_of = [&](int32_t place) {
-        return plan.group->node(rows.destination[static_cast<size_t>(place)]);
+        return group.node(rows.destination[static_cast<size_t>(place)]);
       };
       if (at > rows.first[row] && node_of(at) != node_of(at - 1)) groups.push_back(at);
     }
     if (rows.first[row + 1] > rows.first[row]) groups.push_back(rows.first[row + 1]);
     first.push_back(static_cast<int32_t>(groups.size()) - 1);
   }
-  plan.first = index_tensor(first, stream);
-  plan.groups = index_tensor(groups, stream);
-  plan.returned = index_tensor(rows.place, stream);
+  lists.first = IndexList(std::move(first));
+  lists.groups = IndexList(std::move(groups));
+  lists.returned = IndexList(std::move(rows.place));
+}
+
+Tensor index_tensor(const IndexList& list, Stream& stream) {
+  Tensor tensor = stream.activation(Shape{list.size}, DType::kI32);
+  if (!list.values.empty()) tensor.copy_from(list.values);
+  return tensor;
 }
 
 template <class W>
-Tensor words_of(const RouteChoices& choices, const std::vector<int32_t>& sent, Stream& stream) {
+Tensor words_of(const RouteChoices& choices, const IndexList& sent, Stream& stream) {
+  Tensor tensor = stream.workspace({sent.size, kNumWords}, DTypeOf<W>::value);
+  if (sent.values.empty()) return tensor;
   std::vector<W> words;
-  words.reserve(sent.size() * kNumWords);
-  for (const int32_t choice : sent) {
+  words.reserve(sent.values.size() * kNumWords);
+  for (const int32_t choice : sent.values) {
     const auto c = static_cast<size_t>(choice);
     const W weight = std::bit_cast<W>(static_cast<WeightOf<W>>(choices.weight[c]));
     words.insert(words.end(), {static_cast<W>(choices.expert[c]), weight, static_cast<W>(choices.home_rank[c]),
                                static_cast<W>(choices.home_row[c])});
   }
-  Tensor tensor = stream.workspace({static_cast<int64_t>(sent.size()), kNumWords}, DTypeOf<W>::value);
   tensor.copy_from(words);
   return tensor;
 }
@@ -190,7 +197,7 @@ Task<void> exchange_counts(HopPlan& plan, Lane& lane) {
 }
 
 template <class W>
-ArrivingChoices post_choices(const HopPlan& plan, const RouteChoices& choices, const std::vector<int32_t>& sent,
+ArrivingChoices post_choices(const HopPlan& plan, const RouteChoices& choices, const IndexList& sent,
                              Stream& stream) {
   ArrivingChoices arriving;
   const Tensor in = words_of<W>(choices, sent, stream);
@@ -206,21 +213,41 @@ RouteChoices read_choices(const Tensor& words, const HopPlan& plan, const Hop& h
 
 }  // namespace
 
-Task<ArrivingChoices> begin_hop(HopPlan& plan, const Hop& hop, RouteChoices choices, DType weights, Lane& lane) {
+void HopLists::keep_sizes_only() {
+  for (IndexList* list : {&send_row, &first, &groups, &returned, &choice_first, &choice_returned, &sent}) {
+    list->keep_size_only();
+  }
+}
+
+HopLists list_hop(const Hop& hop, const RouteChoices& choices) {
+  const Departures departures = sort_by_destination(choices, hop.destination, hop.group->size());
+  HopLists lists;
+  lists.rows_sent = sizes_of(departures.rows);
+  lists.choices_sent = sizes_of(departures.choices);
+  lists.send_row = IndexList(joined(departures.rows));
+  list_combine(lists, return_list(departures.rows, choices.rows), *hop.group);
+  ReturnList returned = return_list(departures.choices, static_cast<int64_t>(choices.size()));
+  lists.choice_first = IndexList(std::move(returned.first));
+  lists.choice_returned = IndexList(std::move(returned.place));
+  lists.sent = IndexList(joined(departures.choices));
+  return lists;
+}
+
+Task<ArrivingChoices> begin_hop(HopPlan& plan, const Hop& hop, const HopLists& lists, const RouteChoices& choices,
+                                DType weights, Lane& lane) {
   Stream& stream = lane.compute();
   plan.group = hop.group;
-  const Departures departures = sort_by_destination(choices, hop.destination, hop.group->size());
-  plan.rows_sent = sizes_of(departures.rows);
-  plan.choices_sent = sizes_of(departures.choices);
-  plan.send_row = index_tensor(joined(departures.rows), stream);
-  plan_combine(plan, return_list(departures.rows, choices.rows), stream);
-  const ReturnList returned = return_list(departures.choices, static_cast<int64_t>(choices.size()));
-  plan.choice_first = index_tensor(returned.first, stream);
-  plan.choice_returned = index_tensor(returned.place, stream);
+  plan.rows_sent = lists.rows_sent;
+  plan.choices_sent = lists.choices_sent;
+  plan.send_row = index_tensor(lists.send_row, stream);
+  plan.first = index_tensor(lists.first, stream);
+  plan.groups = index_tensor(lists.groups, stream);
+  plan.returned = index_tensor(lists.returned, stream);
+  plan.choice_first = index_tensor(lists.choice_first, stream);
+  plan.choice_returned = index_tensor(lists.choice_returned, stream);
   co_await exchange_counts(plan, lane);
-  const std::vector<int32_t> sent = joined(departures.choices);
-  if (weights == DType::kF64) co_return post_choices<int64_t>(plan, choices, sent, stream);
-  co_return post_choices<int32_t>(plan, choices, sent, stream);
+  if (weights == DType::kF64) co_return post_choices<int64_t>(plan, choices, lists.sent, stream);
+  co_return post_choices<int32_t>(plan, choices, lists.sent, stream);
 }
 
 Task<RouteChoices> finish_hop(ArrivingChoices arriving, const HopPlan& plan, const Hop& hop, Lane& lane) {
@@ -228,6 +255,10 @@ Task<RouteChoices> finish_hop(ArrivingChoices arriving, const HopPlan& plan, con
   Stream& stream = lane.compute();
   if (arriving.words.dtype() == DType::kI64) co_return read_choices<int64_t>(arriving.words, plan, hop, stream);
   co_return read_choices<int32_t>(arriving.words, plan, hop, stream);
+}
+
+Task<void> await_choices(ArrivingChoices arriving, Lane& lane) {
+  co_await lane.wire_in_place(std::move(arriving.sending), WireKind::kRowCounts);
 }
 
 }  // namespace shoal

@@ -40,10 +40,12 @@ struct HopPlan {
 };
 
 struct ArrivingChoices;
+struct PaperRoute;
 
 struct RoutePlan {
   std::vector<HopPlan> hops;
   std::shared_ptr<ArrivingChoices> arriving;  // of the last hop; null: all below is filled in
+  std::shared_ptr<PaperRoute> paper;          // on a simulated device; else null
   int64_t tokens = 0;                         // rows on this rank
   int64_t topk = 0;
   std::vector<int64_t> expert_counts;  // [num_experts] how many of this rank's tokens chose each expert

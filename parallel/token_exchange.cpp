@@ -109,6 +109,12 @@ void check_choices(const Tensor& experts, const Tensor& weights, int64_t num_exp
   SHOAL_CHECK(experts.numel() <= INT32_MAX, "{} routed rows exceed 32 bits", experts.numel());
 }
 
+std::vector<int64_t> count_experts(const std::vector<int32_t>& experts, int64_t num_experts) {
+  std::vector<int64_t> counts(static_cast<size_t>(num_experts));
+  for (const int32_t e : experts) ++counts[static_cast<size_t>(e)];
+  return counts;
+}
+
 // Every expert lives here: the device sorts, and the host learns how many rows each got.
 RoutePlan plan_at_home(const Tensor& experts, const Tensor& weights, int64_t num_experts,
                        const std::function<std::vector<int32_t>()>& simulated, Stream& stream) {
@@ -147,30 +153,55 @@ Task<RoutePlan> TokenExchange::begin_plan(Tensor experts, Tensor weights,
   check_on(stream, experts, weights);
   check_choices(experts, weights, num_experts_);
   if (hops_.empty()) co_return plan_at_home(experts, weights, num_experts_, simulated, stream);
-  RouteChoices choices = own_choices(experts, weights, num_experts_, home_rank_, simulated, stream);
   RoutePlan plan;
   plan.tokens = experts.size(0);
   plan.topk = experts.size(1);
-  plan.expert_counts.resize(static_cast<size_t>(num_experts_));
-  for (const int32_t e : choices.expert) ++plan.expert_counts[static_cast<size_t>(e)];
+  if (stream.device() == DeviceKind::kSimulated) plan.paper = route_on_paper(simulated());
+  const bool known = plan.paper != nullptr && plan.paper->is_whole;
+  RouteChoices choices;
+  if (!known) choices = own_choices(experts, weights, num_experts_, home_rank_, simulated, stream);
+  plan.expert_counts = known ? plan.paper->expert_counts : count_experts(choices.expert, num_experts_);
   plan.hops.resize(hops_.size());
   for (size_t i = 0; i < hops_.size(); ++i) {
-    ArrivingChoices arriving = co_await begin_hop(plan.hops[i], hops_[i], std::move(choices), weights.dtype(), lane);
+    HopLists lists = known ? plan.paper->hops[i] : list_hop(hops_[i], choices);
+    ArrivingChoices arriving = co_await begin_hop(plan.hops[i], hops_[i], lists, choices, weights.dtype(), lane);
     if (i + 1 == hops_.size()) {
       plan.arriving = std::make_shared<ArrivingChoices>(std::move(arriving));
+    } else if (known) {
+      co_await await_choices(std::move(arriving), lane);
     } else {
       choices = co_await finish_hop(std::move(arriving), plan.hops[i], hops_[i], lane);
     }
+    if (plan.paper == nullptr || known) continue;
+    lists.keep_sizes_only();
+    plan.paper->hops.push_back(std::move(lists));
   }
+  if (plan.paper != nullptr) plan.paper->expert_counts = plan.expert_counts;
   co_return plan;
+}
+
+std::shared_ptr<PaperRoute> TokenExchange::route_on_paper(std::vector<int32_t> experts) const {
+  if (last_on_paper_ != nullptr && last_on_paper_->is_whole && last_on_paper_->experts == experts) {
+    return last_on_paper_;
+  }
+  last_on_paper_ = std::make_shared<PaperRoute>();
+  last_on_paper_->experts = std::move(experts);
+  return last_on_paper_;
 }
 
 Task<void> TokenExchange::finish_plan(RoutePlan& plan, Lane& lane) const {
   if (plan.arriving == nullptr) co_return;
   const DType weights = plan.arriving->words.dtype() == DType::kI64 ? DType::kF64 : DType::kF32;
+  if (plan.paper != nullptr && plan.paper->is_whole) {
+    co_await await_choices(std::move(*plan.arriving), lane);
+    plan.arriving = nullptr;
+    plan.paper->fill_end(plan, weights, lane.compute());
+    co_return;
+  }
   const RouteChoices choices = co_await finish_hop(std::move(*plan.arriving), plan.hops.back(), hops_.back(), lane);
   plan.arriving = nullptr;
   sort_for_experts(plan, choices, local_experts_.begin, local_experts_.count, weights, lane.compute());
+  if (plan.paper != nullptr) plan.paper->remember_end(plan);
 }
 
 Task<Tensor> TokenExchange::to_experts(Tensor x, RoutePlan& plan, Lane& lane) const {

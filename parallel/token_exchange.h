@@ -26,7 +26,7 @@
 #include "core/config/config.pb.h"
 #include "kernels/quantize.h"
 #include "kernels/wire_format.h"
-#include "parallel/hop_plan.h"
+#include "parallel/paper_route.h"
 #include "parallel/process_mesh.h"
 
 namespace shoal {
@@ -78,6 +78,8 @@ class TokenExchange {
  private:
   void add_hop(Communicator& group, std::vector<int> destination);
   Task<void> finish_plan(RoutePlan& plan, Lane& lane) const;
+  // The last one where the choices are the same and it is whole, else a new one, to be filled in.
+  std::shared_ptr<PaperRoute> route_on_paper(std::vector<int32_t> experts) const;
   // y [rows received, width] → [rows sent, width]: the rows of a hop come back to where they were sent from; once they
   // are posted, `meanwhile` runs.
   Task<Tensor> send_back(Tensor y, const HopPlan& hop, Task<void> meanwhile, Lane& lane) const;
@@ -88,6 +90,7 @@ class TokenExchange {
   IndexRange local_experts_;
   bool hierarchical_ = false;
   std::vector<Hop> hops_;
+  mutable std::shared_ptr<PaperRoute> last_on_paper_;
 };
 
 }  // namespace shoal

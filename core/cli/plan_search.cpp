@@ -51,17 +51,22 @@ std::vector<int> parse_num_nodes(const std::vector<std::string>& words) {
 [[noreturn]] void refuse(const SearchResult& result, const SearchSpace& space, const LoadedConfig& loaded) {
   ClusterConfig cluster = space.cluster();
   cluster.set_num_nodes(result.num_nodes.back());
-  const std::string least =
-      fmt::format("model '{}' fits no {} GPUs of cluster '{}': the layout that needs least, {}, needs {} of {} a GPU",
-                  result.model, cluster.num_nodes() * cluster.gpus_per_node(), result.cluster,
-                  space.name_of(result.smallest), format_bytes(static_cast<int64_t>(result.smallest_bytes)),
-                  format_bytes(static_cast<int64_t>(result.memory_limit_bytes)));
   const SmallestCluster smallest = smallest_cluster(loaded, cluster);
-  if (smallest.num_nodes == 0) {
-    fail("{};\n  nor does it fit more nodes of this kind, with this global batch and what else was given", least);
+  if (smallest.num_nodes == cluster.num_nodes()) {
+    fail("none of the layouts looked at fits; this one does, raise --effort, or give some of its knobs:\n  {}",
+         smallest.overrides);
   }
-  fail("{};\n  it fits {} nodes of this kind (cluster.num_nodes={}; half as many are too few): {}", least,
-       smallest.num_nodes, smallest.num_nodes, smallest.name);
+  const std::string least =
+      fmt::format("model '{}' fits no {} GPUs of cluster '{}': {} needs {} of {} a GPU", result.model,
+                  cluster.num_nodes() * cluster.gpus_per_node(), result.cluster, space.name_of(result.smallest),
+                  format_bytes(static_cast<int64_t>(result.smallest_bytes)),
+                  format_bytes(static_cast<int64_t>(result.memory_limit_bytes)));
+  if (smallest.num_nodes == 0) {
+    fail("{};\n  nor was a larger cluster of such nodes found that it fits, with this batch and what else was given",
+         least);
+  }
+  fail("{};\n  it fits {} such nodes{} (cluster.num_nodes={}): {}", least, smallest.num_nodes,
+       smallest.is_proven ? ", and not half as many" : "", smallest.num_nodes, smallest.name);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "core/model/flops.h"
 #include "core/plan/pipeline.h"
@@ -36,6 +37,8 @@ bool is_dual(const SearchLayout& layout) {
 
 LayoutBounds::LayoutBounds(const SearchSpace& space, const std::vector<SearchPoint>& points, StagePlays& plays)
     : space_(space), points_(points), plays_(plays) {
+  const SearchLayout& any = points.front().layout;
+  compute_ = plan_layout(space.config_of(any), space.cluster_of(any)).compute;
   const ModelConfig& model = space.config().model();
   typical_layer_ = model.layers() - 1;
   ModelConfig shorter = model;
@@ -45,19 +48,30 @@ LayoutBounds::LayoutBounds(const SearchSpace& space, const std::vector<SearchPoi
     expert_parameters_ = 3.0 * static_cast<double>(model.moe().num_experts() * model.hidden() * model.moe().ffn());
   }
   other_parameters_ = layer - expert_parameters_;
+  dense_parameters_ = other_parameters_;
+  if (!model.has_moe() || model.moe().first_dense_layers() == 0) return;
+  ModelConfig fewer = model;
+  fewer.mutable_moe()->set_first_dense_layers(model.moe().first_dense_layers() - 1);
+  dense_parameters_ = layer - static_cast<double>(count_parameters(fewer).total - count_parameters(model).total);
 }
 
+// What a microbatch does in a layer does not depend on how many others do the same: the fewest ranks will do.
 PlayedPass LayoutBounds::play(const SearchPoint& point) {
-  const Config config = space_.config_of(point.layout);
-  const ClusterConfig cluster = space_.cluster_of(point.layout);
-  PlannedLayout layout = plan_layout(config, cluster);
+  const SearchLayout& knobs = point.layout;
+  const int node = space_.cluster().gpus_per_node();
+  int ranks = std::lcm(knobs.tensor, knobs.expert * knobs.expert_tensor);
+  if (ranks > node) ranks = std::lcm(ranks, node);
+  if (point.stage_ranks() % ranks != 0) ranks = point.stage_ranks();
+  PlannedLayout layout;
+  layout.data = point.data;
+  layout.microbatches = point.microbatches;
   layout.overlap = Overlap::OFF;
-  const Config stage = stage_config(config, cluster, layout);
+  const Config stage = stage_config(space_.config_of(knobs), space_.cluster(), layout);
   return plays_.pass({.config = stage,
-                      .cluster = cluster,
+                      .cluster = space_.cluster(),
                       .speeds = plays_.speeds(),
-                      .num_ranks = layout.stage_ranks(),
-                      .compute = layout.compute,
+                      .num_ranks = ranks,
+                      .compute = compute_,
                       .part = {.first_layer = typical_layer_, .num_layers = 1, .embedding = false, .head = false},
                       .num_microbatches = 2});
 }
@@ -99,12 +113,18 @@ const std::vector<LayoutBounds::Stage>& LayoutBounds::stages(int num_stages) {
   const ParameterCounts counts = count_parameters(model);
   std::vector<Stage> stages;
   for (const TransformerPart& part : divide_layers(model, space_.config().data().seq_len(), num_stages)) {
-    Stage stage{.layers = part.num_layers - (model.has_moe() ? dense_layers(model, part) : 0),
-                .parameters = 0,
-                .head = part.head};
-    stage.parameters = static_cast<double>(stage.layers) * other_parameters_;
+    const int64_t dense = model.has_moe() ? dense_layers(model, part) : 0;
+    Stage stage;
+    stage.layers = part.num_layers - dense;
+    stage.expert_layers = static_cast<double>(stage.layers);
+    stage.parameters =
+        static_cast<double>(stage.layers) * other_parameters_ + static_cast<double>(dense) * dense_parameters_;
     if (part.embedding) stage.parameters += static_cast<double>(counts.embedding);
-    if (part.head) stage.parameters += static_cast<double>(counts.head);
+    if (part.head) {
+      const auto depth = static_cast<double>(model.mtp().depth());
+      stage.expert_layers += depth;
+      stage.parameters += static_cast<double>(counts.head + counts.mtp) - depth * expert_parameters_;
+    }
     stages.push_back(stage);
   }
   return stages_.emplace(num_stages, std::move(stages)).first->second;
@@ -168,30 +188,35 @@ void LayoutBounds::add_time(const SearchPoint& point, const PlayedPass& layer, L
 void LayoutBounds::add_memory(const SearchPoint& point, const PlayedPass& layer, LayoutBound& bound) {
   const SearchLayout& layout = point.layout;
   const std::vector<Stage>& all = stages(layout.pipeline);
-  const double experts_a_layer = expert_parameters_ / (layout.expert * layout.expert_tensor);
-  const double weight_bytes = compute_bytes(space_.config());
+  const int expert_ranks = layout.expert * layout.expert_tensor;
+  // Weights and gradients; masters and moments of ZeRO's share.
   constexpr double kGradientBytes = 4;
-  const auto parameters = [&](const Stage& stage) {
-    return stage.parameters / layout.tensor + static_cast<double>(stage.layers) * experts_a_layer;
+  const double whole_bytes = compute_bytes(space_.config()) + kGradientBytes;
+  const double share_bytes = space_.config().precision().moments() == PrecisionConfig::MOMENTS_BF16 ? 8 : 12;
+  const auto state = [&](const Stage& stage) {
+    const double experts = stage.expert_layers * expert_parameters_;
+    return whole_bytes * (stage.parameters / layout.tensor + experts / expert_ranks);
+  };
+  const auto shares = [&](const Stage& stage) {
+    return share_bytes * (stage.parameters + stage.expert_layers * expert_parameters_) / point.stage_ranks();
   };
   for (size_t s = 0; s < all.size(); ++s) {
     const Stage& other = all[all.size() - 1 - s];
-    double held = 1, layers = static_cast<double>(all[s].layers), of_rank = parameters(all[s]);
+    double held = 1, layers = static_cast<double>(all[s].layers), bytes = state(all[s]) + shares(all[s]);
     if (layout.pipeline > 1) {
-      held = microbatches_held(layout.schedule, layout.pipeline, static_cast<int>(s), in_pairs(layout));
+      held = microbatches_held(layout.schedule, layout.pipeline, static_cast<int>(s),
+                               layout.overlap == Overlap::PAIR_FORWARD_BACKWARD);
       held = std::min(held, static_cast<double>(point.microbatches));
     }
     if (is_dual(layout)) {
-      of_rank += parameters(other);
+      bytes = state(all[s]) + state(other) + (shares(all[s]) + shares(other)) / 2;
       layers = (layers + static_cast<double>(other.layers)) / 2;
     }
-    const double activations = held * layers * layer.kept_activations;
-    const double bytes = of_rank * (weight_bytes + kGradientBytes) + activations;
+    bytes += held * layers * layer.kept_activations;
     if (bytes <= bound.memory_bytes) continue;
     bound.memory_bytes = bytes;
-    bound.weight_bytes = of_rank * weight_bytes;
-    bound.gradient_bytes = of_rank * kGradientBytes;
-    bound.activation_bytes = activations;
+    // Two lanes have two of what passes need besides.
+    bound.memory_guess = bytes + (in_pairs(layout) ? 2 : 1) * layer.beside_bytes;
   }
 }
 

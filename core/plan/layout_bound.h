@@ -4,7 +4,7 @@
 // its weights and gradients, and what layers keep for backward. So a layout whose bound exceeds another's step, or the
 // GPU's memory, need not be played. One layer with experts (without: any) stands for all: it is played once for each way
 // of computing it (stage_play.h, play_pass). Embedding, head, dense layers of a MoE model, the optimizer, and what
-// happens once a step are left out; the closed forms of pipelines are those of pipeline.h.
+// happens once a step take no time here; the closed forms of pipelines are those of pipeline.h.
 #pragma once
 
 #include <map>
@@ -21,8 +21,7 @@ struct LayoutBound {
   double step_s = 0;        // no plan is shorter
   double guess_s = 0;       // what a plan may come to: the order in which to look
   double memory_bytes = 0;  // no plan needs less
-  // Of it.
-  double weight_bytes = 0, gradient_bytes = 0, activation_bytes = 0;
+  double memory_guess = 0;
 };
 
 class LayoutBounds {
@@ -38,8 +37,8 @@ class LayoutBounds {
  private:
   struct Stage {
     int64_t layers = 0;  // of the kind that is played
-    double parameters = 0;  // not of experts
-    bool head = false;
+    double expert_layers = 0;  // multi-token prediction's too
+    double parameters = 0;     // not of experts
   };
   struct Unit {
     double forward_s = 0, backward_s = 0, weight_s = 0;
@@ -56,7 +55,9 @@ class LayoutBounds {
   const std::vector<SearchPoint>& points_;
   StagePlays& plays_;
   int64_t typical_layer_ = 0;
+  DType compute_;
   double expert_parameters_ = 0, other_parameters_ = 0;  // of a played kind of layer
+  double dense_parameters_ = 0;                          // of the other kind
   std::map<int, std::vector<Stage>> stages_;
   std::map<std::tuple<int, int>, Unit> units_;  // by precision and recomputation, of a token
 };

@@ -17,6 +17,8 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 // Of the effort, what layers may take: enough is left for plans.
 constexpr double kOfLayers = 0.5;
 constexpr int64_t kProgressEvery = 16;
+// How much dearer a layout is taken to be that is guessed to need twice the memory there is.
+constexpr double kOfExcess = 10;
 
 // A layout that waits for a closer look, the likeliest first; of equals, the first in the space.
 struct Waiting {
@@ -45,7 +47,9 @@ class Search {
     if (points_.empty()) refuse_all();
     LayoutBounds bounds(space_, points_, plays_);
     for (size_t i = 0; i < points_.size(); ++i) look(i, bounds.quick(points_[i]), far_);
+    const bool first_is_enough = options_.by == SearchBy::kMemory;
     while (!far_.empty() || !near_.empty()) {
+      if (first_is_enough && !result_.best.empty()) break;
       const bool may_look = plays_.played() < kOfLayers * options_.effort;
       const bool may_plan = plays_.played() < options_.effort;
       const bool near_first = far_.empty() || (!near_.empty() && near_.top().guess <= far_.top().guess);
@@ -60,7 +64,7 @@ class Search {
       }
       tell_progress();
     }
-    if (!result_.best.empty()) change_best(bounds);
+    if (!result_.best.empty() && !first_is_enough) change_best(bounds);
     explain(result_);
     return std::move(result_);
   }
@@ -73,8 +77,13 @@ class Search {
          most->second.count, result_.refused.total(), most->second.example);
   }
 
-  double cost(const SearchPoint& point, double step_s) const {
-    return options_.by == SearchBy::kTime ? step_s : step_s * point.num_ranks;
+  double cost(const SearchPoint& point, double step_s, double bytes) const {
+    switch (options_.by) {
+      case SearchBy::kTime: return step_s;
+      case SearchBy::kMoney: return step_s * point.num_ranks;
+      case SearchBy::kMemory: break;
+    }
+    return bytes;
   }
   // What the next one has to beat.
   double worst_kept() const {
@@ -95,7 +104,10 @@ class Search {
       note_needs(point, bound.memory_bytes);
       return;
     }
-    queue.push({cost(point, bound.guess_s), cost(point, bound.step_s), index});
+    // What is likely not to fit comes late.
+    const double excess = std::max(bound.memory_guess / result_.memory_limit_bytes - 1, 0.0);
+    const double guess = cost(point, bound.guess_s, bound.memory_guess) * (1 + kOfExcess * excess);
+    queue.push({guess, cost(point, bound.step_s, bound.memory_bytes), index});
   }
 
   bool is_dropped(const Waiting& one, bool may_play) {
@@ -118,7 +130,7 @@ class Search {
   RankedLayout planned(const SearchPoint& point) {
     RankedLayout ranked{.point = point, .plan = {}, .cost = 0, .why = {}};
     ranked.plan = make_plan(space_.config_of(point.layout), space_.cluster_of(point.layout), options_.tokens, plays_);
-    ranked.cost = cost(point, ranked.plan.step.step_s);
+    ranked.cost = cost(point, ranked.plan.step.step_s, ranked.plan.step.memory_bytes);
     return ranked;
   }
 
@@ -183,20 +195,27 @@ SearchResult search_layouts(const SearchSpace& space, const SearchOptions& optio
 
 SmallestCluster smallest_cluster(const LoadedConfig& loaded, const ClusterConfig& cluster) {
   constexpr int64_t kMaxGpus = 1'000'000;
-  const SearchOptions one{.num_results = 1, .effort = 10e6};
-  for (int64_t nodes = 2 * cluster.num_nodes(); nodes * cluster.gpus_per_node() <= kMaxGpus; nodes *= 2) {
+  const SearchOptions first{.by = SearchBy::kMemory, .num_results = 1};
+  SmallestCluster smallest;
+  for (int64_t nodes = cluster.num_nodes(); nodes * cluster.gpus_per_node() <= kMaxGpus; nodes *= 2) {
     ClusterConfig larger = cluster;
     larger.set_num_nodes(static_cast<int32_t>(nodes));
     const SearchSpace space(loaded, larger);
     SearchResult result;
     try {
-      result = search_layouts(space, one);
+      result = search_layouts(space, first);
     } catch (const Error&) {
       return {};
     }
-    if (result.best.empty()) continue;
+    if (result.best.empty()) {
+      smallest.is_proven = result.fits_nowhere();
+      continue;
+    }
     const SearchLayout& layout = result.best.front().point.layout;
-    return {.num_nodes = static_cast<int>(nodes), .name = space.name_of(layout), .overrides = space.overrides_of(layout)};
+    smallest.num_nodes = static_cast<int>(nodes);
+    smallest.name = space.name_of(layout);
+    smallest.overrides = space.overrides_of(layout);
+    return smallest;
   }
   return {};
 }

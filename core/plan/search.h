@@ -15,7 +15,8 @@
 
 namespace shoal {
 
-enum class SearchBy { kTime, kMoney };
+// kMemory: whatever fits, the smallest first; the search ends with the first that does.
+enum class SearchBy { kTime, kMoney, kMemory };
 
 struct SearchOptions {
   SearchBy by = SearchBy::kTime;
@@ -31,7 +32,7 @@ struct SearchOptions {
 struct RankedLayout {
   SearchPoint point;
   Plan plan;
-  double cost = 0;  // SearchBy: seconds of a step, or GPU-seconds
+  double cost = 0;  // SearchBy: seconds of a step, or GPU-seconds, or bytes
   std::string why;  // why it is not the best; of the best, empty
 };
 
@@ -61,6 +62,8 @@ struct SearchResult {
   Refusals refused;    // by rules
   // Of the layouts not looked at: the least that one may cost. 0: all were.
   double least_unseen_cost = 0;
+  // Nothing fits, whatever was not looked at.
+  bool fits_nowhere() const { return best.empty() && not_looked_at == 0; }
   bool best_is_proven() const { return not_looked_at == 0 || (!best.empty() && best[0].cost <= least_unseen_cost); }
 
   // Where nothing fits: what needs least, and by its plan, or at least, how much.
@@ -71,10 +74,11 @@ struct SearchResult {
 // Throws, with a rule's sentence, where rules allow no layout at all.
 SearchResult search_layouts(const SearchSpace& space, const SearchOptions& options);
 
-// Nodes of the same kind, doubled until some layout fits: that many, and its layout for a command line. 0: no number
-// does, up to where rules end it (a batch has only so many sequences) or GPUs number a million.
+// Nodes of the same kind, doubled until some layout fits: that many, and its layout for a command line. 0: none was
+// found, up to where rules end it (a batch has only so many sequences) or GPUs number a million.
 struct SmallestCluster {
   int num_nodes = 0;
+  bool is_proven = false;  // with half as many, bounds and plans exclude all layouts
   std::string name, overrides;
 };
 SmallestCluster smallest_cluster(const LoadedConfig& loaded, const ClusterConfig& cluster);

@@ -52,7 +52,8 @@ std::string describe_ranking(const SearchResult& result, const SearchSpace& spac
   int rank = 0;
   for (const RankedLayout& one : result.best) {
     const RunCost& run = one.plan.run;
-    text += fmt::format("{:>3}{:>11}{:>9}{:>12}{:>12}{:>7.2f} %  {}\n", ++rank, seconds(one.plan.step.step_s),
+    ++rank;
+    text += fmt::format("{:>3}{:>11}{:>9}{:>12}{:>12}{:>7.2f} %  {}\n", rank, seconds(one.plan.step.step_s),
                         rank == 1 ? "" : dearer(one, best), count(run.gpu_hours_per_trillion_tokens),
                         bytes(one.plan.step.memory_bytes), 100 * run.mfu.causal, space.name_of(one.point.layout));
     if (!one.why.empty()) text += fmt::format("{:>14}{}\n", "", one.why);

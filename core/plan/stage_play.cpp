@@ -132,6 +132,9 @@ PlayedPass play_pass(const StageToPlay& stage) {
                   .wire_s = waited_in_layers_s(two) - waited_in_layers_s(one),
                   .kept_activations =
                       static_cast<double>(two.sets[2].activations_bytes - two.sets[1].activations_bytes)};
+  const MemoryByKind peak = at_peak(two.memory);
+  pass.beside_bytes = peak[static_cast<size_t>(MemoryKind::kActivations)] +
+                      peak[static_cast<size_t>(MemoryKind::kWorkspace)] - pass.kept_activations;
   for (size_t i = 0; i < pass.link_busy_s.size(); ++i) pass.link_busy_s[i] = two.busy_s[i] - one.busy_s[i];
   return pass;
 }

@@ -66,6 +66,7 @@ struct PlayedPass {
   double wire_s = 0;      // waiting inside the layers: for tokens, and for what tensor ranks gather and sum
   std::array<double, kNumLinkClasses> link_busy_s{};
   double kept_activations = 0;  // bytes, from its forward to its backward
+  double beside_bytes = 0;      // activations and workspace at the peak, without those
 };
 // By steps of one and of two microbatches, without overlap; cheap beside play_stage().
 PlayedPass play_pass(const StageToPlay& stage);

@@ -1,6 +1,7 @@
 # tests/cli/plan_test.py: `shoal plan`: a published run in seconds, and clusters and layouts that cannot be.
 import json
 import pathlib
+import shlex
 import time
 import unittest
 
@@ -34,6 +35,32 @@ class Plan(ShoalTest):
         for words in ("MFU", "exposed wire", "memory of a rank", "GPU-hours"):
             self.assertIn(words, text)
         self.assertEqual(json.loads((self.folder / "plan.json").read_text()), self.plan(small, *cluster))
+
+    def test_a_search_finds_a_layout_that_plans_as_it_says(self):
+        small = str(ROOT / "configs/moe_1b.textproto")
+        words = [small, "--cluster", str(ROOT / "configs/clusters/h100_25gbe.textproto"), "cluster.num_nodes=2", "cluster.gpus_per_node=2",
+                 "parallel.pipeline=1", "train.microbatch=1", "train.recompute.block=false"]
+        search = self.plan(*words, "--search", "--results", "3", "--effort", "0.2")
+        self.assertEqual(len(search["best"]), 3)
+        first = search["best"][0]
+        steps = [one["plan"]["step_s"] for one in search["best"]]
+        self.assertEqual(steps, sorted(steps))
+        again = self.plan(*words, *shlex.split(first["overrides"]))
+        self.assertEqual(again["step_s"], first["plan"]["step_s"])
+        self.assertEqual(again["layout"]["pipeline"], 1, "what the command line gives stays")
+        text = self.shoal("plan", *words, "--search", "--results", "3", "--effort", "0.2").stdout
+        for expected in ("the first with one thing changed", "refused by rules", first["overrides"], first["name"]):
+            self.assertIn(expected, text)
+
+    def test_searches_that_cannot_be(self):
+        cluster = ["--cluster", str(ROOT / "configs/clusters/rtx4090_25gbe.textproto"), "cluster.num_nodes=1"]
+        mixtral = str(ROOT / "configs/models/mixtral_8x7b.textproto")
+        self.refused("plan", mixtral, *cluster, "train.global_batch=64", "data.seq_len=512", "parallel.pipeline=1", "--search",
+                     says=["fits no 8 GPUs", "a GPU", "such nodes", "(cluster.num_nodes="])
+        self.refused("plan", mixtral, *cluster, "parallel.pipeline=3", "--search", says=["no layout", "does not divide the 8 GPUs"])
+        self.refused("plan", mixtral, *cluster, "parallel.tensor=3", "--search", says="parallel.tensor (3) does not divide")
+        self.refused("plan", mixtral, *cluster, "--num-nodes", "2", says="--num-nodes is for a search; add --search")
+        self.refused("plan", mixtral, *cluster, "--search", "--num-nodes", "many", says="--num-nodes is many")
 
     def test_clusters_that_cannot_be(self):
         self.refused("plan", MODEL, says="--cluster is required")

@@ -46,17 +46,34 @@ Planned planned(const SearchSpace& space, const SearchPoint& point) {
   return {plan.step_s, plan.memory_bytes, plan.fits()};
 }
 
+std::vector<Planned> plan_all(const SearchSpace& space) {
+  Refusals refused;
+  std::vector<Planned> plans;
+  for (const SearchPoint& point : space.points(refused)) plans.push_back(planned(space, point));
+  std::ranges::sort(plans, {}, &Planned::memory_bytes);
+  return plans;
+}
+
+// The tiny cluster, in whose GPUs this much fits.
+ClusterConfig cluster_of_bytes(double bytes, std::vector<std::string> overrides = {}) {
+  overrides.push_back(fmt::format("gpu.memory_gib={:.17g}", bytes / (1024.0 * 1024 * 1024)));
+  return tiny::cluster(overrides);
+}
+
 }  // namespace
 
 TEST_CASE("a search finds what planning every layout finds") {
   const LoadedConfig config = loaded(searched_config(), {"train.recompute", "precision.linear"});
-  const ClusterConfig cluster = tiny::cluster({GENERATE("gpu.memory_gib=1", "gpu.memory_gib=0.0002")});
+  const ClusterConfig large = tiny::cluster();
+  const std::vector<Planned> plans = plan_all(SearchSpace(config, large));
+  REQUIRE(plans.size() > 50);
+  // Everything fits, and half of it.
+  const size_t fitting = GENERATE_COPY(plans.size(), plans.size() / 2);
+  const ClusterConfig cluster = cluster_of_bytes(plans[fitting - 1].memory_bytes + 1);
   const SearchSpace space(config, cluster);
-  Refusals refused;
   std::vector<double> costs;
-  for (const SearchPoint& point : space.points(refused)) {
-    const Planned plan = planned(space, point);
-    if (plan.fits) costs.push_back(plan.step_s);
+  for (const Planned& plan : plans) {
+    if (plan.memory_bytes <= plans[fitting - 1].memory_bytes) costs.push_back(plan.step_s);
   }
   std::ranges::sort(costs);
   const SearchResult result = search_layouts(space, {.num_results = 12, .effort = kAllOfIt});
@@ -92,8 +109,6 @@ TEST_CASE("no plan is shorter or smaller than its bounds") {
     CHECK(close.step_s <= plan.step_s * kRounding);
     CHECK(quick.memory_bytes <= plan.memory_bytes);
     CHECK(close.memory_bytes <= plan.memory_bytes);
-    // They are of some use.
-    CHECK(close.step_s > 0.2 * plan.step_s);
   }
 }
 
@@ -132,7 +147,7 @@ TEST_CASE("every layout of a space is another one, and has a name for a command 
 
 TEST_CASE("money may want fewer nodes than time") {
   const LoadedConfig config = loaded(searched_config(), {"train.recompute", "precision.linear"});
-  const ClusterConfig cluster = tiny::cluster({"network.gbyte_per_s=0.005"});
+  const ClusterConfig cluster = tiny::cluster();
   const SearchSpace space(config, cluster, {1, 2});
   const auto nodes_of = [&](SearchBy by) {
     const SearchResult result = search_layouts(space, {.by = by, .num_results = 1, .effort = kAllOfIt});
@@ -160,8 +175,9 @@ TEST_CASE("what a search did not look at is told") {
 
 TEST_CASE("runner-ups and refused layouts have reasons") {
   const LoadedConfig config = loaded(searched_config());
-  // One stage with all experts does not fit; a few parts of it do.
-  const ClusterConfig cluster = tiny::cluster({"gpu.memory_gib=0.00025"});
+  const ClusterConfig large = tiny::cluster();
+  const std::vector<Planned> plans = plan_all(SearchSpace(config, large));
+  const ClusterConfig cluster = cluster_of_bytes(plans[plans.size() / 3].memory_bytes);
   const SearchSpace space(config, cluster);
   const SearchResult result = search_layouts(space, {.num_results = 5, .effort = kAllOfIt});
   REQUIRE(result.best.size() == 5);
@@ -195,16 +211,18 @@ TEST_CASE("reasons that differ in numbers are one") {
 }
 
 TEST_CASE("a model that fits nowhere: the layout that needs least, and the smallest cluster that would do") {
-  Config tiny_batch = searched_config();
-  const LoadedConfig config = loaded(tiny_batch, {"parallel.pipeline"});
-  const ClusterConfig cluster = tiny::cluster({"gpu.memory_gib=0.00009", "num_nodes=1"});
+  const LoadedConfig config = loaded(searched_config(), {"parallel.pipeline", "train.recompute"});
+  const ClusterConfig large = tiny::cluster();
+  const double least = plan_all(SearchSpace(config, large)).front().memory_bytes;
+  const ClusterConfig cluster = cluster_of_bytes(least + 1, {"num_nodes=1"});
   const SearchSpace space(config, cluster);
   const SearchResult result = search_layouts(space, {.effort = kAllOfIt});
-  CHECK(result.best.empty());
+  CHECK(result.fits_nowhere());
   CHECK(result.smallest_bytes > result.memory_limit_bytes);
   CHECK_THAT(describe(result, space), Contains("nothing fits: ") && Contains("needs least"));
   const SmallestCluster smallest = smallest_cluster(config, cluster);
-  CHECK(smallest.num_nodes >= 2);
+  CHECK(smallest.num_nodes == 2);
+  CHECK(smallest.is_proven);
   CHECK_THAT(smallest.overrides, Contains("parallel.expert="));
   // Nothing fits a GPU that cannot hold a layer.
   CHECK(smallest_cluster(config, tiny::cluster({"gpu.memory_gib=0.000001"})).num_nodes == 0);
