@@ -13,12 +13,14 @@ Parameter& declare(const ModelContext& context) {
   const bool tied = config.tie_embeddings() && context.part.head;
   const int of_mtp = context.part.head ? static_cast<int>(config.mtp().depth()) : 0;
   const int lookups = (context.part.embedding ? 1 : 0) + of_mtp;
+  // The last stage of a pipeline has a tied matrix for its head alone.
+  const ParameterUse of_tied = lookups > 0 ? ParameterUse::kPlainAndMatrix : ParameterUse::kMatrix;
   Sharding sharding;
   sharding.dims = {context.tensor().part({config.vocab()}), config.hidden()};
   return context.store.add({.name = "embedding",
                             .shape = sharding.local_shape(),
                             .sharding = sharding,
-                            .use = tied ? ParameterUse::kPlainAndMatrix : ParameterUse::kPlain,
+                            .use = tied ? of_tied : ParameterUse::kPlain,
                             .group = ParameterGroup::kTensor,
                             .init_std = std,
                             .num_uses = tied ? lookups + 1 + of_mtp : lookups,
