@@ -88,9 +88,7 @@ void list_combine(HopLists& lists, ReturnList rows, const Communicator& group) {
   std::vector<int32_t> first{0}, groups{0};
   for (size_t row = 0; row + 1 < rows.first.size(); ++row) {
     for (int32_t at = rows.first[row]; at < rows.first[row + 1]; ++at) {
-      const auto node_of = [&](int32_t place) {
-        return group.node(rows.destination[static_cast<size_t>(place)]);
-      };
+      const auto node_of = [&](int32_t place) { return group.node(rows.destination[static_cast<size_t>(place)]); };
       if (at > rows.first[row] && node_of(at) != node_of(at - 1)) groups.push_back(at);
     }
     if (rows.first[row + 1] > rows.first[row]) groups.push_back(rows.first[row + 1]);
@@ -197,8 +195,7 @@ Task<void> exchange_counts(HopPlan& plan, Lane& lane) {
 }
 
 template <class W>
-ArrivingChoices post_choices(const HopPlan& plan, const RouteChoices& choices, const IndexList& sent,
-                             Stream& stream) {
+ArrivingChoices post_choices(const HopPlan& plan, const RouteChoices& choices, const IndexList& sent, Stream& stream) {
   ArrivingChoices arriving;
   const Tensor in = words_of<W>(choices, sent, stream);
   arriving.words = stream.workspace({plan.total_choices_received(), kNumWords}, DTypeOf<W>::value);

@@ -9,10 +9,10 @@
 namespace shoal {
 
 struct PaperRoute {
-  std::vector<int32_t> experts;         // the choices that it is for
+  std::vector<int32_t> experts;  // the choices that it is for
   std::vector<int64_t> expert_counts;
-  std::vector<HopLists> hops;           // sizes only
-  bool is_whole = false;                // what follows is known, too
+  std::vector<HopLists> hops;  // sizes only
+  bool is_whole = false;       // what follows is known, too
   int64_t rows_received = 0;
   int64_t rows_routed = 0;
   std::vector<int64_t> offsets;

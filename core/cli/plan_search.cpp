@@ -74,9 +74,11 @@ std::vector<int> parse_num_nodes(const std::vector<std::string>& words) {
 void add_search_options(Command command, SearchChoices& choices) {
   command.choice("--by", choices.by, "With --search: what counts, time of a step or money (GPU-hours)",
                  {"time", "money"});
-  command.option("--num-nodes", choices.num_nodes, "With --search: sizes of the cluster to compare, instead of its own");
+  command.option("--num-nodes", choices.num_nodes,
+                 "With --search: sizes of the cluster to compare, instead of its own");
   command.option("--results", choices.results, "With --search: how many layouts to rank", {.low = 1, .high = 1000});
-  command.option("--effort", choices.effort, "With --search: how much to play, as a multiple of what takes some seconds",
+  command.option("--effort", choices.effort,
+                 "With --search: how much to play, as a multiple of what takes some seconds",
                  {.low = 0.01, .high = 1e6});
 }
 

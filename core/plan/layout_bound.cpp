@@ -21,9 +21,7 @@ constexpr double kUnlikeMesh = 0.95;
 // looking depends on it.
 constexpr double kStaysExposed = 0.4;
 
-double compute_bytes(const Config& config) {
-  return config.precision().compute() == PrecisionConfig::F32 ? 4 : 2;
-}
+double compute_bytes(const Config& config) { return config.precision().compute() == PrecisionConfig::F32 ? 4 : 2; }
 
 bool in_pairs(const SearchLayout& layout) {
   return layout.overlap == Overlap::PAIR_FORWARD_BACKWARD || layout.overlap == Overlap::PAIR_FORWARD;
@@ -138,8 +136,8 @@ LayoutBound LayoutBounds::quick(const SearchPoint& point) {
                    .weight_s = of_token.weight_s * tokens};
   // Every layer keeps its input at least.
   const Config& config = space_.config();
-  layer.kept_activations = tokens * static_cast<double>(config.data().seq_len() * config.model().hidden()) *
-                           compute_bytes(config);
+  layer.kept_activations =
+      tokens * static_cast<double>(config.data().seq_len() * config.model().hidden()) * compute_bytes(config);
   return bound(point, layer);
 }
 

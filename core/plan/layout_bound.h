@@ -36,7 +36,7 @@ class LayoutBounds {
 
  private:
   struct Stage {
-    int64_t layers = 0;  // of the kind that is played
+    int64_t layers = 0;        // of the kind that is played
     double expert_layers = 0;  // multi-token prediction's too
     double parameters = 0;     // not of experts
   };

@@ -45,7 +45,8 @@ std::string difference(const RankedLayout& loser, const RankedLayout& best) {
   for (size_t i = 0; i < kAtMost; ++i) {
     if (std::abs(parts[i].seconds) <= kOfLargest * std::abs(parts[0].seconds)) continue;
     const char* sign = parts[i].seconds < 0 ? "-" : "+";
-    text += fmt::format("{}{}{} {}", text.empty() ? "" : ", ", sign, describe(std::abs(parts[i].seconds)), parts[i].name);
+    text +=
+        fmt::format("{}{}{} {}", text.empty() ? "" : ", ", sign, describe(std::abs(parts[i].seconds)), parts[i].name);
   }
   return text.empty() ? "nothing" : text;
 }

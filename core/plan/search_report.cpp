@@ -39,7 +39,8 @@ std::string describe_head(const SearchResult& result, const SearchSpace& space) 
 std::string describe_proof(const SearchResult& result) {
   if (result.best.empty()) return "";
   if (result.not_looked_at == 0) return "  no other layout is faster: all were planned, or bounds exclude them\n\n";
-  if (result.best_is_proven()) return "  no layout is better than the first; further ranks are of what was looked at\n\n";
+  if (result.best_is_proven())
+    return "  no layout is better than the first; further ranks are of what was looked at\n\n";
   const double gap = 1 - result.least_unseen_cost / result.best.front().cost;
   return fmt::format("  what was not looked at may be up to {:.0f} % better by its bounds; --effort looks at more\n\n",
                      100 * gap);
@@ -47,8 +48,8 @@ std::string describe_proof(const SearchResult& result) {
 
 std::string describe_ranking(const SearchResult& result, const SearchSpace& space) {
   const RankedLayout& best = result.best.front();
-  std::string text = fmt::format("{:>3}{:>11}{:>9}{:>12}{:>12}{:>9}  {}\n", "", "step", "", "GPU-h/T tok", "memory", "MFU",
-                                 "layout");
+  std::string text =
+      fmt::format("{:>3}{:>11}{:>9}{:>12}{:>12}{:>9}  {}\n", "", "step", "", "GPU-h/T tok", "memory", "MFU", "layout");
   int rank = 0;
   for (const RankedLayout& one : result.best) {
     const RunCost& run = one.plan.run;
@@ -104,8 +105,9 @@ std::string describe_best(const SearchResult& result, const SearchSpace& space) 
 std::string describe(const SearchResult& result, const SearchSpace& space) {
   std::string text = describe_head(result, space) + describe_proof(result);
   if (result.best.empty()) {
-    return text + fmt::format("nothing fits: {} needs least, {} of {}\n\n", space.name_of(result.smallest),
-                              bytes(result.smallest_bytes), bytes(result.memory_limit_bytes)) +
+    return text +
+           fmt::format("nothing fits: {} needs least, {} of {}\n\n", space.name_of(result.smallest),
+                       bytes(result.smallest_bytes), bytes(result.memory_limit_bytes)) +
            describe_refusals(result.refused);
   }
   return text + describe_ranking(result, space) + describe_changes(result) + describe_refusals(result.refused) +

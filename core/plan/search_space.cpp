@@ -55,11 +55,10 @@ RecomputeConfig with_every_field(const RecomputeConfig& given) {
 
 std::vector<RecomputeConfig> recompute_axis(const Config& config) {
   const bool mla = config.model().attention().kind() == AttentionConfig::MLA;
-  std::vector<RecomputeConfig> all{with_every_field(config.train().recompute()),
-                                   recompute(false, false, false, false, false),
-                                   recompute(false, false, true, false, false),
-                                   recompute(true, mla, true, false, false),
-                                   recompute(false, false, true, true, false)};
+  std::vector<RecomputeConfig> all{
+      with_every_field(config.train().recompute()), recompute(false, false, false, false, false),
+      recompute(false, false, true, false, false), recompute(true, mla, true, false, false),
+      recompute(false, false, true, true, false)};
   if (config.model().has_moe()) all.push_back(recompute(false, false, true, true, true));
   std::set<std::string> seen;
   std::erase_if(all, [&](const RecomputeConfig& one) { return !seen.insert(one.SerializeAsString()).second; });
@@ -116,10 +115,9 @@ SearchSpace::SearchSpace(const LoadedConfig& loaded, const ClusterConfig& cluste
   };
   axes_.num_nodes = num_nodes_axis(cluster, num_nodes);
   const int64_t ranks = node * axes_.num_nodes.back();
-  axes_.pipeline = axis("parallel.pipeline", int{parallel.pipeline()},
-                        pipeline_axis(config.model(), cluster, axes_.num_nodes));
-  axes_.tensor =
-      axis("parallel.tensor", int{parallel.tensor()}, divisors(node, config.model().attention().heads()));
+  axes_.pipeline =
+      axis("parallel.pipeline", int{parallel.pipeline()}, pipeline_axis(config.model(), cluster, axes_.num_nodes));
+  axes_.tensor = axis("parallel.tensor", int{parallel.tensor()}, divisors(node, config.model().attention().heads()));
   axes_.expert = axis("parallel.expert", int{parallel.expert()},
                       moe ? divisors(config.model().moe().num_experts(), ranks) : std::vector<int>{1});
   axes_.expert_tensor = axis("parallel.expert_tensor", int{parallel.expert_tensor()},
@@ -129,9 +127,9 @@ SearchSpace::SearchSpace(const LoadedConfig& loaded, const ClusterConfig& cluste
   axes_.linear = axis("precision.linear", config.precision().linear(), linear_axis(config, cluster));
   axes_.dispatch = axis("parallel.dispatch", parallel.dispatch(),
                         std::vector<ParallelConfig::Dispatch>{ParallelConfig::DIRECT, ParallelConfig::HIERARCHICAL});
-  axes_.overlap = axis("parallel.overlap", parallel.overlap(),
-                       std::vector<Overlap::Schedule>{Overlap::OFF, Overlap::PAIR_FORWARD,
-                                                      Overlap::PAIR_FORWARD_BACKWARD});
+  axes_.overlap =
+      axis("parallel.overlap", parallel.overlap(),
+           std::vector<Overlap::Schedule>{Overlap::OFF, Overlap::PAIR_FORWARD, Overlap::PAIR_FORWARD_BACKWARD});
   axes_.recompute = is_given("train.recompute")
                         ? std::vector<RecomputeConfig>{with_every_field(config.train().recompute())}
                         : recompute_axis(config);

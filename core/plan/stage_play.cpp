@@ -126,12 +126,12 @@ PlayedPass play_pass(const StageToPlay& stage) {
   const StepPrediction one = play(stage, Overlap::OFF, 1), two = play(stage, Overlap::OFF, 2);
   SHOAL_CHECK(one.sets.size() == 2 && two.sets.size() == 4);
   const auto busy_s = [](const PlayedSet& set) { return set.seconds - set.waited_s; };
-  PlayedPass pass{.forward_s = busy_s(two.sets[2]),
-                  .backward_s = busy_s(two.sets[3]),
-                  .weight_s = weight_gradients_s(two) / 2,
-                  .wire_s = waited_in_layers_s(two) - waited_in_layers_s(one),
-                  .kept_activations =
-                      static_cast<double>(two.sets[2].activations_bytes - two.sets[1].activations_bytes)};
+  PlayedPass pass{
+      .forward_s = busy_s(two.sets[2]),
+      .backward_s = busy_s(two.sets[3]),
+      .weight_s = weight_gradients_s(two) / 2,
+      .wire_s = waited_in_layers_s(two) - waited_in_layers_s(one),
+      .kept_activations = static_cast<double>(two.sets[2].activations_bytes - two.sets[1].activations_bytes)};
   const MemoryByKind peak = at_peak(two.memory);
   pass.beside_bytes = peak[static_cast<size_t>(MemoryKind::kActivations)] +
                       peak[static_cast<size_t>(MemoryKind::kWorkspace)] - pass.kept_activations;
