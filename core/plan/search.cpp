@@ -41,13 +41,17 @@ class Search {
     result_.memory_limit_bytes = (gpu.memory_gib() - gpu.reserved_gib()) * kGib;
     points_ = space.points(result_.refused);
     result_.num_layouts = static_cast<int64_t>(points_.size());
+    fates_.assign(points_.size(), Fate::kNotLookedAt);
   }
 
   SearchResult run() {
     if (points_.empty()) refuse_all();
     LayoutBounds bounds(space_, points_, plays_);
-    for (size_t i = 0; i < points_.size(); ++i) look(i, bounds.quick(points_[i]), far_);
     const bool first_is_enough = options_.by == SearchBy::kMemory;
+    if (!first_is_enough) plan_given();
+    for (size_t i = 0; i < points_.size(); ++i) {
+      if (fates_[i] == Fate::kNotLookedAt) look(i, bounds.quick(points_[i]), far_);
+    }
     while (!far_.empty() || !near_.empty()) {
       if (first_is_enough && !result_.best.empty()) break;
       const bool may_look = plays_.played() < kOfLayers * options_.effort;
@@ -56,7 +60,7 @@ class Search {
       if (near_first || (!may_look && may_plan && !near_.empty())) {
         const Waiting next = take(near_);
         if (is_dropped(next, may_plan)) continue;
-        plan(points_[next.index]);
+        plan(next.index);
       } else {
         const Waiting next = take(far_);
         if (is_dropped(next, may_look)) continue;
@@ -64,7 +68,11 @@ class Search {
       }
       tell_progress();
     }
-    if (!result_.best.empty() && !first_is_enough) change_best(bounds);
+    if (!result_.best.empty() && !first_is_enough) {
+      climb(bounds);
+      change_best(bounds);
+    }
+    count_fates();
     explain(result_);
     return std::move(result_);
   }
@@ -100,7 +108,7 @@ class Search {
   void look(size_t index, const LayoutBound& bound, Queue& queue) {
     const SearchPoint& point = points_[index];
     if (bound.memory_bytes > result_.memory_limit_bytes) {
-      ++result_.too_large;
+      fates_[index] = Fate::kTooLarge;
       note_needs(point, bound.memory_bytes);
       return;
     }
@@ -112,12 +120,12 @@ class Search {
 
   bool is_dropped(const Waiting& one, bool may_play) {
     if (one.bound >= worst_kept()) {
-      ++result_.too_slow;
+      fates_[one.index] = Fate::kTooSlow;
       return true;
     }
     if (may_play) return false;
     const double least = result_.least_unseen_cost;
-    result_.least_unseen_cost = ++result_.not_looked_at == 1 ? one.bound : std::min(least, one.bound);
+    result_.least_unseen_cost = least == 0 ? one.bound : std::min(least, one.bound);
     return true;
   }
 
@@ -134,25 +142,77 @@ class Search {
     return ranked;
   }
 
-  void plan(const SearchPoint& point) {
+  void plan(size_t index) {
+    const SearchPoint& point = points_[index];
     RankedLayout ranked;
     try {
       ranked = planned(point);
     } catch (const Error& error) {
-      ++result_.failed;
+      fates_[index] = Fate::kFailed;
       result_.refused.add(error.what());
       return;
     }
     if (!ranked.plan.step.fits()) {
-      ++result_.planned_too_large;
+      fates_[index] = Fate::kPlannedTooLarge;
       note_needs(point, ranked.plan.step.memory_bytes);
       return;
     }
-    ++result_.planned;
+    fates_[index] = Fate::kPlanned;
     std::vector<RankedLayout>& best = result_.best;
     const auto behind = std::ranges::find_if(best, [&](const RankedLayout& one) { return one.cost > ranked.cost; });
     best.insert(behind, std::move(ranked));
     if (best.size() > static_cast<size_t>(options_.num_results)) best.pop_back();
+  }
+
+  // The layout that the files and the command line describe, where it is one of the space.
+  void plan_given() {
+    const Config& config = space_.config();
+    const ParallelConfig& parallel = config.parallel();
+    SearchLayout given{.num_nodes = space_.cluster().num_nodes(),
+                       .pipeline = parallel.pipeline(),
+                       .tensor = parallel.tensor(),
+                       .expert = parallel.expert(),
+                       .expert_tensor = parallel.expert_tensor(),
+                       .schedule = parallel.pipeline_schedule(),
+                       .linear = config.precision().linear(),
+                       .dispatch = parallel.dispatch(),
+                       .overlap = parallel.overlap(),
+                       .recompute = 0,
+                       .microbatch = config.train().microbatch()};
+    const auto point = std::ranges::find(points_, given, &SearchPoint::layout);
+    if (point == points_.end()) return;
+    const auto index = static_cast<size_t>(point - points_.begin());
+    plan(index);
+    if (fates_[index] != Fate::kFailed) result_.given = planned(*point);
+  }
+
+  // From the best to a better one that differs in one knob, while there is one.
+  void climb(LayoutBounds& bounds) {
+    constexpr int kAtMost = 8;
+    for (int step = 0; step < kAtMost; ++step) {
+      const SearchLayout best = result_.best.front().point.layout;
+      for (const LayoutChange& change : neighbours(space_, best)) {
+        const auto point = std::ranges::find(points_, change.layout, &SearchPoint::layout);
+        if (point == points_.end()) continue;
+        const auto index = static_cast<size_t>(point - points_.begin());
+        if (fates_[index] != Fate::kNotLookedAt) continue;
+        const LayoutBound bound = bounds.close(*point);
+        const bool fits = bound.memory_bytes <= result_.memory_limit_bytes;
+        if (fits && cost(*point, bound.step_s, bound.memory_bytes) < worst_kept()) plan(index);
+        tell_progress();
+      }
+      if (result_.best.front().point.layout == best) return;
+    }
+  }
+
+  void count_fates() {
+    const auto count = [&](Fate fate) { return std::ranges::count(fates_, fate); };
+    result_.planned = count(Fate::kPlanned);
+    result_.planned_too_large = count(Fate::kPlannedTooLarge);
+    result_.too_large = count(Fate::kTooLarge);
+    result_.too_slow = count(Fate::kTooSlow);
+    result_.failed = count(Fate::kFailed);
+    result_.not_looked_at = count(Fate::kNotLookedAt);
   }
 
   // One knob at a time, to what stands next to it.
@@ -169,20 +229,23 @@ class Search {
         changed.memory_bytes = changed.ranked.plan.step.memory_bytes;
       }
       result_.changed.push_back(std::move(changed));
-      if (options_.progress) options_.progress(0, result_.planned + std::ssize(result_.changed));
+      tell_progress();
     }
   }
 
   void tell_progress() {
     if (!options_.progress || ++looks_ % kProgressEvery != 0) return;
-    options_.progress(std::ssize(near_) + std::ssize(far_), result_.planned + result_.planned_too_large);
+    const auto plans = std::ranges::count(fates_, Fate::kPlanned) + std::ranges::count(fates_, Fate::kPlannedTooLarge);
+    options_.progress(std::ssize(near_) + std::ssize(far_), plans);
   }
 
   const SearchSpace& space_;
   const SearchOptions& options_;
   StagePlays plays_;
   std::vector<SearchPoint> points_;
-  Queue far_, near_;  // judged by layers of other meshes, and by their own
+  enum class Fate : char { kNotLookedAt, kTooLarge, kTooSlow, kPlanned, kPlannedTooLarge, kFailed };
+  std::vector<Fate> fates_;  // of points
+  Queue far_, near_;         // judged by layers of other meshes, and by their own
   int64_t looks_ = 0;
   SearchResult result_;
 };

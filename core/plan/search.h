@@ -2,11 +2,12 @@
 //
 // Three looks, each dearer than the one before and only at what is left: what layouts need at least by layers that stand
 // for all, by a layer of their own (layout_bound.h), and the step played (step_plan.h). The likeliest are looked at
-// first. A layout is dropped unplayed when its bound exceeds the memory of a GPU, or a plan that was made. What is told
+// first, after the layout that the config describes. A layout is dropped unplayed when its bound exceeds the memory of a GPU, or a plan that was made. What is told
 // of time and memory is always of plans.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct SearchOptions {
   int num_results = 10;
   // How much may be played, in tokens times layers times passes: the same on every machine, some millions a second.
   // What was not looked at then is told.
-  double effort = 40e6;
+  double effort = 60e6;
   double tokens = 0;  // of the run; 0: by train.steps
   // Told now and then: layouts left to look at, plans made.
   std::function<void(int64_t, int64_t)> progress = {};
@@ -48,7 +49,8 @@ struct SearchResult {
   SearchBy by = SearchBy::kTime;
   std::string model, cluster;
   std::vector<int> num_nodes;
-  std::vector<RankedLayout> best;  // that fit, cheapest first
+  std::vector<RankedLayout> best;     // that fit, cheapest first
+  std::optional<RankedLayout> given;  // what files and command line describe, where a search may look at it
   std::vector<ChangedLayout> changed;
   double memory_limit_bytes = 0;
 

@@ -44,6 +44,7 @@ std::string to_json(const SearchResult& result, const SearchSpace& space) {
   json["memory_limit_bytes"] = result.memory_limit_bytes;
   json["best"] = Json::array();
   for (const RankedLayout& one : result.best) json["best"].push_back(ranked_json(one, space));
+  if (result.given) json["given"] = ranked_json(*result.given, space);
   json["changed"] = Json::array();
   for (const ChangedLayout& changed : result.changed) json["changed"].push_back(changed_json(changed, space));
   json["refused"] = Json::array();

@@ -128,6 +128,10 @@ void explain(SearchResult& result) {
   if (result.best.empty()) return;
   const RankedLayout& best = result.best.front();
   for (size_t i = 1; i < result.best.size(); ++i) result.best[i].why = difference(result.best[i], best);
+  if (result.given) {
+    const bool fits = result.given->plan.step.fits();
+    result.given->why = fits ? difference(*result.given, best) : "does not fit";
+  }
   for (ChangedLayout& changed : result.changed) {
     const bool fits = changed.is_planned && changed.ranked.plan.step.fits();
     changed.ranked.why = fits ? difference(changed.ranked, best) : needs(changed, result.memory_limit_bytes);

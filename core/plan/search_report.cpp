@@ -59,6 +59,11 @@ std::string describe_ranking(const SearchResult& result, const SearchSpace& spac
                         bytes(one.plan.step.memory_bytes), 100 * run.mfu.causal, space.name_of(one.point.layout));
     if (!one.why.empty()) text += fmt::format("{:>14}{}\n", "", one.why);
   }
+  if (result.given && !(result.given->point.layout == best.point.layout)) {
+    const RankedLayout& given = *result.given;
+    text += fmt::format("  as given: {} {}, {}, {}: {}\n", seconds(given.plan.step.step_s), dearer(given, best),
+                        bytes(given.plan.step.memory_bytes), space.name_of(given.point.layout), given.why);
+  }
   return text + "\n";
 }
 
