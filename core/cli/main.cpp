@@ -48,6 +48,7 @@ void run(int argc, char** argv, MpiSession& session) {
   add_import_command(shoal);
   add_config_command(shoal);
   add_plan_command(shoal);
+  add_claims_command(shoal);
   add_tokenizer_command(shoal);
   add_tokenize_command(shoal);
   add_ngram_command(shoal);

@@ -38,7 +38,8 @@ OpEfficiency::Precision efficiency_precision(DType dtype) {
   }
 }
 
-ClusterSpeeds::ClusterSpeeds(const ClusterConfig& cluster) : cluster_(cluster) {
+ClusterSpeeds::ClusterSpeeds(const ClusterConfig& cluster, int64_t local_experts)
+    : cluster_(cluster), local_experts_(local_experts) {
   for (const OpEfficiency& row : cluster.efficiency()) {
     rows_[static_cast<size_t>(row.kind())][static_cast<size_t>(row.precision())] = &row;
   }
@@ -85,7 +86,9 @@ double ClusterSpeeds::described_seconds(const Work& work) const {
     return (work.bytes + row.half_size() * kMega) / (bytes_per_s * row.of_peak()) + row.per_call_us() * kMicro;
   }
   const OpEfficiency& memory = efficiency(OpEfficiency::MEMORY, work);
-  const double multiplying_s = (work.executed_flops + row.half_size() * kGiga) / (peak * row.of_peak());
+  const double products = kind == OpEfficiency::GROUPED_GEMM ? static_cast<double>(local_experts_) : 1;
+  const double multiplying_s =
+      (work.executed_flops + products * row.half_size() * kGiga) / (peak * row.of_peak());
   return std::max(multiplying_s, work.bytes / (bytes_per_s * memory.of_peak())) + row.per_call_us() * kMicro;
 }
 

@@ -2,7 +2,8 @@
 //
 //   seconds = max((FLOPs + half_size) / (peak * of_peak), bytes / (bandwidth * MEMORY's of_peak)) + per_call
 //
-// by the cluster's efficiencies (cluster.proto); or by its measured ops (core/train/op_speeds.h).
+// by the cluster's efficiencies (cluster.proto); or by its measured ops (core/train/op_speeds.h). GROUPED_GEMM's half_size
+// is that of one expert's product: many small experts reach less than few large ones.
 #pragma once
 
 #include <array>
@@ -24,8 +25,8 @@ OpEfficiency::Precision efficiency_precision(DType dtype);
 
 class ClusterSpeeds {
  public:
-  // `cluster` must outlive it.
-  explicit ClusterSpeeds(const ClusterConfig& cluster);
+  // `cluster` must outlive it. `local_experts`: products in a grouped one.
+  explicit ClusterSpeeds(const ClusterConfig& cluster, int64_t local_experts = 1);
   ClusterSpeeds(const ClusterSpeeds&) = delete;
   ClusterSpeeds& operator=(const ClusterSpeeds&) = delete;
 
@@ -44,6 +45,7 @@ class ClusterSpeeds {
   double described_seconds(const Work& work) const;
 
   const ClusterConfig& cluster_;
+  int64_t local_experts_;
   // By kind and precision; null: none.
   std::array<std::array<const OpEfficiency*, OpEfficiency::Precision_ARRAYSIZE>, OpEfficiency::Kind_ARRAYSIZE> rows_{};
   std::optional<OpSpeeds> measured_;
