@@ -1,0 +1,152 @@
+// core/plan/calibration.cpp: Gauss-Newton over plans; each run left out once.
+#include "core/plan/calibration.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/base/check.h"
+
+namespace shoal {
+
+namespace {
+
+constexpr int kMostIterations = 8;
+constexpr double kSettled = 0.01;     // of the logarithm of every factor
+constexpr double kSlopeStep = 0.05;   // likewise
+constexpr double kLongestStep = 0.5;  // likewise: plans are not linear
+
+using Row = std::vector<double>;
+
+Factors moved(const Factors& factors, const Row& step) {
+  Factors result = factors;
+  for (size_t i = 0; i < step.size(); ++i) {
+    result.values[i] *= std::exp(std::clamp(step[i], -kLongestStep, kLongestStep));
+  }
+  return result;
+}
+
+double error_at(const RunToPlan& run, const Factors& factors) {
+  return log_error(run.run, plan_published(run, factors).figure);
+}
+
+// Errors of the runs that are fitted, and how they follow the logarithm of each factor.
+struct Slopes {
+  Row errors;
+  std::vector<Row> by_run;
+};
+
+Slopes slopes_at(const std::vector<RunToPlan>& runs, const Factors& factors) {
+  Slopes slopes;
+  for (const RunToPlan& run : runs) {
+    const double error = error_at(run, factors);
+    const std::string cluster = with_factors(run, factors).SerializeAsString();
+    Row row;
+    for (int factor = 0; factor < kNumFactors; ++factor) {
+      Factors other = factors;
+      other.values[static_cast<size_t>(factor)] *= std::exp(kSlopeStep);
+      const bool plays_a_part = with_factors(run, other).SerializeAsString() != cluster;
+      row.push_back(plays_a_part ? (error_at(run, other) - error) / kSlopeStep : 0);
+    }
+    slopes.errors.push_back(error);
+    slopes.by_run.push_back(std::move(row));
+  }
+  return slopes;
+}
+
+template <class T>
+std::vector<T> without(std::vector<T> all, size_t one) {
+  all.erase(all.begin() + static_cast<std::ptrdiff_t>(one));
+  return all;
+}
+
+bool is_settled(const Row& step) {
+  return std::ranges::all_of(step, [](double value) { return std::abs(value) < kSettled; });
+}
+
+}  // namespace
+
+double median(std::vector<double> values) {
+  SHOAL_CHECK(!values.empty());
+  std::ranges::sort(values);
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+// Normal equations, by Gauss and Jordan with pivots.
+std::vector<double> least_squares_step(const std::vector<std::vector<double>>& slopes,
+                                       const std::vector<double>& errors) {
+  SHOAL_CHECK_EQ(slopes.size(), errors.size());
+  SHOAL_CHECK(!slopes.empty());
+  const size_t n = slopes[0].size();
+  std::vector<Row> rows(n, Row(n + 1, 0.0));
+  for (size_t run = 0; run < slopes.size(); ++run) {
+    for (size_t i = 0; i < n; ++i) {
+      for (size_t j = 0; j < n; ++j) rows[i][j] += slopes[run][i] * slopes[run][j];
+      rows[i][n] -= slopes[run][i] * errors[run];
+    }
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const auto by_size = [i](const Row& a, const Row& b) { return std::abs(a[i]) < std::abs(b[i]); };
+    std::swap(rows[i], *std::max_element(rows.begin() + static_cast<std::ptrdiff_t>(i), rows.end(), by_size));
+    if (std::abs(rows[i][i]) < 1e-9) {
+      fail("{} published runs do not tell {} factors apart; add runs that differ", slopes.size(), n);
+    }
+    for (size_t other = 0; other < n; ++other) {
+      if (other == i) continue;
+      const double share = rows[other][i] / rows[i][i];
+      for (size_t j = i; j <= n; ++j) rows[other][j] -= share * rows[i][j];
+    }
+  }
+  Row step;
+  for (size_t i = 0; i < n; ++i) step.push_back(rows[i][n] / rows[i][i]);
+  return step;
+}
+
+const CalibratedRun& Calibration::of(const std::string& name) const {
+  for (const CalibratedRun& run : runs) {
+    if (run.run.run.name() == name) return run;
+  }
+  fail("no published run that can be planned is called `{}`", name);
+}
+
+Calibration calibrate(const PublishedRuns& published) {
+  std::vector<RunToPlan> all, fitted;
+  for (const PublishedRun& run : published.run()) {
+    if (run.role() == PublishedRun::NOT_EXPRESSIBLE) continue;
+    all.push_back(load_run(published, run));
+    if (run.role() == PublishedRun::FIT) fitted.push_back(all.back());
+  }
+  if (fitted.size() <= kNumFactors) {
+    fail("{} published runs are to be fitted, by {} factors; give more, with role: FIT", fitted.size(), kNumFactors);
+  }
+  Calibration calibration;
+  Slopes slopes;
+  for (Row step; calibration.iterations < kMostIterations; ++calibration.iterations) {
+    slopes = slopes_at(fitted, calibration.factors);
+    step = least_squares_step(slopes.by_run, slopes.errors);
+    if (is_settled(step)) break;
+    calibration.factors = moved(calibration.factors, step);
+  }
+  size_t row = 0;
+  std::vector<double> sizes;
+  for (RunToPlan& run : all) {
+    CalibratedRun& result = calibration.runs.emplace_back();
+    result.without = calibration.factors;
+    if (run.run.role() == PublishedRun::FIT) {
+      result.without = moved(calibration.factors,
+                             least_squares_step(without(slopes.by_run, row), without(slopes.errors, row)));
+      ++row;
+    }
+    result.planned = plan_published(run, calibration.factors);
+    result.left_out =
+        run.run.role() == PublishedRun::FIT ? plan_published(run, result.without) : result.planned;
+    result.run = std::move(run);
+    sizes.push_back(std::abs(result.left_out_error()));
+  }
+  calibration.median_error = median(sizes);
+  calibration.worst_error = *std::ranges::max_element(sizes);
+  return calibration;
+}
+
+}  // namespace shoal

@@ -1,0 +1,43 @@
+// core/plan/calibration.h: efficiencies fitted to published runs, and what such a fit is worth.
+//
+// Least squares of log errors of speed, by a few factors that all runs share (published_run.h); nothing is particular to
+// a run. The leave-one-out error of a run is that of a fit to the others: what a run that nobody has measured may expect.
+#pragma once
+
+#include <vector>
+
+#include "core/plan/published_run.h"
+
+namespace shoal {
+
+struct CalibratedRun {
+  RunToPlan run;
+  PlannedRun planned;   // by all runs' fit
+  PlannedRun left_out;  // by the fit without it; the same as `planned` where it tests only
+  Factors without;      // of that fit
+
+  double error() const { return planned.figure / run.run.published() - 1; }
+  double left_out_error() const { return left_out.figure / run.run.published() - 1; }
+};
+
+struct Calibration {
+  Factors factors;  // relative to the files: where these hold the fit, all are 1
+  int iterations = 0;
+  std::vector<CalibratedRun> runs;  // those that can be planned, in the order of the file
+  // Of the sizes of left_out_error(), of all runs.
+  double median_error = 0;
+  double worst_error = 0;
+
+  const CalibratedRun& of(const std::string& name) const;
+};
+
+// Throws where fewer runs are to be fitted than there are factors, or they do not tell factors apart.
+Calibration calibrate(const PublishedRuns& runs);
+
+// The step of Gauss and Newton: d that makes the sum of (error + slopes * d)^2 least. slopes: by run and factor.
+std::vector<double> least_squares_step(const std::vector<std::vector<double>>& slopes,
+                                       const std::vector<double>& errors);
+
+double median(std::vector<double> values);
+
+}  // namespace shoal
