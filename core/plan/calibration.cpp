@@ -45,7 +45,9 @@ Slopes slopes_at(const std::vector<RunToPlan>& runs, const Factors& factors) {
     for (int factor = 0; factor < kNumFactors; ++factor) {
       Factors other = factors;
       other.values[static_cast<size_t>(factor)] *= std::exp(kSlopeStep);
-      const bool plays_a_part = with_factors(run, other).SerializeAsString() != cluster;
+      const bool plays_a_part = factor == static_cast<int>(Factor::kTraining)
+                                    ? run.run.in_training()
+                                    : with_factors(run, other).SerializeAsString() != cluster;
       row.push_back(plays_a_part ? (error_at(run, other) - error) / kSlopeStep : 0);
     }
     slopes.errors.push_back(error);
@@ -134,13 +136,12 @@ Calibration calibrate(const PublishedRuns& published) {
     CalibratedRun& result = calibration.runs.emplace_back();
     result.without = calibration.factors;
     if (run.run.role() == PublishedRun::FIT) {
-      result.without = moved(calibration.factors,
-                             least_squares_step(without(slopes.by_run, row), without(slopes.errors, row)));
+      result.without =
+          moved(calibration.factors, least_squares_step(without(slopes.by_run, row), without(slopes.errors, row)));
       ++row;
     }
     result.planned = plan_published(run, calibration.factors);
-    result.left_out =
-        run.run.role() == PublishedRun::FIT ? plan_published(run, result.without) : result.planned;
+    result.left_out = run.run.role() == PublishedRun::FIT ? plan_published(run, result.without) : result.planned;
     result.run = std::move(run);
     sizes.push_back(std::abs(result.left_out_error()));
   }

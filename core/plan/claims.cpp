@@ -61,8 +61,8 @@ void add_dispatch(const CalibratedRun& v3, const Factors& factors, std::vector<C
   RunToPlan run = v3.run;
   run.config.mutable_parallel()->set_overlap(Overlap::OFF);
   const RankStep off = plan_published(run, factors).step.rank;
-  const double wire_s = off.exposed_s[static_cast<size_t>(WireKind::kDispatch)] +
-                        off.exposed_s[static_cast<size_t>(WireKind::kCombine)];
+  const double wire_s =
+      off.exposed_s[static_cast<size_t>(WireKind::kDispatch)] + off.exposed_s[static_cast<size_t>(WireKind::kCombine)];
   claims.push_back({Kind::kTests, "DeepSeek-V3 without overlap: compute for a second of all-to-all", "s", 1,
                     off.ops_s / wire_s, "published as \"about 1:1\""});
   run.config.mutable_precision()->set_linear(LinearPrecision::BF16);
@@ -76,8 +76,7 @@ void add_dispatch(const CalibratedRun& v3, const Factors& factors, std::vector<C
   // Four nodes, of which one in eight is the token's own: 3.5 copies.
   const double hidden = static_cast<double>(run.config.model().hidden());
   claims.push_back({Kind::kTests, "… bytes between nodes that FP8 dispatch saves, a token and layer", "B",
-                    3.5 * (2 * hidden - hidden * (1 + 4.0 / 128)),
-                    saved / rows / static_cast<double>(stage.num_layers),
+                    3.5 * (2 * hidden - hidden * (1 + 4.0 / 128)), saved / rows / static_cast<double>(stage.num_layers),
                     "7392 instead of 14336 for each of 4 nodes less its own share"});
 }
 
@@ -92,8 +91,7 @@ void add_planned(const Calibration& calibration, std::vector<Claim>& claims) {
   };
   const double v3_hours = v3.planned.cost.gpu_hours_per_trillion_tokens * kTokens / 1e12;
   add(Kind::kCalibrates, "DeepSeek-V3, planned: pre-training", "K GPU-h", 2664, v3_hours / kKilo);
-  add(Kind::kCalibrates, "… at $2", "M$", 5.328,
-      v3_hours * usd_per_gpu_hour(v3.run.config, v3.run.cluster) / kMega);
+  add(Kind::kCalibrates, "… at $2", "M$", 5.328, v3_hours * usd_per_gpu_hour(v3.run.config, v3.run.cluster) / kMega);
   add(Kind::kCalibrates, "… MFU, causal", "%", 38.94, 100 * v3.planned.cost.mfu.causal);
   add_breakdown(v3, claims);
   add_dispatch(v3, calibration.factors, claims);
@@ -102,9 +100,9 @@ void add_planned(const Calibration& calibration, std::vector<Claim>& claims) {
   add(Kind::kTests, "… planned", "%", 42.5,
       100 * (1 - v2.planned.cost.gpu_hours_per_trillion_tokens / dense.planned.cost.gpu_hours_per_trillion_tokens),
       "the 67B model's layout is assumed");
-  const RunCost whole = plan_run(llama.run.config, llama.run.cluster, llama.planned.step, 15.6e12);
+  const RunCost& llama_cost = llama.planned.cost;
   add(Kind::kTests, "Llama 3.1 405B: 15.6T tokens", "M GPU-h", 30.84,
-      whole.gpu_hours * (1 + whole.best.total_share()) / kMega,
+      15.6 * llama_cost.gpu_hours_per_trillion_tokens * (1 + llama_cost.best.total_share()) / kMega,
       "with failures; smaller batches at the start and longer contexts at the end are not planned");
 }
 

@@ -58,14 +58,15 @@ std::string claims_table(const std::vector<Claim>& claims) {
 
 std::string calibration_table(const PublishedRuns& published, const Calibration& calibration) {
   std::string text =
-      "| run | published | ours | error | left out | | where, and what stands for what |\n|---|---|---|---|---|---|---|\n";
+      "| run | published | ours | error | left out | | where, and what stands for what "
+      "|\n|---|---|---|---|---|---|---|\n";
   for (const CalibratedRun& run : calibration.runs) {
     const PublishedRun& about = run.run.run;
-    text += fmt::format("| {} | {} {} | {} | {} | {} | {} | {}{}{} |\n", about.name(), number(about.published()),
-                        unit_of(about), number(run.planned.figure), signed_percent(run.error()),
-                        signed_percent(run.left_out_error()),
-                        about.role() == PublishedRun::FIT ? "calibrates" : "tests", about.source(),
-                        about.nearest().empty() ? "" : "; ", about.nearest());
+    text +=
+        fmt::format("| {} | {} {} | {} | {} | {} | {} | {}{}{} |\n", about.name(), number(about.published()),
+                    unit_of(about), number(run.planned.figure), signed_percent(run.error()),
+                    signed_percent(run.left_out_error()), about.role() == PublishedRun::FIT ? "calibrates" : "tests",
+                    about.source(), about.nearest().empty() ? "" : "; ", about.nearest());
   }
   text += fmt::format("\nleft out: median {:.1f} %, worst {:.1f} %, of {} runs\n", 100 * calibration.median_error,
                       100 * calibration.worst_error, calibration.runs.size());

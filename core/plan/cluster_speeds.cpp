@@ -87,8 +87,7 @@ double ClusterSpeeds::described_seconds(const Work& work) const {
   }
   const OpEfficiency& memory = efficiency(OpEfficiency::MEMORY, work);
   const double products = kind == OpEfficiency::GROUPED_GEMM ? static_cast<double>(local_experts_) : 1;
-  const double multiplying_s =
-      (work.executed_flops + products * row.half_size() * kGiga) / (peak * row.of_peak());
+  const double multiplying_s = (work.executed_flops + products * row.half_size() * kGiga) / (peak * row.of_peak());
   return std::max(multiplying_s, work.bytes / (bytes_per_s * memory.of_peak())) + row.per_call_us() * kMicro;
 }
 

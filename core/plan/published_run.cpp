@@ -61,6 +61,7 @@ RunToPlan open_run(const PublishedRuns& runs, const PublishedRun& run) {
   RunToPlan opened{.run = run,
                    .software = software_of(runs, run),
                    .unfused_memory = runs.unfused_memory(),
+                   .training_time = runs.training_time(),
                    .config = {},
                    .cluster = {}};
   const LoadedConfig loaded = load_config({run.config().begin(), run.config().end()});
@@ -83,15 +84,15 @@ RunToPlan load_run(const PublishedRuns& runs, const PublishedRun& run) {
 
 ClusterConfig with_factors(const RunToPlan& run, const Factors& factors) {
   ClusterConfig cluster = run.cluster;
-  const double products = factors[Factor::kProducts], memory = factors[Factor::kMemory];
-  const double unfused = run.software.unfused() ? run.unfused_memory * factors[Factor::kUnfused] : 1;
+  const double products = factors[Factor::kProducts];
   multiply(cluster, OpEfficiency::GEMM, OpEfficiency::BF16, products);
   if (run.config.model().has_moe()) {
     multiply(cluster, OpEfficiency::GROUPED_GEMM, OpEfficiency::BF16, products, factors[Factor::kSmallExpert]);
   }
   multiply(cluster, OpEfficiency::ATTENTION, OpEfficiency::BF16, run.software.attention());
-  multiply(cluster, OpEfficiency::MEMORY, OpEfficiency::ANY, memory * unfused);
-  multiply(cluster, OpEfficiency::OPTIMIZER, OpEfficiency::ANY, memory);
+  if (run.software.unfused()) {
+    multiply(cluster, OpEfficiency::MEMORY, OpEfficiency::ANY, run.unfused_memory * factors[Factor::kUnfused]);
+  }
   return cluster;
 }
 
@@ -117,11 +118,12 @@ PlannedRun plan_published(const RunToPlan& run, const Factors& factors) {
   interleave(planned.step, run.run.virtual_stages());
   if (run.software.hides_gradients()) hide_gradients(planned.step, cluster);
   if (run.software.hides_tensor()) {
-    expose(planned.step, WireKind::kTensor,
-           exposed(planned.step.rank, WireKind::kTensor) / planned.step.layout.tensor);
+    expose(planned.step, WireKind::kTensor, exposed(planned.step.rank, WireKind::kTensor) / planned.step.layout.tensor);
   }
   planned.closed_s = plain_s - planned.step.step_s;
-  planned.cost = plan_run(run.config, cluster, planned.step, 1e12);
+  StepPlan as_published = planned.step;
+  if (run.run.in_training()) as_published.step_s *= run.training_time * factors[Factor::kTraining];
+  planned.cost = plan_run(run.config, cluster, as_published, 1e12);
   planned.figure = figure_of(run, planned.cost);
   return planned;
 }

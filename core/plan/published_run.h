@@ -16,12 +16,12 @@ namespace shoal {
 enum class Factor {
   kProducts,     // bf16 products: of_peak
   kSmallExpert,  // half_size of an expert's product
-  kMemory,       // ops that multiply nothing, AdamW: of_peak
   kUnfused,      // PublishedRuns.unfused_memory
+  kTraining,     // PublishedRuns.training_time
 };
 constexpr int kNumFactors = 4;
-constexpr std::array<std::string_view, kNumFactors> kFactorNames{"bf16 products", "half size of an expert's product",
-                                                                 "memory", "memory where ops are not fused"};
+constexpr std::array<std::string_view, kNumFactors> kFactorNames{
+    "bf16 products", "half size of an expert's product", "memory where ops are not fused", "time of a training"};
 
 struct Factors {
   std::array<double, kNumFactors> values{1, 1, 1, 1};
@@ -32,7 +32,7 @@ struct Factors {
 struct RunToPlan {
   PublishedRun run;
   Software software;
-  double unfused_memory = 1;
+  double unfused_memory = 1, training_time = 1;
   Config config;
   ClusterConfig cluster;
 };
@@ -42,8 +42,8 @@ RunToPlan load_run(const PublishedRuns& runs, const PublishedRun& run);
 struct PlannedRun {
   StepPlan step;        // with the closed forms
   double closed_s = 0;  // what they took off the step
-  RunCost cost;
-  double figure = 0;  // what was published of it, as we plan it
+  RunCost cost;         // of steps as long as published ones: in a training they take longer
+  double figure = 0;    // what was published of it, as we plan it
 };
 PlannedRun plan_published(const RunToPlan& run, const Factors& factors = {});
 

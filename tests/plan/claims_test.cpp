@@ -2,6 +2,7 @@
 #include "core/plan/claims.h"
 
 #include <catch2/catch.hpp>
+
 #include <cmath>
 
 #include "core/config/load_published_runs.h"

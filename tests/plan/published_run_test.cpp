@@ -2,6 +2,7 @@
 #include "core/plan/published_run.h"
 
 #include <catch2/catch.hpp>
+
 #include <cmath>
 
 #include "core/base/check.h"
@@ -88,21 +89,31 @@ TEST_CASE("factors change the rows that they are named after") {
        "half_size: 2}, {kind: ATTENTION precision: BF16 of_peak: 0.5}, {kind: MEMORY of_peak: 0.6}, {kind: OPTIMIZER "
        "of_peak: 0.7}]"});
   run.unfused_memory = 0.5;
-  const Factors factors{{0.8, 3, 0.9, 0.7}};
+  const Factors factors{{0.8, 3, 0.7, 2}};
   ClusterConfig changed = with_factors(run, factors);
   CHECK(changed.efficiency(0).of_peak() == Approx(0.4));
   CHECK(changed.efficiency(1).of_peak() == Approx(0.32));
   CHECK(changed.efficiency(1).half_size() == Approx(6));
   CHECK(changed.efficiency(2).of_peak() == Approx(0.5));
-  CHECK(changed.efficiency(3).of_peak() == Approx(0.54));
-  CHECK(changed.efficiency(4).of_peak() == Approx(0.63));
+  CHECK(changed.efficiency(3).of_peak() == Approx(0.6));
+  CHECK(changed.efficiency(4).of_peak() == Approx(0.7));
   run.software.set_unfused(true);
   run.software.set_attention(0.5);
   changed = with_factors(run, factors);
   CHECK(changed.efficiency(2).of_peak() == Approx(0.25));
-  CHECK(changed.efficiency(3).of_peak() == Approx(0.54 * 0.5 * 0.7));
-  CHECK(changed.efficiency(4).of_peak() == Approx(0.63));
+  CHECK(changed.efficiency(3).of_peak() == Approx(0.6 * 0.5 * 0.7));
+  CHECK(changed.efficiency(4).of_peak() == Approx(0.7));
   CHECK(with_factors(run, {{9, 1, 1, 1}}).efficiency(0).of_peak() == 1);
+}
+
+TEST_CASE("a training takes longer than its steps, a benchmark does not") {
+  RunToPlan run = tiny_run(1, 1);
+  run.training_time = 1.5;
+  const PlannedRun benchmark = plan_published(run);
+  run.run.set_in_training(true);
+  const PlannedRun training = plan_published(run, {{1, 1, 1, 2}});
+  CHECK(training.step.step_s == benchmark.step.step_s);
+  CHECK(training.figure == Approx(benchmark.figure / 3));
 }
 
 TEST_CASE("figures are counted as whoever published them did") {
@@ -132,8 +143,7 @@ TEST_CASE("errors are of speed, whichever way a figure counts") {
 }
 
 TEST_CASE("published runs that nobody could plan or check are refused") {
-  const std::string good =
-      "name: \"a\" figure: MFU_PERCENT published: 40 source: \"s\" config: \"c\" cluster: \"h\" ";
+  const std::string good = "name: \"a\" figure: MFU_PERCENT published: 40 source: \"s\" config: \"c\" cluster: \"h\" ";
   CHECK(refusal("run { " + good + "}") == "accepted");
   CHECK_THAT(refusal("run { " + good + "} run { " + good + "}"), Contains("run[1] is the second that is called `a`"));
   CHECK_THAT(refusal("run { " + good + "software: \"megatorn\" } software { name: \"megatron\" }"),
