@@ -1,7 +1,8 @@
 // core/plan/calibration.h: efficiencies fitted to published runs, and what such a fit is worth.
 //
-// Least squares of log errors of speed, by a few factors that all runs share (published_run.h); nothing is particular to
-// a run. The leave-one-out error of a run is that of a fit to the others: what a run that nobody has measured may expect.
+// Least squares of log errors of speed, by a few factors that all runs share (published_run.h); nothing is particular
+// to a run. The leave-one-out error of a run is that of a fit to the others: what a run that nobody has measured may
+// expect.
 #pragma once
 
 #include <vector>

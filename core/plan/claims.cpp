@@ -1,6 +1,8 @@
 // core/plan/claims.cpp: DeepSeek's published costs, again from configs.
 #include "core/plan/claims.h"
 
+#include <algorithm>
+
 #include "core/model/flops.h"
 
 namespace shoal {
@@ -54,6 +56,21 @@ void add_breakdown(const CalibratedRun& v3, std::vector<Claim>& claims) {
   add("… pairs (1F1B)", 13.95, pairs_s);
   add("… bubble", 2.06, step.bubble_s, "closed form: stages alike, nobody late");
   add("… optimizer", 0.29, step.optimize_s);
+  add("… in all", kStep_s, v3.planned.cost.hours * 3600 / v3.planned.cost.steps,
+      "times what a training takes beyond the plan");
+}
+
+// MoE blocks that a microbatch meets on a rank, multi-token prediction's among them. DualPipe's ranks hold two stages,
+// and half of the microbatches pass each.
+double moe_layers(const StepPlan& step, const ModelConfig& model, int stage) {
+  const auto of_stage = [&](size_t index) {
+    const TransformerPart& part = step.stages[index];
+    const int64_t dense = std::clamp<int64_t>(model.moe().first_dense_layers() - part.first_layer, 0, part.num_layers);
+    return static_cast<double>(part.num_layers - dense + (part.head ? model.mtp().depth() : 0));
+  };
+  const auto s = static_cast<size_t>(stage);
+  if (step.layout.pipeline_schedule != ParallelConfig::Pipeline::DUALPIPE) return of_stage(s);
+  return (of_stage(s) + of_stage(step.stages.size() - 1 - s)) / 2;
 }
 
 // The same step without overlap, and in bf16: what a token's way to its experts takes.
@@ -72,12 +89,12 @@ void add_dispatch(const CalibratedRun& v3, const Factors& factors, std::vector<C
   const PlannedLayout& layout = v3.planned.step.layout;
   const double rows = static_cast<double>(layout.microbatches * run.config.train().microbatch()) *
                       static_cast<double>(run.config.data().seq_len());
-  const TransformerPart& stage = v3.planned.step.stages[static_cast<size_t>(v3.planned.step.slowest_stage)];
-  // Four nodes, of which one in eight is the token's own: 3.5 copies.
+  const double layers = moe_layers(v3.planned.step, run.config.model(), v3.planned.step.slowest_stage);
+  // Rows go out twice, forward and backward, to four nodes, of which one in eight is the token's own: 3.5 copies.
   const double hidden = static_cast<double>(run.config.model().hidden());
   claims.push_back({Kind::kTests, "… bytes between nodes that FP8 dispatch saves, a token and layer", "B",
-                    3.5 * (2 * hidden - hidden * (1 + 4.0 / 128)), saved / rows / static_cast<double>(stage.num_layers),
-                    "7392 instead of 14336 for each of 4 nodes less its own share"});
+                    2 * 3.5 * (2 * hidden - hidden * (1 + 4.0 / 128)), saved / rows / layers,
+                    "7392 instead of 14336 to each of 4 nodes less its own share, forward and backward"});
 }
 
 void add_planned(const Calibration& calibration, std::vector<Claim>& claims) {

@@ -2,8 +2,8 @@
 //
 //   seconds = max((FLOPs + half_size) / (peak * of_peak), bytes / (bandwidth * MEMORY's of_peak)) + per_call
 //
-// by the cluster's efficiencies (cluster.proto); or by its measured ops (core/train/op_speeds.h). GROUPED_GEMM's half_size
-// is that of one expert's product: many small experts reach less than few large ones.
+// by the cluster's efficiencies (cluster.proto); or by its measured ops (core/train/op_speeds.h). GROUPED_GEMM's
+// half_size is that of one expert's product: many small experts reach less than few large ones.
 #pragma once
 
 #include <array>

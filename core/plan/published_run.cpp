@@ -35,8 +35,8 @@ void interleave(StepPlan& step, int pieces) {
   step.bubble_s = shorter;
 }
 
-// Ours cross the network between any two ranks, when all is computed. A ring crosses it once a node, and runs beside the
-// backward passes; half of the step's computing is taken as what hides it.
+// Ours cross the network between any two ranks, when all is computed. A ring crosses it once a node, and runs beside
+// the backward passes; half of the step's computing is taken as what hides it.
 void hide_gradients(StepPlan& step, const ClusterConfig& cluster) {
   const int in_node = std::max(cluster.gpus_per_node() / step.layout.tensor, 1);
   const bool leaves_node = step.layout.stage_ranks() > cluster.gpus_per_node();

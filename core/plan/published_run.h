@@ -1,7 +1,7 @@
 // core/plan/published_run.h: a run that others published, as we plan it.
 //
-// The step is planned as ever (step_plan.h), on a cluster whose efficiencies are multiplied by factors. What the program
-// that ran it does otherwise than ours (published_runs.proto) is added in closed form.
+// The step is planned as ever (step_plan.h), on a cluster whose efficiencies are multiplied by factors. What the
+// program that ran it does otherwise than ours (published_runs.proto) is added in closed form.
 #pragma once
 
 #include <array>
