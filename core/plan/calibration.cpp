@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/train/rank_timing.h"
 
 namespace shoal {
 
@@ -67,13 +68,6 @@ bool is_settled(const Row& step) {
 }
 
 }  // namespace
-
-double median(std::vector<double> values) {
-  SHOAL_CHECK(!values.empty());
-  std::ranges::sort(values);
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 // Normal equations, by Gauss and Jordan with pivots.
 std::vector<double> least_squares_step(const std::vector<std::vector<double>>& slopes,

@@ -39,6 +39,4 @@ Calibration calibrate(const PublishedRuns& runs);
 std::vector<double> least_squares_step(const std::vector<std::vector<double>>& slopes,
                                        const std::vector<double>& errors);
 
-double median(std::vector<double> values);
-
 }  // namespace shoal

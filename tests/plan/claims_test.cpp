@@ -22,18 +22,13 @@ TEST_CASE("a step of least squares, by hand") {
   CHECK_THROWS_WITH(least_squares_step({{1, 2}, {2, 4}}, {1, 1}), Contains("do not tell 2 factors apart"));
 }
 
-TEST_CASE("the median is the middle, or between two") {
-  CHECK(median({3, 1, 2}) == 2);
-  CHECK(median({4, 1, 2, 3}) == 2.5);
-}
-
 TEST_CASE("fewer runs than factors calibrate nothing") {
   PublishedRuns runs;
   CHECK_THROWS_WITH(calibrate(runs), Contains("0 published runs are to be fitted, by 4 factors"));
 }
 
-// Half a minute: a plan for each run and factor, and one for each run that is left out.
-TEST_CASE("efficiencies in the clusters' files are the fit, and runs that were left out are met", "[claims]") {
+// Half a minute: a plan for each run and factor, and one for each run that is left out. Sanitizers leave it out.
+TEST_CASE("efficiencies in the clusters' files are the fit, and runs that were left out are met", "[claims][layouts]") {
   const PublishedRuns published = load_published_runs("configs/published/runs.textproto");
   const Calibration calibration = calibrate(published);
   for (const double factor : calibration.factors.values) CHECK(std::abs(std::log(factor)) < 0.02);
@@ -46,8 +41,9 @@ TEST_CASE("efficiencies in the clusters' files are the fit, and runs that were l
     CHECK(std::isfinite(run.left_out_error()));
   }
 
+  const std::vector<Claim> all = claims(calibration);
   int follow = 0, test = 0;
-  for (const Claim& claim : claims(calibration)) {
+  for (const Claim& claim : all) {
     INFO(claim.text);
     if (claim.kind == Claim::Kind::kFollows) {
       ++follow;
@@ -60,7 +56,7 @@ TEST_CASE("efficiencies in the clusters' files are the fit, and runs that were l
   CHECK_THAT(calibration_table(published, calibration),
              Contains("| deepseek_v3 | 180000 GPU-h per T tokens |") && Contains("left out: median") &&
                  Contains("| mixtral_8x22b_fsdp | 4.3 % MFU, full attention |"));
-  CHECK_THAT(claims_table(claims(calibration)), Contains("| follows |") && Contains("| tests |"));
+  CHECK_THAT(claims_table(all), Contains("| follows |") && Contains("| tests |"));
 }
 
 }  // namespace shoal

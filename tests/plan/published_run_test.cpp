@@ -148,7 +148,7 @@ TEST_CASE("published runs that nobody could plan or check are refused") {
   CHECK_THAT(refusal("run { " + good + "} run { " + good + "}"), Contains("run[1] is the second that is called `a`"));
   CHECK_THAT(refusal("run { " + good + "software: \"megatorn\" } software { name: \"megatron\" }"),
              Contains("which the file does not describe; did you mean `megatron`?"));
-  CHECK_THAT(refusal("run { name: \"a\" }"), Contains("r.textproto:1:1: run[0] has no source"));
+  CHECK_THAT(refusal("run { name: \"a\" }"), Contains("r.textproto:1:5: run[0] has no source"));
   CHECK_THAT(refusal("run { name: \"a\" source: \"s\" }"), Contains("has no figure"));
   CHECK_THAT(refusal("run { name: \"a\" source: \"s\" figure: MFU_PERCENT }"), Contains("run[0].published"));
   CHECK_THAT(refusal("run { name: \"a\" source: \"s\" figure: MFU_PERCENT published: 4 }"),
