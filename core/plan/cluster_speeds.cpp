@@ -38,8 +38,7 @@ OpEfficiency::Precision efficiency_precision(DType dtype) {
   }
 }
 
-ClusterSpeeds::ClusterSpeeds(const ClusterConfig& cluster, int64_t local_experts)
-    : cluster_(cluster), local_experts_(local_experts) {
+ClusterSpeeds::ClusterSpeeds(const ClusterConfig& cluster) : cluster_(cluster) {
   for (const OpEfficiency& row : cluster.efficiency()) {
     rows_[static_cast<size_t>(row.kind())][static_cast<size_t>(row.precision())] = &row;
   }

@@ -25,11 +25,13 @@ OpEfficiency::Precision efficiency_precision(DType dtype);
 
 class ClusterSpeeds {
  public:
-  // `cluster` must outlive it. `local_experts`: products in a grouped one.
-  explicit ClusterSpeeds(const ClusterConfig& cluster, int64_t local_experts = 1);
+  // `cluster` must outlive it.
+  explicit ClusterSpeeds(const ClusterConfig& cluster);
   ClusterSpeeds(const ClusterSpeeds&) = delete;
   ClusterSpeeds& operator=(const ClusterSpeeds&) = delete;
 
+  // Products in a grouped one, of a rank.
+  void set_local_experts(int64_t local_experts) { local_experts_ = local_experts; }
   // Throws where the GPU has no such peak, or the cluster no efficiency for it.
   double seconds(const Work& work);
   // For a step to play; refers to this.
@@ -45,7 +47,7 @@ class ClusterSpeeds {
   double described_seconds(const Work& work) const;
 
   const ClusterConfig& cluster_;
-  int64_t local_experts_;
+  int64_t local_experts_ = 1;
   // By kind and precision; null: none.
   std::array<std::array<const OpEfficiency*, OpEfficiency::Precision_ARRAYSIZE>, OpEfficiency::Kind_ARRAYSIZE> rows_{};
   std::optional<OpSpeeds> measured_;

@@ -90,14 +90,9 @@ PlayedStage both(const PlayedStage& a, const PlayedStage& b) {
   return rank;
 }
 
-int64_t local_experts(const Config& config) {
-  return config.model().has_moe() ? config.model().moe().num_experts() / std::max(config.parallel().expert(), 1) : 1;
-}
-
 class StepPlanner {
  public:
-  StepPlanner(const Config& config, const ClusterConfig& cluster)
-      : cluster_(cluster), speeds_(cluster, local_experts(config)) {
+  StepPlanner(const Config& config, const ClusterConfig& cluster) : cluster_(cluster), speeds_(cluster) {
     plan_.layout = plan_layout(config, cluster);
     config_ = stage_config(config, cluster, plan_.layout);
   }

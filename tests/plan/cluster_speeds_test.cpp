@@ -46,7 +46,8 @@ TEST_CASE("many small experts reach less of the peak than few large ones") {
        "of_peak: 1}, {kind: MEMORY of_peak: 1}]"});
   Work work{.op = "grouped_gemm.forward", .kind = WorkKind::kGemm, .executed_flops = 8e6};
   work.precision = DType::kBF16;
-  ClusterSpeeds one(cluster), four(cluster, 4);
+  ClusterSpeeds one(cluster), four(cluster);
+  four.set_local_experts(4);
   CHECK(one.seconds(work) == Approx((8 + 2) * 1e6 / 0.5e12));
   // At the half size of each, half of it.
   CHECK(four.seconds(work) == Approx(2 * 8e6 / 0.5e12));
