@@ -57,10 +57,18 @@ Slopes slopes_at(const std::vector<RunToPlan>& runs, const Factors& factors) {
   return slopes;
 }
 
-template <class T>
-std::vector<T> without(std::vector<T> all, size_t one) {
-  all.erase(all.begin() + static_cast<std::ptrdiff_t>(one));
-  return all;
+// From the fit to all, one step more; the fit itself where none of them is out.
+template <class IsOut>
+Factors fit_without(const std::vector<RunToPlan>& fitted, const Slopes& slopes, const Factors& factors,
+                    const IsOut& is_out) {
+  Slopes rest;
+  for (size_t i = 0; i < fitted.size(); ++i) {
+    if (is_out(fitted[i].run)) continue;
+    rest.errors.push_back(slopes.errors[i]);
+    rest.by_run.push_back(slopes.by_run[i]);
+  }
+  if (rest.errors.size() == fitted.size()) return factors;
+  return moved(factors, least_squares_step(rest.by_run, rest.errors));
 }
 
 bool is_settled(const Row& step) {
@@ -124,23 +132,22 @@ Calibration calibrate(const PublishedRuns& published) {
     if (is_settled(step)) break;
     calibration.factors = moved(calibration.factors, step);
   }
-  size_t row = 0;
-  std::vector<double> sizes;
+  std::vector<double> alone, programs;
   for (RunToPlan& run : all) {
     CalibratedRun& result = calibration.runs.emplace_back();
-    result.without = calibration.factors;
-    if (run.run.role() == PublishedRun::FIT) {
-      result.without =
-          moved(calibration.factors, least_squares_step(without(slopes.by_run, row), without(slopes.errors, row)));
-      ++row;
-    }
+    const std::string name = run.run.name(), software = run.run.software();
+    const auto plan_without = [&](const auto& is_out) {
+      return plan_published(run, fit_without(fitted, slopes, calibration.factors, is_out));
+    };
     result.planned = plan_published(run, calibration.factors);
-    result.left_out = run.run.role() == PublishedRun::FIT ? plan_published(run, result.without) : result.planned;
+    result.left_out = plan_without([&](const PublishedRun& other) { return other.name() == name; });
+    result.program_left_out = plan_without([&](const PublishedRun& other) { return other.software() == software; });
     result.run = std::move(run);
-    sizes.push_back(std::abs(result.left_out_error()));
+    alone.push_back(std::abs(result.error_of(result.left_out)));
+    programs.push_back(std::abs(result.error_of(result.program_left_out)));
   }
-  calibration.median_error = median(sizes);
-  calibration.worst_error = *std::ranges::max_element(sizes);
+  calibration.left_out = {.median = median(alone), .worst = *std::ranges::max_element(alone)};
+  calibration.program_left_out = {.median = median(programs), .worst = *std::ranges::max_element(programs)};
   return calibration;
 }
 

@@ -13,21 +13,25 @@ namespace shoal {
 
 struct CalibratedRun {
   RunToPlan run;
-  PlannedRun planned;   // by all runs' fit
-  PlannedRun left_out;  // by the fit without it; the same as `planned` where it tests only
-  Factors without;      // of that fit
+  PlannedRun planned;           // by all runs' fit
+  PlannedRun left_out;          // by the fit without it; the same as `planned` where it tests only
+  PlannedRun program_left_out;  // by the fit without any run of its software
 
-  double error() const { return planned.figure / run.run.published() - 1; }
-  double left_out_error() const { return left_out.figure / run.run.published() - 1; }
+  double error_of(const PlannedRun& plan) const { return plan.figure / run.run.published() - 1; }
+};
+
+// Sizes of errors, of all runs.
+struct ErrorSizes {
+  double median = 0;
+  double worst = 0;
 };
 
 struct Calibration {
   Factors factors;  // relative to the files: where these hold the fit, all are 1
   int iterations = 0;
   std::vector<CalibratedRun> runs;  // those that can be planned, in the order of the file
-  // Of the sizes of left_out_error(), of all runs.
-  double median_error = 0;
-  double worst_error = 0;
+  ErrorSizes left_out;
+  ErrorSizes program_left_out;
 
   const CalibratedRun& of(const std::string& name) const;
 };

@@ -62,14 +62,17 @@ std::string calibration_table(const PublishedRuns& published, const Calibration&
       "|\n|---|---|---|---|---|---|---|\n";
   for (const CalibratedRun& run : calibration.runs) {
     const PublishedRun& about = run.run.run;
-    text +=
-        fmt::format("| {} | {} {} | {} | {} | {} | {} | {}{}{} |\n", about.name(), number(about.published()),
-                    unit_of(about), number(run.planned.figure), signed_percent(run.error()),
-                    signed_percent(run.left_out_error()), about.role() == PublishedRun::FIT ? "calibrates" : "tests",
-                    about.source(), about.nearest().empty() ? "" : "; ", about.nearest());
+    text += fmt::format("| {} | {} {} | {} | {} | {} | {} | {} | {}{}{} |\n", about.name(), number(about.published()),
+                        unit_of(about), number(run.planned.figure), signed_percent(run.error_of(run.planned)),
+                        signed_percent(run.error_of(run.left_out)), signed_percent(run.error_of(run.program_left_out)),
+                        about.role() == PublishedRun::FIT ? "calibrates" : "tests", about.source(),
+                        about.nearest().empty() ? "" : "; ", about.nearest());
   }
-  text += fmt::format("\nleft out: median {:.1f} %, worst {:.1f} %, of {} runs\n", 100 * calibration.median_error,
-                      100 * calibration.worst_error, calibration.runs.size());
+  const auto describe_sizes = [](const ErrorSizes& sizes) {
+    return fmt::format("median {:.1f} %, worst {:.1f} %", 100 * sizes.median, 100 * sizes.worst);
+  };
+  text += fmt::format("\nleft out, {} runs: {}; all of its program left out: {}\n", calibration.runs.size(),
+                      describe_sizes(calibration.left_out), describe_sizes(calibration.program_left_out));
   return text + list_of_unplanned(published);
 }
 
