@@ -58,8 +58,8 @@ std::string claims_table(const std::vector<Claim>& claims) {
 
 std::string calibration_table(const PublishedRuns& published, const Calibration& calibration) {
   std::string text =
-      "| run | published | ours | error | left out | | where, and what stands for what "
-      "|\n|---|---|---|---|---|---|---|\n";
+      "| run | published | ours | error | left out | its program, too | | where, and what stands for what |\n"
+      "|---|---|---|---|---|---|---|---|\n";
   for (const CalibratedRun& run : calibration.runs) {
     const PublishedRun& about = run.run.run;
     text += fmt::format("| {} | {} {} | {} | {} | {} | {} | {} | {}{}{} |\n", about.name(), number(about.published()),
