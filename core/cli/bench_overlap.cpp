@@ -39,8 +39,8 @@ constexpr const char* kDescription =
 A step's compute is measured first, on endlessly fast links. Then the links between nodes are slowed (parallel.emulate)
 until the step's bytes take --ratios times as long as its compute; each rank is a node, unless parallel.ranks_per_node
 says otherwise. On each link all schedules run a step in turn, --pairs times; medians are printed. "/ max" is the step
-over the larger of compute and wire: 1 is perfect overlap. "simulated" is the step on paper, by ops timed one by one in
-the same run. --real-links measures on the links that are there.)";
+over the larger of compute and wire: 1 is perfect overlap. "simulated" is the step on paper, by ops timed one by one.
+Compute and ops are timed anew before every turn. --real-links measures on the links that are there.)";
 
 std::vector<double> numbers(const std::string& option, const std::vector<std::string>& words) {
   std::vector<double> values;
