@@ -166,7 +166,7 @@ class Bench {
     if (is_emulated()) {
       set_links({});
       rehearsal_.set_overlap(ParallelConfig::Overlap::OFF);
-      speeds = measure_op_speeds(rehearsal_, 1);
+      speeds = at_pace_of_slowest(measure_op_speeds(rehearsal_, 1));
       compute_s = step_alone_s();
       rounds.compute_s.push_back(compute_s);
       set_links(link);
