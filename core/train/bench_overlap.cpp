@@ -112,6 +112,12 @@ class Bench {
     }
   }
 
+  // Of the last step, summed over ranks.
+  std::vector<double> exposed_by_kind() const {
+    const WireSeconds mine = rehearsal_.last().exposed_by_kind;
+    return sum_over_ranks(mesh_.world(), allocator_, std::vector<double>(mine.begin(), mine.end()));
+  }
+
   // What the rounds of a row measured, schedule by schedule where there are two dimensions.
   struct Rounds {
     explicit Rounds(size_t schedules)
@@ -122,7 +128,7 @@ class Bench {
           simulated_s(schedules),
           by_kind(schedules) {}
 
-    std::vector<double> compute_s;
+    std::vector<double> compute_s, waited_s;
     std::vector<std::vector<double>> step_s, exposed_s, speedup, over_max, simulated_s;
     std::vector<WireSeconds> by_kind;  // summed over rounds and ranks
   };
@@ -139,7 +145,10 @@ class Bench {
     const size_t count = options_.schedules.size();
     Rounds rounds(count);
     for (int pair = 0; pair < options_.pairs; ++pair) measure_round(link, row.wire_s, rounds);
-    if (is_emulated()) row.compute_s = median(rounds.compute_s);
+    if (is_emulated()) {
+      row.compute_s = median(rounds.compute_s);
+      row.waited_s = median(rounds.waited_s);
+    }
     for (size_t i = 0; i < count; ++i) {
       for (double& seconds : rounds.by_kind[i]) seconds /= options_.pairs * mesh_.world().size();
       row.runs.push_back({.schedule = options_.schedules[i],
@@ -169,6 +178,7 @@ class Bench {
       speeds = at_pace_of_slowest(measure_op_speeds(rehearsal_, 1));
       compute_s = step_alone_s();
       rounds.compute_s.push_back(compute_s);
+      rounds.waited_s.push_back(sum_of(exposed_by_kind()) / mesh_.world().size());
       set_links(link);
     }
     rehearsal_.set_overlap(options_.schedules.back());
@@ -176,9 +186,7 @@ class Bench {
     for (size_t i = 0; i < options_.schedules.size(); ++i) {
       rehearsal_.set_overlap(options_.schedules[i]);
       const double step_s = timed_step_s(rehearsal_, mesh_.world());
-      const WireSeconds mine = rehearsal_.last().exposed_by_kind;
-      const std::vector<double> total =
-          sum_over_ranks(mesh_.world(), allocator_, std::vector<double>(mine.begin(), mine.end()));
+      const std::vector<double> total = exposed_by_kind();
       for (size_t kind = 0; kind < total.size(); ++kind) rounds.by_kind[i][kind] += total[kind];
       rounds.step_s[i].push_back(step_s);
       rounds.exposed_s[i].push_back(sum_of(total) / mesh_.world().size());
@@ -247,19 +255,20 @@ std::string describe(const OverlapBench& bench) {
                     format_bytes(bench.peak_memory_bytes[i]), format_bytes(bench.predicted_memory_bytes[i]),
                     static_cast<double>(bench.peak_memory_bytes[i]) / static_cast<double>(bench.peak_memory_bytes[0]));
   }
-  text +=
-      fmt::format("\n{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9} {:>9} {:>7} {:>7} {:>9}\n", "wire/comp", "Gbit/s", "comp ms",
-                  "wire ms", "microbatches together", "step ms", "exposed", "/ max", "speed", "simulated");
+  text += fmt::format("\n{:>9} {:>9} {:>9} {:>8} {:>9} {:>6}  {:<28} {:>9} {:>9} {:>7} {:>7} {:>9}\n", "wire/comp",
+                      "Gbit/s", "comp ms", "waits", "wire ms", "was", "microbatches together", "step ms", "exposed",
+                      "/ max", "speed", "simulated");
   for (const OverlapRow& row : bench.rows) {
     for (const OverlapRun& run : row.runs) {
       const auto known = [](double value, const char* form) {
         return value > 0 ? fmt::format(fmt::runtime(form), value) : std::string("-");
       };
-      text +=
-          fmt::format("{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9.1f} {:>9.1f} {:>7} {:>7.3f} {:>9}\n",
-                      known(row.ratio, "{:.3g}"), link_text(row.bytes_per_s), known(row.compute_s * 1e3, "{:.1f}"),
-                      known(row.wire_s * 1e3, "{:.1f}"), describe(run.schedule), run.step_s * 1e3, run.exposed_s * 1e3,
-                      known(run.over_max, "{:.3f}"), run.speedup, known(run.simulated_s * 1e3, "{:.1f}"));
+      text += fmt::format("{:>9} {:>9} {:>9} {:>8} {:>9} {:>6}  {:<28} {:>9.1f} {:>9.1f} {:>7} {:>7.3f} {:>9}\n",
+                          known(row.ratio, "{:.3g}"), link_text(row.bytes_per_s), known(row.compute_s * 1e3, "{:.1f}"),
+                          known(row.waited_s * 1e3, "{:.1f}"), known(row.wire_s * 1e3, "{:.1f}"),
+                          known(row.compute_s > 0 ? row.wire_s / row.compute_s : 0, "{:.2f}"), describe(run.schedule),
+                          run.step_s * 1e3, run.exposed_s * 1e3, known(run.over_max, "{:.3f}"), run.speedup,
+                          known(run.simulated_s * 1e3, "{:.1f}"));
     }
   }
   return text;
@@ -278,6 +287,7 @@ std::string to_json(const OverlapBench& bench) {
       entry["ratio"] = row.ratio;
       entry["gbit_per_s"] = row.bytes_per_s * 8e-9;
       entry["compute_ms"] = row.compute_s * 1e3;
+      entry["waited_ms"] = row.waited_s * 1e3;
       entry["wire_ms"] = row.wire_s * 1e3;
       entry["overlap"] = ParallelConfig::Overlap::Schedule_Name(run.schedule);
       entry["step_ms"] = run.step_s * 1e3;

@@ -37,8 +37,9 @@ struct OverlapRun {
 };
 
 struct OverlapRow {
-  double ratio = 0;        // of wire_s to the compute that was measured first
-  double compute_s = 0;    // of one lane on endless links, median of the rounds; 0: not known
+  double ratio = 0;        // of wire_s to the compute that was measured first: what was asked for
+  double compute_s = 0;    // a step of one lane on endless links, median of the rounds; 0: not known
+  double waited_s = 0;     // of it, for the other ranks: mean over ranks, median of the rounds
   double bytes_per_s = 0;  // of a node's link, one way; 0: as it is
   double wire_s = 0;       // the busiest link alone
   std::vector<OverlapRun> runs;

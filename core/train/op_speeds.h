@@ -60,8 +60,8 @@ std::vector<OpSpeed> fit_op_speeds(const WorkBySize& timed);
 // must not overlap with anything.
 OpSpeeds measure_op_speeds(Rehearsal& rehearsal, int steps);
 
-// Those ops, and what is between them, so much longer that what was waited is theirs. On links that take no time a rank
-// waits for slower ranks alone, at every exchange: the pace of all is that of the slowest at each.
+// Those ops, and what is between them, so much longer that what was waited is theirs. On endless links a rank waits for
+// the slowest at every exchange, and for what MPI itself needs to hand messages over.
 OpSpeeds at_pace_of_slowest(OpSpeeds speeds);
 
 // A JSON object, indented, and back. Reading throws Error naming the file and what is wrong with it.

@@ -36,10 +36,11 @@ using Values = std::vector<float>;
 
 struct Trace {
   std::vector<double> losses, mtp_losses, aux_losses, grad_norms;
-  std::vector<double> quantize_counts;      // of the last step
-  WireBytes sent;                           // by this rank, in all steps
-  std::map<std::string, Values> gradients;  // of step 1, whole, uses added
-  std::map<std::string, Values> weights;    // at the end, whole, those in f32
+  std::vector<double> quantize_counts;              // of the last step
+  WireBytes sent;                                   // by this rank, in all steps
+  std::map<std::string, Values> gradients;          // of step 1, whole, uses added
+  std::map<std::string, Values> weights;            // at the end, whole, those in f32
+  std::map<std::string, std::string> weight_bytes;  // at the end, whole, all
 };
 
 // The whole gradient of every parameter, on the first rank of the world.
@@ -108,6 +109,8 @@ inline Trace train(Config config, const Layout& layout, int steps, const std::st
     runtime.check_replicas(steps);
     const GatheredWeights whole = gather_weights(runtime);
     for (const NamedTensor& tensor : whole.tensors) {
+      trace.weight_bytes[tensor.name].assign(reinterpret_cast<const char*>(tensor.data),
+                                             static_cast<size_t>(tensor.shape.numel() * size_of(tensor.dtype)));
       if (tensor.dtype != DType::kF32) continue;
       const auto* values = reinterpret_cast<const float*>(tensor.data);
       trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());
