@@ -11,6 +11,7 @@
 #include "core/train/rehearsal.h"
 #include "parallel/gather_shards.h"
 #include "parallel/thread_communicator.h"
+#include "tests/parallel/thread_nccl.h"
 #include "tests/train/gathered_weights.h"
 
 namespace shoal {
@@ -24,6 +25,7 @@ struct Layout {
   ParallelConfig::Dispatch dispatch = ParallelConfig::DIRECT;
   DeviceKind device = DeviceKind::kCpu;
   std::optional<EmulatedLinks> emulate = {};
+  bool nccl = false;  // messages go from queue to queue of the one GPU (thread_nccl.h), not by way of host memory
 
   std::string title() const {
     return fmt::format("{} ranks: tensor {}, expert {}, expert_tensor {}, {} node(s), {}", ranks, tensor, expert,
@@ -116,8 +118,13 @@ inline Trace train(Config config, const Layout& layout, int steps, const std::st
       trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());
     }
   };
-  run_thread_ranks(layout.ranks,
-                   {.ranks_per_node = layout.ranks_per_node, .device = layout.device, .emulate = layout.emulate}, body);
+  if (layout.nccl) {
+    run_nccl_ranks(layout.ranks, body, layout.emulate);
+  } else {
+    run_thread_ranks(layout.ranks,
+                     {.ranks_per_node = layout.ranks_per_node, .device = layout.device, .emulate = layout.emulate},
+                     body);
+  }
   return trace;
 }
 
