@@ -20,6 +20,7 @@
 #                          85            started again, unless --no-requeue
 #                          2, 126, 127   a mistake in the command or in what it names, which a restart would
 #                                        repeat: passed on
+#                          91            out of memory, which a restart on the same machines would be again: passed on
 #                          other codes   started again, after a pause
 #   this script ends with  93            after three restarts without a new checkpoint
 #
@@ -29,7 +30,7 @@
 caller_folder=$PWD
 source "$(dirname "$0")/lib.sh"
 
-readonly requeue_code=85 stalled_code=93 mistake_codes=" 2 126 127 "
+readonly requeue_code=85 memory_code=91 stalled_code=93 mistake_codes=" 2 126 127 "
 
 # number OPTION VALUE LEAST
 number() {
@@ -219,6 +220,8 @@ while :; do
   [ "$stop_asked" -eq 0 ] || finish "$code" "stopped by a signal"
   [[ "$mistake_codes" != *" $code "* ]] ||
     finish "$code" "a mistake in the command or in what it names, which a restart would repeat"
+  [ "$code" -ne "$memory_code" ] ||
+    finish "$code" "out of memory, as a restart would be: it said what a rank needs; give it more, or make the run smaller"
   [ "$code" -ne "$requeue_code" ] || [ "$requeue" -eq 1 ] || finish "$code" "to be started again, but not here"
 
   if has_new "$before" "$after"; then
