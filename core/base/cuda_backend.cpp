@@ -26,8 +26,8 @@ void check_cuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   if (error == cudaErrorMemoryAllocation) {
     throw OutOfMemory(
-        fmt::format("out of memory: the GPU has none left for {} ({}); lower train.microbatch or the model's size, or "
-                    "start more ranks on more GPUs",
+        fmt::format("out of memory: CUDA has none left for {} ({}); lower train.microbatch or the model's "
+                    "size, or start more ranks on more GPUs",
                     what, cudaGetErrorName(error)));
   }
   fail("CUDA: {} failed: {} ({})", what, cudaGetErrorName(error), cudaGetErrorString(error));

@@ -166,6 +166,17 @@ class HostsTest(WatchedJob):
         self.assert_all_left_records()
 
 
+    def test_a_host_that_is_cut_off_ends_the_job(self):
+        job = self.start()
+        subprocess.run(["ip", "-n", f"shoal-{NAME}-switch", "link", "set", "port1", "down"], check=True)
+        begin = time.monotonic()
+        _, stderr = job.communicate(timeout=SECONDS)
+        print(f"host 1 cut off: exit code {job.returncode} after {time.monotonic() - begin:.1f} s")
+        self.assertNotEqual(job.returncode, 0)
+        self.assertIn(f"(host {NAME}-1, ", stderr)
+        self.assertIn("not heard of", stderr)
+
+
 @unittest.skipIf(missing(), f"no hosts can be made here: {missing()}")
 class LonelyRankTest(WatchedJob):
     launcher = [SCRIPT, "run", "--name", NAME, "--hosts", "2", "--ranks-per-host", "1", "--"]
