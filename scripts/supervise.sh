@@ -177,6 +177,11 @@ pause_for() {
 
 # --- Starts ---
 
+# Open MPI finds a dead network within seconds, not minutes, unless the environment or the command says otherwise.
+export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-2}
+export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-1}
+export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-2}
+
 # What was there before us is another run's: not to go on from where the command says run.overwrite=true, nor to move
 # aside where it does not.
 at_start='' folder_at_start=''

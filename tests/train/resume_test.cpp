@@ -340,6 +340,7 @@ TEST_CASE("a save for which there is no room is counted, and training goes on", 
     run.open_for_saving();
     run.run_step();
     run.save();
+    run.end_saves();
     wait(world.barrier());
     if (world.rank() == 0) files.arm_bytes(4096);
     wait(world.barrier());
