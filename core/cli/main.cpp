@@ -27,7 +27,8 @@ namespace {
 constexpr int kUserError = 2;
 constexpr int kInternalError = 1;
 
-constexpr const char* kDescription = R"(Shoal trains Mixture-of-Experts language models, on CPUs, one rank or many.
+constexpr const char* kDescription =
+    R"(Shoal trains Mixture-of-Experts language models, on CPUs and GPUs, one rank or many.
 
   shoal config configs/quickstart.textproto                what would be run: every knob, and where its value comes from
   mpirun -np 2 --bind-to none shoal train configs/quickstart.textproto

@@ -198,6 +198,7 @@ Trainer::End Trainer::run() {
     if (stop) break;
   }
   finish_last_save();
+  if (timeline_.write_rest() && speaks()) say(fmt::format("wrote {}", timeline_.file().string()));
   note_measured_memory();
   if (!is_finished()) {
     if (speaks() && checkpoints_.saves() && checkpoints_.newest_step() != progress_.step()) {
