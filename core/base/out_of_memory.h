@@ -15,8 +15,7 @@ class OutOfMemory : public Error {
 // Of a std::bad_alloc, which says nothing.
 constexpr const char* kRefusedByMachine =
     "out of memory: the machine has no more for this process; lower train.microbatch or the model's size, or start "
-    "more "
-    "ranks on more machines";
+    "more ranks on more machines";
 
 // What main returns then.
 constexpr int kOutOfMemoryExit = 91;

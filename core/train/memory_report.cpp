@@ -54,8 +54,7 @@ std::string shortage_warning(const RankMemory& predicted, int64_t memory_bytes) 
   if (memory_bytes <= 0 || predicted.use.total_peak_bytes <= memory_bytes) return {};
   return fmt::format(
       "a rank's tensors will take {}, and it can have {}: this run may end with \"out of memory\", or be killed for "
-      "it; "
-      "lower train.microbatch or the model's size, or start more ranks on more machines",
+      "it; lower train.microbatch or the model's size, or start more ranks on more machines",
       format_bytes(predicted.use.total_peak_bytes), format_bytes(memory_bytes));
 }
 
