@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/out_of_memory.h"
 #include "kernels/cuda_libraries.h"
 
 namespace shoal {
@@ -23,6 +24,10 @@ namespace {
 
 void check_cublas(cublasStatus_t status, const char* op, const CublasShape& s) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) {
+    throw OutOfMemory(fmt::format(
+        "{}: out of memory: cuBLASLt finds none on the GPU; lower train.microbatch or the model's size", op));
+  }
   fail("{}: cuBLASLt failed on a {} product of {} x {} x {}: {}", op, name_of(s.dtype), s.m, s.n, s.k,
        cublasLtGetStatusString(status));
 }

@@ -23,7 +23,7 @@ void LinkClock::occupy(Span span) {
   const auto behind = std::find_if(first, end, [&](const Span& other) { return other.begin > span.end; });
   if (first != behind) {
     *first = {std::min(first->begin, span.begin), std::max((behind - 1)->end, span.end)};
-    std::move(behind, end, first + 1);
+    if (behind != first + 1) std::move(behind, end, first + 1);
     num_spans_ -= static_cast<int32_t>(behind - first) - 1;
     return;
   }

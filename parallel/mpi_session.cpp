@@ -45,7 +45,8 @@ bool MpiSession::launched() {
   return tasks != nullptr && std::getenv("SLURM_PROCID") != nullptr && std::atoi(tasks) > 1;
 }
 
-MpiSession::MpiSession() : siblings_(launched()), num_exceptions_at_start_(std::uncaught_exceptions()) {
+MpiSession::MpiSession()
+    : siblings_(launched(), start_limit_s()), num_exceptions_at_start_(std::uncaught_exceptions()) {
   if (!launched()) return;
   int started = 0;
   MPI_Initialized(&started);
@@ -72,6 +73,7 @@ MpiSession::MpiSession() : siblings_(launched()), num_exceptions_at_start_(std::
   check_mpi(MPI_Bcast(&node_, 1, MPI_INT, 0, machine), "MPI_Bcast");
   flight_ = shared_flight(machine, local_size_, local_rank_);
   progress_ = std::make_shared<MpiProgress>();
+  siblings_.started();
 }
 
 MpiSession::~MpiSession() {

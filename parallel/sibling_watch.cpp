@@ -6,13 +6,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string_view>
+#include <system_error>
 
+#include "core/base/check.h"
 #include "core/base/steady_clock.h"
 #include "parallel/process_facts.h"
 
@@ -60,7 +63,20 @@ std::string name_of_sibling(int64_t pid) {
   return fmt::format("process {}, which the launcher of this job started,", pid);
 }
 
-SiblingWatch::SiblingWatch(bool launched) : launcher_(getppid()) {
+double start_limit_s() {
+  constexpr double kDefault = 300;
+  const char* const given = std::getenv("SHOAL_MPI_START_S");
+  if (given == nullptr || *given == '\0') return kDefault;
+  double seconds = 0;
+  const std::string_view text = given;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (error != std::errc() || end != text.data() + text.size() || !(seconds >= 0)) {
+    fail("SHOAL_MPI_START_S is '{}': expected the seconds that MPI may take to start, such as 300; 0: any", text);
+  }
+  return seconds;
+}
+
+SiblingWatch::SiblingWatch(bool launched, double start_limit_s) : launcher_(getppid()), start_limit_s_(start_limit_s) {
   if (!launched || launcher_ <= 1) return;  // where the launcher is gone, init has it for a child: no siblings
   looked_s_ = steady_s();
   thread_ = std::thread([this] { run(); });
@@ -74,6 +90,11 @@ SiblingWatch::~SiblingWatch() {
   }
   news_.notify_one();
   thread_.join();
+}
+
+void SiblingWatch::started() {
+  const std::lock_guard lock(mutex_);
+  starting_ = false;
 }
 
 void SiblingWatch::pause() {
@@ -95,8 +116,11 @@ void SiblingWatch::run() {
       looked_s_ = steady_s();
       continue;
     }
+    const double since_last_s = steady_s() - looked_s_;
+    const bool starting = starting_;
     lock.unlock();
     look(steady_s());
+    if (starting) check_start(since_last_s);
     lock.lock();
   }
 }
@@ -111,21 +135,35 @@ void SiblingWatch::look(double now_s) {
   }
   stopped_since_s_ = std::move(since_s);
   for (const auto& [process, seen_s] : stopped_since_s_) {
-    if (now_s - seen_s > kLimitS) end(process);
+    if (now_s - seen_s <= kLimitS) continue;
+    end(
+        fmt::format("{} on {} has been stopped (SIGSTOP) for {:.0f} s, where no rank can do without it; the job ends. "
+                    "Start it again, and leave its processes running",
+                    name_of_sibling(process.pid), host_name(), kLimitS));
   }
 }
 
-void SiblingWatch::end(const StoppedProcess& process) const {
+// Of a job that was suspended as a whole only the time that it ran counts.
+void SiblingWatch::check_start(double since_last_s) {
+  waited_s_ += std::min(since_last_s, kOwnGapS);
+  if (start_limit_s_ <= 0 || waited_s_ <= start_limit_s_) return;
+  end(fmt::format(
+      "MPI has not started within {:.0f} s: {} on {} is there and waits for others. Look for ranks of this job that "
+      "are "
+      "stopped (state T in ps) or are not there, and for nodes that do not reach this one over the network that MPI "
+      "uses "
+      "(--mca btl_tcp_if_include); then start it again. A job that needs longer: SHOAL_MPI_START_S=SECONDS (0: any)",
+      start_limit_s_, name_of_sibling(getpid()), host_name()));
+}
+
+void SiblingWatch::end(const std::string& what) const {
   // One speaks; the others have a second to be ended by the launcher.
   const std::vector<int64_t> pids = children(launcher_);
   const bool first = std::ranges::all_of(pids, [&](int64_t pid) {
     return pid >= getpid() || process_state(pid, process_start(pid)) != ProcessState::kAlive;
   });
   if (!first) std::this_thread::sleep_for(std::chrono::seconds(1));
-  fmt::print(stderr,
-             "error: {} on {} has been stopped (SIGSTOP) for {:.0f} s, where no rank can do without it; the job ends. "
-             "Start it again, and leave its processes running\n",
-             name_of_sibling(process.pid), host_name(), kLimitS);
+  fmt::print(stderr, "error: {}\n", what);
   std::fflush(stderr);
   std::_Exit(kWatchdogExit);
 }

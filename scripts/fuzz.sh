@@ -42,9 +42,10 @@ num_findings=0 table=()
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 # Asks a fuzzer to end once it has had that many seconds of a core; libFuzzer itself knows the clock alone.
-end_after() { # PID SECONDS
+end_after() { # PID SECONDS FILE: says in FILE what it had
   local used
   while used=$(ps -o cputimes= -p "$1"); do
+    echo "$used" >"$3"
     if [ "$used" -ge "$2" ]; then
       kill -USR1 "$1" || true
       return
@@ -61,7 +62,7 @@ for name in "${names[@]}"; do
   "build-fuzz/fuzz_$name" "$corpus" -max_len=65536 -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
     -print_final_stats=1 "-dict=tests/fuzz/dictionaries/$name.dict" "-artifact_prefix=$findings/" >"$log" 2>&1 &
   fuzzer=$!
-  end_after "$fuzzer" "$seconds" &
+  end_after "$fuzzer" "$seconds" "$log.cpu" &
   wait "$fuzzer" || code=$?
   wait
   runs=$(awk '/^stat::number_of_executed_units:/ { print $2 }' "$log")
@@ -71,8 +72,8 @@ for name in "${names[@]}"; do
     num_findings=$((num_findings + 1))
     verdict="a finding: $log, $findings"
   fi
-  table+=("$(printf '%-18s %5s s of a core, %5s by the clock %9s executions %6s edges  %s' "$name" "$seconds" \
-    "$((SECONDS - begin))" "${runs:-?}" "${edges:-?}" "$verdict")")
+  table+=("$(printf '%-18s %5s s of a core, %5s by the clock %9s executions %6s edges  %s' "$name" \
+    "$(<"$log.cpu")" "$((SECONDS - begin))" "${runs:-?}" "${edges:-?}" "$verdict")")
   say "${table[-1]}"
 done
 [ "$num_findings" -eq 0 ] || die "$num_findings parser(s) fell over a file"

@@ -20,6 +20,7 @@
 #                          85            started again, unless --no-requeue
 #                          2, 126, 127   a mistake in the command or in what it names, which a restart would
 #                                        repeat: passed on
+#                          91            out of memory, which a restart on the same machines would be again: passed on
 #                          other codes   started again, after a pause
 #   this script ends with  93            after three restarts without a new checkpoint
 #
@@ -29,7 +30,7 @@
 caller_folder=$PWD
 source "$(dirname "$0")/lib.sh"
 
-readonly requeue_code=85 stalled_code=93 mistake_codes=" 2 126 127 "
+readonly requeue_code=85 memory_code=91 stalled_code=93 mistake_codes=" 2 126 127 "
 
 # number OPTION VALUE LEAST
 number() {
@@ -176,6 +177,11 @@ pause_for() {
 
 # --- Starts ---
 
+# Open MPI finds a dead network within seconds, not minutes, unless the environment or the command says otherwise.
+export OMPI_MCA_oob_tcp_keepalive_time=${OMPI_MCA_oob_tcp_keepalive_time:-2}
+export OMPI_MCA_oob_tcp_keepalive_intvl=${OMPI_MCA_oob_tcp_keepalive_intvl:-1}
+export OMPI_MCA_oob_tcp_keepalive_probes=${OMPI_MCA_oob_tcp_keepalive_probes:-2}
+
 # What was there before us is another run's: not to go on from where the command says run.overwrite=true, nor to move
 # aside where it does not.
 at_start='' folder_at_start=''
@@ -219,6 +225,8 @@ while :; do
   [ "$stop_asked" -eq 0 ] || finish "$code" "stopped by a signal"
   [[ "$mistake_codes" != *" $code "* ]] ||
     finish "$code" "a mistake in the command or in what it names, which a restart would repeat"
+  [ "$code" -ne "$memory_code" ] ||
+    finish "$code" "out of memory, as a restart would be: it said what a rank needs; give it more, or make the run smaller"
   [ "$code" -ne "$requeue_code" ] || [ "$requeue" -eq 1 ] || finish "$code" "to be started again, but not here"
 
   if has_new "$before" "$after"; then

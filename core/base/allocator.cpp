@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/out_of_memory.h"
 
 namespace shoal {
 
@@ -102,10 +103,11 @@ struct Allocator::Pool {
       report += fmt::format("{}{} {:.1f} MiB", k ? ", " : "", name_of(static_cast<MemoryKind>(k)),
                             static_cast<double>(use.now_bytes[static_cast<size_t>(k)]) / (1 << 20));
     }
-    fail(
+    throw OutOfMemory(fmt::format(
         "out of memory: {:.1f} MiB for {} refused by the {}; in use: {}; lower train.microbatch or the model's size, "
         "or start more ranks on more machines",
-        static_cast<double>(bytes) / (1 << 20), name_of(kind), device == DeviceKind::kCuda ? "GPU" : "machine", report);
+        static_cast<double>(bytes) / (1 << 20), name_of(kind), device == DeviceKind::kCuda ? "GPU" : "machine",
+        report));
   }
 };
 

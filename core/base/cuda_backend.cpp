@@ -4,6 +4,7 @@
 #include "core/base/check.h"
 #include "core/base/cuda_check.h"
 #include "core/base/cuda_probe.h"
+#include "core/base/out_of_memory.h"
 
 namespace shoal {
 
@@ -23,6 +24,12 @@ std::string version(int number) { return fmt::format("{}.{}", number / 1000, num
 
 void check_cuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
+  if (error == cudaErrorMemoryAllocation) {
+    throw OutOfMemory(
+        fmt::format("out of memory: CUDA has none left for {} ({}); lower train.microbatch or the model's "
+                    "size, or start more ranks on more GPUs",
+                    what, cudaGetErrorName(error)));
+  }
   fail("CUDA: {} failed: {} ({})", what, cudaGetErrorName(error), cudaGetErrorString(error));
 }
 

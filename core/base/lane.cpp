@@ -18,17 +18,19 @@ void Lane::suspend(std::coroutine_handle<> here, const OperationPtr& operation, 
 
 void Lane::defer(std::function<void()> work) {
   if (!deferring_) return work();
-  deferred_.push_back(std::move(work));
+  deferred_.push_back({std::move(work), microbatch_, layer_});
 }
 
 void Lane::run_deferred(size_t count) {
   Tracer* const trace = compute_.trace();
   if (trace != nullptr) trace->enter_lane(index_);
   for (; count > 0; --count) {
-    const std::function<void()> work = std::move(deferred_.front());
+    const Deferred next = std::move(deferred_.front());
     deferred_.pop_front();
-    work();
+    tell_place(next.microbatch, next.layer);
+    next.work();
   }
+  tell_place(microbatch_, layer_);
   if (trace != nullptr) trace->enter_lane(-1);
 }
 
@@ -57,9 +59,20 @@ void Lane::wait_for_wire() {
 }
 
 void Lane::set_place(int microbatch, int layer) {
+  if (microbatch >= 0) microbatch_ = microbatch;
+  layer_ = layer;
+  tell_place(microbatch_, layer_);
+}
+
+void Lane::leave_place() {
+  microbatch_ = layer_ = -1;
+  tell_place(microbatch_, layer_);
+}
+
+void Lane::tell_place(int microbatch, int layer) {
   Tracer* const trace = compute_.trace();
   if (trace == nullptr) return;
-  if (microbatch >= 0) trace->set_microbatch(index_, microbatch);
+  trace->set_microbatch(index_, microbatch);
   trace->set_layer(index_, layer);
 }
 

@@ -59,15 +59,23 @@ class Lane {
   int64_t wire_points() const { return wire_points_; }
 
   // For a trace: what the lane does from now on belongs to this microbatch (-1: the same as before) and layer (-1:
-  // none).
+  // none). Deferred work belongs where it was deferred.
   void set_place(int microbatch, int layer);
+  // To no microbatch and no layer.
+  void leave_place();
 
  private:
   friend void run_lanes(std::span<Lane* const> lanes, std::vector<Task<void>> tasks);
+  struct Deferred {
+    std::function<void()> work;
+    int microbatch, layer;
+  };
+
   void suspend(std::coroutine_handle<> here, const OperationPtr& operation, WireKind kind, bool rotates);
   void wait_for_wire();
   void resume();
   void run_deferred(size_t count);
+  void tell_place(int microbatch, int layer);
 
   Stream& compute_;
   int index_;
@@ -77,7 +85,8 @@ class Lane {
   WireKind waiting_kind_ = WireKind::kOther;
   bool rotates_ = true;
   bool deferring_ = false;
-  std::deque<std::function<void()>> deferred_;
+  std::deque<Deferred> deferred_;
+  int microbatch_ = -1, layer_ = -1;
   int64_t wire_points_ = 0;
 };
 

@@ -1,6 +1,8 @@
 // core/checkpoint/checkpoint_folder.cpp: names told apart; what the disk does not say is not taken for absent.
 #include "core/checkpoint/checkpoint_folder.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -76,13 +78,17 @@ fs::path find_checkpoint(const fs::path& path, int64_t step) {
     if (step != 0) return folder.of_step(step);
     try {
       const NativeCheckpoint opened(folder.of_step(candidate));
+      if (!mishaps.empty()) {
+        spdlog::warn("{}: the one of step {} is taken, for newer ones do not open: {}", path.string(), candidate,
+                     mishaps);
+      }
       return folder.of_step(candidate);
     } catch (const Error& error) {
-      mishaps += fmt::format("\n  {}", error.what());
+      mishaps += fmt::format("{}{}", mishaps.empty() ? "" : "; ", error.what());
     }
   }
   if (step != 0) fail("{}: has no checkpoint of step {}; the newest is of step {}", path.string(), step, steps.front());
-  fail("{}: none of its checkpoints can be used:{}", path.string(), mishaps);
+  fail("{}: none of its checkpoints can be used: {}", path.string(), mishaps);
 }
 
 }  // namespace shoal

@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <numeric>
-#include <utility>
 
 #include "core/base/steady_clock.h"
 #include "core/checkpoint/manifest_text.h"
@@ -26,14 +25,22 @@ void yield_to_training() {
       ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), 19);  // best effort
 }
 
-constexpr char kWritten = '+', kFailed = '-';
+constexpr char kWritten = '+', kFailed = '-', kNotFinite = '!';
+
+// What the first rank found that has values which are no numbers; empty: none has.
+std::string bad_state_in(const std::vector<std::string>& outcomes) {
+  for (size_t rank = 0; rank < outcomes.size(); ++rank) {
+    if (outcomes[rank].front() == kNotFinite) return fmt::format("rank {}: {}", rank, outcomes[rank].substr(1));
+  }
+  return {};
+}
 
 }  // namespace
 
 struct CheckpointSaver::Part {
   std::vector<StatePiece> pieces;
   std::atomic<bool> done{false};
-  std::string outcome;  // kWritten and the manifest's part, or kFailed and why
+  std::string outcome;  // kWritten and the manifest's part; kFailed or kNotFinite and why
   std::jthread thread;
 };
 
@@ -132,6 +139,8 @@ void CheckpointSaver::begin(const Manifest& head, const std::vector<StatePiece>&
       // Its name must survive too, on every machine that wrote one.
       files.sync_directory(staging);
       part->outcome = kWritten + manifest.SerializeAsString();
+    } catch (const NotFinite& error) {
+      part->outcome = kNotFinite + std::string(error.what());
     } catch (const std::exception& error) {
       part->outcome = kFailed + std::string(error.what());
     }
@@ -147,7 +156,10 @@ void CheckpointSaver::finish() {
   const std::vector<std::string> outcomes = gather_texts(world_, allocator_, part_->outcome);
   part_.reset();
   in_flight_ = false;
+  const std::string bad = broadcast_text(world_, allocator_, bad_state_in(outcomes), 0);
+  if (!bad.empty()) bad_state_ = fmt::format("the state of step {} is not saved: {}", head_.progress().step(), bad);
   if (!writer_) return;
+  if (!bad.empty()) return writer_->abandon(staging_);
   Manifest manifest = head_;
   manifest.set_format(1);
   ManifestMerger merger(manifest);

@@ -4,7 +4,8 @@
 //   written(): this rank's file is on its disk, or has failed
 //   finish():  once all are: what the files hold goes to rank 0, which writes MANIFEST and COMMIT beside training
 //
-// A save that fails for lack of room or a broken disk is dropped, told, and counted: training goes on.
+// A save that fails for lack of room or a broken disk is dropped, told, and counted: training goes on. A state with
+// weights or moments that are no numbers is no checkpoint: whoever writes it finds them, and every rank hears of it.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/checkpoint/checkpoint_writer.h"
@@ -62,6 +64,9 @@ class CheckpointSaver {
   bool written() const;
   // Collective, with a save in flight. Blocks until every rank has written.
   void finish();
+  // Of the saves finished since last asked: what was not finite, on which rank, in a sentence, the same on every rank;
+  // empty: nothing. Such a save leaves nothing, and is in no report.
+  std::string take_bad_state() { return std::exchange(bad_state_, {}); }
   // Rank 0: what has been committed, or has failed, since last asked. `wait`: also what still is being committed.
   std::vector<SaveReport> take_reports(bool wait_for_commit);
   // On a GPU's rank: of the copy, which lies in host memory; 0 elsewhere.
@@ -92,6 +97,7 @@ class CheckpointSaver {
   std::unique_ptr<Part> part_;
   std::unique_ptr<Commit> commit_;
   std::vector<SaveReport> reports_;
+  std::string bad_state_;
 };
 
 }  // namespace shoal

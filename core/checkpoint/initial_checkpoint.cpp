@@ -57,7 +57,7 @@ void write_initial_checkpoint(const std::filesystem::path& run_dir, const std::s
     flush();
     const std::string mishap = writer.commit(staging, manifest);
     if (!mishap.empty()) fail("{}: {}", folder.of_step(0).string(), mishap);
-  } catch (const Error&) {
+  } catch (...) {  // for lack of memory, too
     writer.abandon(staging);
     throw;
   }

@@ -1,6 +1,9 @@
 // core/checkpoint/open_tensor_source.cpp: told apart by what lies in the folder.
 #include "core/checkpoint/open_tensor_source.h"
 
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
 #include <limits>
 #include <system_error>
 #include <utility>
@@ -53,6 +56,18 @@ int64_t step_of_final(const std::filesystem::path& final) {
 
 }  // namespace
 
+namespace {
+
+// With or without a COMMIT, newest first.
+std::vector<FolderEntry> steps_on_disk(const CheckpointFolder& folder) {
+  std::vector<FolderEntry> steps = folder.entries();
+  std::erase_if(steps, [](const FolderEntry& entry) { return entry.step < 0; });
+  std::sort(steps.begin(), steps.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
+  return steps;
+}
+
+}  // namespace
+
 std::vector<std::filesystem::path> find_stored_models(const std::filesystem::path& path) {
   const auto has = [](const std::filesystem::path& file) {
     std::error_code ignored;
@@ -68,17 +83,22 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
   if (!std::filesystem::is_directory(path, ignored)) fail("{}: is a file; expected {}", path.string(), kExpected);
   const CheckpointFolder folder(run_of_checkpoint(path));
   std::vector<std::filesystem::path> found;
-  std::string mishaps;
-  for (const int64_t step : folder.steps()) {
-    if (step <= final_step) break;
+  std::string mishaps, newer_mishaps;
+  for (const FolderEntry& entry : steps_on_disk(folder)) {
+    if (entry.step <= final_step) break;
     try {
-      found.push_back(NativeCheckpoint(folder.of_step(step)).directory());
+      found.push_back(NativeCheckpoint(folder.of_step(entry.step)).directory());
     } catch (const Error& error) {
-      mishaps += fmt::format("\n  {}", error.what());
+      if (entry.kind == EntryKind::kCheckpoint) mishaps += fmt::format("\n  {}", error.what());
+      if (found.empty()) newer_mishaps += fmt::format("{}{}", newer_mishaps.empty() ? "" : "; ", error.what());
     }
     if (found.size() == kMostCheckpoints) break;
   }
   if (has_final) found.push_back(path / "final");
+  if (!found.empty() && !newer_mishaps.empty()) {
+    spdlog::warn("{}: the newest checkpoint cannot be opened, and an older model is taken, {}: {}", path.string(),
+                 found.front().string(), newer_mishaps);
+  }
   if (!found.empty()) return found;
   if (!mishaps.empty()) {
     fail("{}: there is no final/, and none of the checkpoints can be used:{}", path.string(), mishaps);

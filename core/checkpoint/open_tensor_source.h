@@ -29,7 +29,8 @@ struct StoredModel {
 //                             newest first, whose data is verified when read; then final/ itself
 //   RUN/checkpoints/step-N    that one
 //
-// Throws Error, naming what is missing, where there is none.
+// Where a newer checkpoint is there that does not open, one warning says so, and which is taken. Throws Error, naming
+// what is missing, where there is none.
 std::vector<std::filesystem::path> find_stored_models(const std::filesystem::path& path);
 
 // Opens a folder that find_stored_models() names.

@@ -1,10 +1,11 @@
-// core/checkpoint/state_file.cpp: written and hashed in one pass.
+// core/checkpoint/state_file.cpp: written, hashed and looked at in one pass.
 #include "core/checkpoint/state_file.h"
 
 #include <algorithm>
 #include <map>
 
 #include "core/checkpoint/checksum.h"
+#include "core/checkpoint/finite_values.h"
 #include "core/checkpoint/safetensors_header.h"
 
 namespace shoal {
@@ -17,16 +18,20 @@ class HashedFile {
   HashedFile(FileSystem& files, const std::filesystem::path& path, const std::function<void()>& between)
       : file_(files.create(path)), between_(between) {}
 
-  void write(const void* data, int64_t bytes) {
+  // Returns the place of the first value that is not finite, and stops there; -1: all of it is written.
+  int64_t write(const void* data, int64_t bytes, DType dtype = DType::kU8) {
     constexpr int64_t kPiece = int64_t{4} << 20;
+    const int64_t size = size_of(dtype);
     const char* from = static_cast<const char*>(data);
     for (int64_t at = 0; at < bytes; at += kPiece) {
       const int64_t count = std::min(kPiece, bytes - at);
+      if (const int64_t bad = first_not_finite(from + at, count / size, dtype); bad >= 0) return at / size + bad;
       file_->write(from + at, count);
       checksum_.add(from + at, count);
       if (between_) between_();
     }
     bytes_ += bytes;
+    return -1;
   }
   void finish() {
     file_->sync();
@@ -61,6 +66,27 @@ void describe_piece(StateTensor& tensor, const StatePiece& piece) {
   }
 }
 
+// "[3, 17]": of element `index` of the piece, in the global tensor.
+std::string global_place(const StatePiece& piece, int64_t index) {
+  int64_t left = 0;
+  piece.sharding.for_each_run(piece.begin + index, 1, [&](int64_t, int64_t global, int64_t) { left = global; });
+  std::string text;
+  const Shape shape = piece.sharding.global_shape();
+  for (int dim = shape.dims() - 1; dim >= 0; --dim) {
+    text = fmt::format("{}{}{}", left % shape[dim], text.empty() ? "" : ", ", text);
+    left /= shape[dim];
+  }
+  return fmt::format("[{}]", text);
+}
+
+[[noreturn]] void refuse_value(const StatePiece& piece, int64_t index) {
+  const Tensor& values = piece.values;
+  const double value = values.dtype() == DType::kF64   ? values.data<double>()[index]
+                       : values.dtype() == DType::kF32 ? static_cast<double>(values.data<float>()[index])
+                                                       : static_cast<double>(float(values.data<bfloat16>()[index]));
+  throw NotFinite(fmt::format("tensor \"{}\": element {} is {}", piece.name, global_place(piece, index), value));
+}
+
 }  // namespace
 
 std::string state_file_name(int rank) { return fmt::format("rank-{:05}.safetensors", rank); }
@@ -81,7 +107,8 @@ Manifest write_state_file(FileSystem& files, const std::filesystem::path& direct
   Manifest manifest;
   for (const NamedTensor& tensor : tensors) {
     const StatePiece& piece = *by_name.at(tensor.name);
-    file.write(piece.values.raw(), piece.values.bytes());
+    const int64_t bad = file.write(piece.values.raw(), piece.values.bytes(), piece.values.dtype());
+    if (bad >= 0) refuse_value(piece, bad);
     describe_piece(*manifest.add_tensor(), piece);
   }
   file.finish();

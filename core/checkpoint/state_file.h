@@ -15,9 +15,16 @@ namespace shoal {
 // "rank-00003.safetensors".
 std::string state_file_name(int rank);
 
+// A weight or a moment is NaN or infinite: a state that nobody should go on from.
+class NotFinite : public Error {
+ public:
+  using Error::Error;
+};
+
 // Writes `pieces` (host memory) to directory/state_file_name(rank), which must not exist: a safetensors file with a
 // tensor [count] a piece, synced. Returns what the manifest says about it: one file, and a tensor with one piece (file
-// 0) for each of `pieces`. `between` is called every few MiB: a writer beside a training process yields there.
+// 0) for each of `pieces`. Values are looked at on their way: throws NotFinite, naming tensor and element, with the
+// file half written. `between` is called every few MiB: a writer beside a training process yields there.
 Manifest write_state_file(FileSystem& files, const std::filesystem::path& directory, int rank,
                           const std::vector<StatePiece>& pieces, const std::function<void()>& between = {});
 

@@ -19,6 +19,8 @@ namespace {
 
 using Overlap = ParallelConfig::Overlap;
 
+constexpr double kMaxLatencyUs = 1e9;
+
 struct Options {
   std::vector<std::string> arguments;
   std::vector<std::string> ratios{"0.25", "0.5", "1", "2", "4"};
@@ -39,8 +41,9 @@ constexpr const char* kDescription =
 A step's compute is measured first, on endlessly fast links. Then the links between nodes are slowed (parallel.emulate)
 until the step's bytes take --ratios times as long as its compute; each rank is a node, unless parallel.ranks_per_node
 says otherwise. On each link all schedules run a step in turn, --pairs times; medians are printed. "/ max" is the step
-over the larger of compute and wire: 1 is perfect overlap. "simulated" is the step on paper, by ops timed one by one in
-the same run. --real-links measures on the links that are there.)";
+over the larger of compute and wire: 1 is perfect overlap. Compute is a step of one lane on endless links, of which it
+waits "waits" for the slower rank at exchanges; it is timed anew before every turn, and so are ops, one by one, for the
+step on paper ("simulated"). --real-links measures on the links that are there.)";
 
 std::vector<double> numbers(const std::string& option, const std::vector<std::string>& words) {
   std::vector<double> values;
@@ -64,7 +67,17 @@ void run(const Options& options, MpiSession& session) {
     if (options.real_links || !options.gbit_per_s.empty() || std::ranges::count(ratios, 1.0) == 0) {
       fail("--timelines records the link on which wire and compute are as long; give --ratios with a 1 among them");
     }
-    std::filesystem::create_directories(options.timelines);
+    std::error_code error;
+    std::filesystem::create_directories(options.timelines, error);
+    if (error) fail("--timelines: the folder '{}' cannot be made: {}", options.timelines, error.message());
+  }
+  if (!(options.latency_us >= 0 && options.latency_us <= kMaxLatencyUs)) {
+    fail("--latency-us is {}; expected 0 to {:g} microseconds", options.latency_us, kMaxLatencyUs);
+  }
+  if (parallel.gradient_reduction() == ParallelConfig::EACH_MICROBATCH) {
+    fail(
+        "bench overlap runs two microbatches together, which parallel.gradient_reduction EACH_MICROBATCH rules out; "
+        "set it to EACH_STEP");
   }
   if (!options.real_links) {
     if (parallel.ranks_per_node() == 0) parallel.set_ranks_per_node(1);

@@ -18,6 +18,7 @@ void add_bench_fp8_command(Command bench, MpiSession& session);         // likew
 void add_bench_overlap_command(Command bench, MpiSession& session);
 void add_bench_kernels_command(Command bench, MpiSession& session);
 void add_checkpoint_command(Command shoal);
+void add_claims_command(Command shoal);
 void add_config_command(Command shoal);
 void add_doctor_command(Command shoal, MpiSession& session);
 void add_evaluate_command(Command shoal, MpiSession& session);

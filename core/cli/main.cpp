@@ -2,18 +2,21 @@
 // message.
 //
 // Exit codes: 0 done; 2 a mistake on the command line or in what it names (config, file, rank count); 85 a run that was
-// stopped and saved, to be started again; 92 a rank was stuck, stopped or gone (watchdog.h); 1 anything else, such as a
-// peer that fails while a run is under way. What starting again would not mend is 2.
+// stopped and saved, to be started again; 91 out of memory (out_of_memory.h); 92 a rank was stuck, stopped or gone
+// (watchdog.h); 1 anything else, such as a peer that fails while a run is under way. What starting again would not mend
+// is 2.
 // Under mpirun one rank's failure ends the job: whoever waits in a collective would otherwise wait for ever.
 #include <fmt/format.h>
 
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 
 #include "core/base/check.h"
 #include "core/base/input_file.h"
 #include "core/base/log.h"
+#include "core/base/out_of_memory.h"
 #include "core/cli/commands.h"
 #include "parallel/mpi_session.h"
 #include "parallel/peer_failed.h"
@@ -24,7 +27,8 @@ namespace {
 constexpr int kUserError = 2;
 constexpr int kInternalError = 1;
 
-constexpr const char* kDescription = R"(Shoal trains Mixture-of-Experts language models, on CPUs, one rank or many.
+constexpr const char* kDescription =
+    R"(Shoal trains Mixture-of-Experts language models, on CPUs and GPUs, one rank or many.
 
   shoal config configs/quickstart.textproto                what would be run: every knob, and where its value comes from
   mpirun -np 2 --bind-to none shoal train configs/quickstart.textproto
@@ -48,6 +52,7 @@ void run(int argc, char** argv, MpiSession& session) {
   add_import_command(shoal);
   add_config_command(shoal);
   add_plan_command(shoal);
+  add_claims_command(shoal);
   add_tokenizer_command(shoal);
   add_tokenize_command(shoal);
   add_ngram_command(shoal);
@@ -74,6 +79,10 @@ int main(int argc, char** argv) {
       session.abort(shoal::kInternalError, error.what());
     } catch (const shoal::ReadFailed& error) {
       session.abort(shoal::kInternalError, error.what());
+    } catch (const shoal::OutOfMemory& error) {
+      session.abort(shoal::kOutOfMemoryExit, error.what());
+    } catch (const std::bad_alloc&) {
+      session.abort(shoal::kOutOfMemoryExit, shoal::kRefusedByMachine);
     } catch (const shoal::Error& error) {
       session.abort(shoal::kUserError, error.what());
     } catch (const std::exception& error) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/base/out_of_memory.h"
 #include "core/config/validate.h"
 #include "parallel/gather_values.h"
 
@@ -87,6 +88,8 @@ std::string ModelSession::try_to_load(size_t place) {
     if (place > 0) stored_ = open_stored_model(places_[place]);
     runtime_.load(*stored_.tensors, stored_.config_name);
     return {};
+  } catch (const OutOfMemory&) {  // says nothing about what is stored there
+    throw;
   } catch (const Error& error) {
     if (place + 1 == places_.size()) throw;
     return error.what();

@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
+#include "core/base/out_of_memory.h"
 #include "core/base/simulated_clock.h"
 #include "core/cli/commands.h"
 #include "core/cli/job.h"
@@ -13,6 +15,7 @@
 #include "core/config/validate.h"
 #include "core/report/write_report.h"
 #include "core/train/device_setup.h"
+#include "core/train/memory_report.h"
 #include "core/train/rehearsal.h"
 #include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
@@ -47,8 +50,8 @@ metrics.jsonl (a line a step), tensorboard/, config.textproto, environment.json,
 final/: the model, which `shoal generate` and `shoal evaluate` read; and checkpoints/, every checkpoint.every_steps
 steps. The same command goes on from the newest good one (train.resume says otherwise), at any layout. USR2, and
 train.stop_after_minutes, save after the step and end with exit code 85, "start me again", as scripts/supervise.sh does;
-92: a rank was stuck or stopped; 2: a mistake in the command, the files or the machine; 1: anything else, worth another
-start.
+91: out of memory; 92: a rank was stuck or stopped; 2: a mistake in the command, the files or the machine; 1: anything
+else, worth another start.
 
 --bind-to none: Shoal divides the CPUs among the ranks and pins its threads itself; mpirun's default would give each
 rank one.)";
@@ -78,6 +81,21 @@ void run_dry(const Config& config, const SimulatedCluster& cluster, const std::s
   fmt::print("{}", describe(predict_step(config, sizes, cluster, compute, read_op_speeds(speeds_path), device)));
 }
 
+Trainer::End train(const Options& options, const LoadedConfig& loaded, const Job& job, const StopRequest& stop) {
+  Trainer trainer(loaded.config, job.mesh(), job.allocator(), job.threads(),
+                  {.config_text = effective_config_text(loaded, Origins::kOmit),
+                   .command_line = command_line(options),
+                   .stop = &stop,
+                   .memory_bytes = job.memory_bytes()});
+  return trainer.run();
+}
+
+// Once all that it had is free again.
+[[noreturn]] void tell_out_of_memory(const Config& config, const Job& job, const std::string& refused) {
+  const std::string needs = describe_shortage(config, job.mesh(), job.allocator().device(), job.memory_bytes());
+  throw OutOfMemory(needs.empty() ? refused : refused + "\n" + needs);
+}
+
 void run(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
@@ -101,12 +119,15 @@ void run(const Options& options, MpiSession& session) {
   const StopRequest stop(loaded.config.train());  // first: a signal while things are set up is not lost
   const Job job(session, loaded.config.parallel(), loaded.config.run());
   const Watchdog watchdog(session, job.world(), loaded.config.run());
-  Trainer trainer(loaded.config, job.mesh(), job.allocator(), job.threads(),
-                  {.config_text = effective_config_text(loaded, Origins::kOmit),
-                   .command_line = command_line(options),
-                   .stop = &stop,
-                   .memory_bytes = job.memory_bytes()});
-  if (trainer.run() == Trainer::End::kRequeue) session.set_exit_code(kRequeueExitCode);
+  std::string refused;
+  try {
+    if (train(options, loaded, job, stop) == Trainer::End::kRequeue) session.set_exit_code(kRequeueExitCode);
+  } catch (const OutOfMemory& error) {
+    refused = error.what();
+  } catch (const std::bad_alloc&) {
+    refused = kRefusedByMachine;
+  }
+  if (!refused.empty()) tell_out_of_memory(loaded.config, job, refused);
   // As long as a save may take: the others wait, and the watchdog knows why.
   const PhaseScope phase(job.world(), Phase::kSave);
   if (job.speaks()) write_report_of_run(loaded.config.run().dir());

@@ -64,9 +64,15 @@ void explain_word_before(const Descriptor& root, const Tokens& tokens, size_t at
   const TextToken& token = tokens[at];
   if (token.text != word || token.message == nullptr) return;
   if (unknown_field) throw_at(token, no_such_field(root, *token.message, token.message_path, word));
+  if (unknown_value || wrong_bool) {
+    // `kind: heads: 2`: the value looks like the name of a field, which it is taken for.
+    const TextToken& owner = at >= 2 && tokens[at - 1].text == ":" ? tokens[at - 2] : token;
+    if (owner.field == nullptr) return;
+    if (wrong_bool) throw_at(token, fmt::format("{} is true or false; found `{}`", owner.path, word));
+    if (owner.field->enum_type() != nullptr) throw_at(token, no_such_value(*owner.field, owner.path, word));
+    return;
+  }
   if (token.field == nullptr) return;
-  if (unknown_value) throw_at(token, no_such_value(*token.field, token.path, word));
-  if (wrong_bool) throw_at(token, fmt::format("{} is true or false; found `{}`", token.path, word));
   throw_at(token, fmt::format("{} is given twice in one text; keep one of them", token.path));
 }
 

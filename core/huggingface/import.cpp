@@ -1,11 +1,14 @@
 // core/huggingface/import.cpp: tensors by our names, a config, a tokenizer.
 #include "core/huggingface/import.h"
 
-#include <algorithm>
-#include <system_error>
+#include <spdlog/spdlog.h>
 
+#include <algorithm>
+
+#include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/final_model.h"
 #include "core/checkpoint/initial_checkpoint.h"
+#include "core/checkpoint/new_folder.h"
 #include "core/checkpoint/tensor_copy.h"
 #include "core/config/print.h"
 
@@ -17,11 +20,13 @@ namespace fs = std::filesystem;
 constexpr int64_t kMaxTokenizerBytes = int64_t{64} << 20;
 constexpr int64_t kMaxSequence = 4096;  // for a start: a promise of a million tokens is not what one trains on
 
+DType dtype_in_final(const SourceTensor& tensor) { return tensor.dtype == DType::kF64 ? DType::kF32 : tensor.dtype; }
+
 void write_tensors(const TensorSource& source, const fs::path& file,
                    const std::map<std::string, std::string>& metadata) {
   std::vector<NamedTensor> described;
   for (const auto& [name, tensor] : source.tensors()) {
-    described.push_back({name, tensor.shape, tensor.dtype == DType::kF64 ? DType::kF32 : tensor.dtype});
+    described.push_back({name, tensor.shape, dtype_in_final(tensor)});
   }
   SafetensorsWriter writer(file, std::move(described), metadata);
   TensorCopy copy(source);
@@ -52,13 +57,34 @@ LoadedConfig imported_config(const HfTensorSource& source, const fs::path& run_d
   return loaded;
 }
 
-void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std::string& producer, bool to_train) {
-  std::error_code error;
-  if (fs::exists(run_dir / "final", error)) {
+namespace {
+
+void check_unused(const fs::path& run_dir, FileSystem& files) {
+  if (files.status(run_dir / "final").kind != FileKind::kAbsent) {
     fail("{}: is there already; choose another run folder, or remove it", (run_dir / "final").string());
   }
-  fs::create_directories(run_dir, error);
-  if (error) fail("{}: cannot be created: {}", run_dir.string(), error.message());
+  const CheckpointFolder checkpoints(run_dir, files);
+  if (!checkpoints.steps().empty() || checkpoints.has_remains()) {
+    fail("{}: holds checkpoints already; choose another run folder", checkpoints.path().string());
+  }
+  if (files.status(run_dir / "metrics.jsonl").kind != FileKind::kAbsent) {
+    fail("{}: holds a run already; choose another folder", run_dir.string());
+  }
+}
+
+int64_t bytes_to_write(const HfTensorSource& source, const FinalModelParts& parts, bool to_train) {
+  int64_t bytes = static_cast<int64_t>(parts.tokenizer_bytes.size() + 2 * parts.config_text.size());
+  for (const auto& [name, tensor] : source.tensors()) {
+    bytes += 1024 + tensor.shape.numel() * (size_of(dtype_in_final(tensor)) + (to_train ? size_of(DType::kF32) : 0));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std::string& producer, bool to_train,
+               FileSystem& files) {
+  check_unused(run_dir, files);
   FinalModelParts parts;
   parts.config_text = effective_config_text(imported_config(source, run_dir), Origins::kOmit);
   parts.tokenizer_name = hf_tokenizer_name(source);
@@ -67,10 +93,13 @@ void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std:
   }
   parts.metadata = {{"producer", producer},
                     {"imported_from", std::string(hf_model_type(source.config().architecture))}};
+  check_room(run_dir, bytes_to_write(source, parts, to_train), files);
+  const std::string mishap = make_folder_synced(run_dir, files, run_dir.string());
+  if (!mishap.empty()) spdlog::warn("{}", mishap);
+  if (to_train) write_initial_checkpoint(run_dir, parts.config_text, Config().run().seed(), source, files);
   write_final_model(run_dir, parts, [&](const fs::path& file, const std::map<std::string, std::string>& metadata) {
     write_tensors(source, file, metadata);
   });
-  if (to_train) write_initial_checkpoint(run_dir, parts.config_text, Config().run().seed(), source);
 }
 
 }  // namespace shoal

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "core/checkpoint/file_system.h"
 #include "core/config/load.h"
 #include "core/huggingface/source.h"
 
@@ -18,10 +19,11 @@ LoadedConfig imported_config(const HfTensorSource& source, const std::filesystem
 // where it is SentencePiece's; else tokenizer.json; empty: neither.
 std::string hf_tokenizer_name(const HfTensorSource& source);
 
-// Writes RUN/final/, tensors in the dtype that they are stored in (FP8: bf16), piece by piece; and with `to_train`
-// RUN/checkpoints/step-0 in f32, which training goes on from (initial_checkpoint.h). `run_dir` is created; a final/
-// that is there already is refused.
+// Writes RUN/final/, tensors in the dtype that they are stored in (FP8: bf16), piece by piece; and with `to_train`,
+// before it, RUN/checkpoints/step-0 in f32, which training goes on from (initial_checkpoint.h; it refuses weights that
+// are not finite). Each appears when it is whole and on the disk. `run_dir` is created. Throws, before anything is
+// written, where it holds a run or a model already, and where the disk has no room for both.
 void import_hf(const HfTensorSource& source, const std::filesystem::path& run_dir, const std::string& producer,
-               bool to_train);
+               bool to_train, FileSystem& files = disk());
 
 }  // namespace shoal

@@ -85,7 +85,8 @@ double ClusterSpeeds::described_seconds(const Work& work) const {
     return (work.bytes + row.half_size() * kMega) / (bytes_per_s * row.of_peak()) + row.per_call_us() * kMicro;
   }
   const OpEfficiency& memory = efficiency(OpEfficiency::MEMORY, work);
-  const double multiplying_s = (work.executed_flops + row.half_size() * kGiga) / (peak * row.of_peak());
+  const double products = kind == OpEfficiency::GROUPED_GEMM ? static_cast<double>(local_experts_) : 1;
+  const double multiplying_s = (work.executed_flops + products * row.half_size() * kGiga) / (peak * row.of_peak());
   return std::max(multiplying_s, work.bytes / (bytes_per_s * memory.of_peak())) + row.per_call_us() * kMicro;
 }
 

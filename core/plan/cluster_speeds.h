@@ -2,7 +2,8 @@
 //
 //   seconds = max((FLOPs + half_size) / (peak * of_peak), bytes / (bandwidth * MEMORY's of_peak)) + per_call
 //
-// by the cluster's efficiencies (cluster.proto); or by its measured ops (core/train/op_speeds.h).
+// by the cluster's efficiencies (cluster.proto); or by its measured ops (core/train/op_speeds.h). GROUPED_GEMM's
+// half_size is that of one expert's product: many small experts reach less than few large ones.
 #pragma once
 
 #include <array>
@@ -29,6 +30,8 @@ class ClusterSpeeds {
   ClusterSpeeds(const ClusterSpeeds&) = delete;
   ClusterSpeeds& operator=(const ClusterSpeeds&) = delete;
 
+  // Products in a grouped one, of a rank.
+  void set_local_experts(int64_t local_experts) { local_experts_ = local_experts; }
   // Throws where the GPU has no such peak, or the cluster no efficiency for it.
   double seconds(const Work& work);
   // For a step to play; refers to this.
@@ -44,6 +47,7 @@ class ClusterSpeeds {
   double described_seconds(const Work& work) const;
 
   const ClusterConfig& cluster_;
+  int64_t local_experts_ = 1;
   // By kind and precision; null: none.
   std::array<std::array<const OpEfficiency*, OpEfficiency::Precision_ARRAYSIZE>, OpEfficiency::Kind_ARRAYSIZE> rows_{};
   std::optional<OpSpeeds> measured_;

@@ -68,12 +68,17 @@ RankStep rank_step(const StepPrediction& step) {
   return result;
 }
 
+int64_t local_experts(const Config& config) {
+  return config.model().has_moe() ? config.model().moe().num_experts() / config.parallel().expert() : 1;
+}
+
 // Every rank has the same number of equal microbatches.
 StepPrediction play(const StageToPlay& stage, Overlap::Schedule overlap, int64_t num_microbatches) {
   Config config = stage.config;
   config.mutable_parallel()->set_overlap(overlap);
   const MeshSizes sizes = ProcessMesh::resolve(mesh_sizes(config.parallel()), stage.num_ranks);
   config.mutable_train()->set_global_batch(num_microbatches * sizes.data * config.train().microbatch());
+  stage.speeds.set_local_experts(local_experts(config));
   return play_step({.config = config,
                     .sizes = sizes,
                     .cluster = {.rank = 0,

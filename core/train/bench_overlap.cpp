@@ -78,24 +78,24 @@ class Bench {
     if (bench_.bytes_per_step == 0 && is_emulated()) {
       fail("a step of this configuration sends nothing between nodes, so there is nothing to hide; split it over them");
     }
-    bench_.compute_s = median(steps_alone_s(options_.pairs));
+    std::vector<double> alone_s;
+    for (int i = 0; i < options_.pairs; ++i) alone_s.push_back(step_alone_s());
+    bench_.compute_s = median(std::move(alone_s));
   }
 
-  double simulated_s(ParallelConfig::Overlap::Schedule schedule, const LinkSpeed& link) const {
+  double simulated_s(const OpSpeeds& speeds, ParallelConfig::Overlap::Schedule schedule, const LinkSpeed& link) const {
     Config scheduled = config_;
     scheduled.mutable_parallel()->set_overlap(schedule);
     SimulatedCluster cluster{
         .rank = mesh_.world().rank(), .nodes = {}, .links = {.intra_node = {}, .inter_node = link}};
     for (int rank = 0; rank < mesh_.world().size(); ++rank) cluster.nodes.push_back(mesh_.world().node(rank));
-    return predict_step(scheduled, mesh_.sizes(), cluster, compute_, speeds_).step_s;
+    return predict_step(scheduled, mesh_.sizes(), cluster, compute_, speeds).step_s;
   }
 
   // One lane, on links that are there and endless if they are emulated.
-  std::vector<double> steps_alone_s(int count) {
+  double step_alone_s() {
     rehearsal_.set_overlap(ParallelConfig::Overlap::OFF);
-    std::vector<double> steps;
-    for (int i = 0; i < count; ++i) steps.push_back(timed_step_s(rehearsal_, mesh_.world()));
-    return steps;
+    return timed_step_s(rehearsal_, mesh_.world());
   }
 
   void measure_memory() {
@@ -112,52 +112,52 @@ class Bench {
     }
   }
 
+  // Of the last step, summed over ranks.
+  std::vector<double> exposed_by_kind() const {
+    const WireSeconds mine = rehearsal_.last().exposed_by_kind;
+    return sum_over_ranks(mesh_.world(), allocator_, std::vector<double>(mine.begin(), mine.end()));
+  }
+
+  // What the rounds of a row measured, schedule by schedule where there are two dimensions.
+  struct Rounds {
+    explicit Rounds(size_t schedules)
+        : step_s(schedules),
+          exposed_s(schedules),
+          speedup(schedules),
+          over_max(schedules),
+          simulated_s(schedules),
+          by_kind(schedules) {}
+
+    std::vector<double> compute_s, waited_s;
+    std::vector<std::vector<double>> step_s, exposed_s, speedup, over_max, simulated_s;
+    std::vector<WireSeconds> by_kind;  // summed over rounds and ranks
+  };
+
   // 0: the links as they are.
   void measure_row(double bytes_per_s) {
     OverlapRow row;
     row.bytes_per_s = bytes_per_s;
     const LinkSpeed link{.bytes_per_s = bytes_per_s, .latency_s = options_.latency_us * 1e-6};
-    std::vector<double> alone;
-    // A machine's speed drifts: its compute is measured on both sides of a row, and its ops in front of it.
-    const auto measure_compute = [&] {
-      set_links({});
-      for (const double seconds : steps_alone_s((options_.pairs + 1) / 2)) alone.push_back(seconds);
-    };
     if (is_emulated()) {
       row.wire_s = static_cast<double>(bench_.bytes_per_step) / bytes_per_s;
       row.ratio = row.wire_s / bench_.compute_s;
-      measure_compute();
-      speeds_ = measure_op_speeds(rehearsal_, (options_.pairs + 1) / 2);
-      set_links(link);
     }
-    rehearsal_.run_step();  // each step's weights travel in the next
     const size_t count = options_.schedules.size();
-    std::vector<std::vector<double>> step_s(count), exposed_s(count), ratios(count);
-    std::vector<WireSeconds> by_kind(count);
-    for (int pair = 0; pair < options_.pairs; ++pair) {
-      for (size_t i = 0; i < count; ++i) {
-        rehearsal_.set_overlap(options_.schedules[i]);
-        step_s[i].push_back(timed_step_s(rehearsal_, mesh_.world()));
-        const WireSeconds mine = rehearsal_.last().exposed_by_kind;
-        const std::vector<double> total =
-            sum_over_ranks(mesh_.world(), allocator_, std::vector<double>(mine.begin(), mine.end()));
-        for (size_t kind = 0; kind < total.size(); ++kind) by_kind[i][kind] += total[kind];
-        exposed_s[i].push_back(sum_of(total) / mesh_.world().size());
-        ratios[i].push_back(step_s[0].back() / step_s[i].back());
-      }
-    }
+    Rounds rounds(count);
+    for (int pair = 0; pair < options_.pairs; ++pair) measure_round(link, row.wire_s, rounds);
     if (is_emulated()) {
-      measure_compute();
-      row.compute_s = median(alone);
+      row.compute_s = median(rounds.compute_s);
+      row.waited_s = median(rounds.waited_s);
     }
     for (size_t i = 0; i < count; ++i) {
-      for (double& seconds : by_kind[i]) seconds /= options_.pairs * mesh_.world().size();
+      for (double& seconds : rounds.by_kind[i]) seconds /= options_.pairs * mesh_.world().size();
       row.runs.push_back({.schedule = options_.schedules[i],
-                          .step_s = median(step_s[i]),
-                          .exposed_s = median(exposed_s[i]),
-                          .exposed_by_kind = by_kind[i],
-                          .median_ratio = median(ratios[i]),
-                          .simulated_s = is_emulated() ? simulated_s(options_.schedules[i], link) : 0});
+                          .step_s = median(rounds.step_s[i]),
+                          .exposed_s = median(rounds.exposed_s[i]),
+                          .exposed_by_kind = rounds.by_kind[i],
+                          .speedup = median(rounds.speedup[i]),
+                          .over_max = is_emulated() ? median(rounds.over_max[i]) : 0,
+                          .simulated_s = is_emulated() ? median(rounds.simulated_s[i]) : 0});
     }
     const bool is_even = std::abs(row.ratio - 1) < 1e-6;
     bench_.rows.push_back(std::move(row));
@@ -165,6 +165,36 @@ class Bench {
     set_links(link);
     rehearsal_.run_step();
     for (const ParallelConfig::Overlap::Schedule schedule : options_.schedules) record(schedule);
+  }
+
+  // A machine's speed drifts: a step of every schedule is held against the compute, and played by the speeds of ops,
+  // that were measured just before.
+  void measure_round(const LinkSpeed& link, double wire_s, Rounds& rounds) {
+    OpSpeeds speeds;
+    double compute_s = 0;
+    if (is_emulated()) {
+      set_links({});
+      rehearsal_.set_overlap(ParallelConfig::Overlap::OFF);
+      speeds = at_pace_of_slowest(measure_op_speeds(rehearsal_, 1));
+      compute_s = step_alone_s();
+      rounds.compute_s.push_back(compute_s);
+      rounds.waited_s.push_back(sum_of(exposed_by_kind()) / mesh_.world().size());
+      set_links(link);
+    }
+    rehearsal_.set_overlap(options_.schedules.back());
+    rehearsal_.run_step();  // each step's weights travel in the next
+    for (size_t i = 0; i < options_.schedules.size(); ++i) {
+      rehearsal_.set_overlap(options_.schedules[i]);
+      const double step_s = timed_step_s(rehearsal_, mesh_.world());
+      const std::vector<double> total = exposed_by_kind();
+      for (size_t kind = 0; kind < total.size(); ++kind) rounds.by_kind[i][kind] += total[kind];
+      rounds.step_s[i].push_back(step_s);
+      rounds.exposed_s[i].push_back(sum_of(total) / mesh_.world().size());
+      rounds.speedup[i].push_back(rounds.step_s[0].back() / step_s);
+      if (!is_emulated()) continue;
+      rounds.over_max[i].push_back(step_s / std::max(compute_s, wire_s));
+      rounds.simulated_s[i].push_back(simulated_s(speeds, options_.schedules[i], link));
+    }
   }
 
   void record(ParallelConfig::Overlap::Schedule schedule) {
@@ -198,7 +228,6 @@ class Bench {
   const OverlapBenchOptions& options_;
   Rehearsal rehearsal_;
   OverlapBench bench_;
-  OpSpeeds speeds_;
 };
 
 std::string link_text(double bytes_per_s) {
@@ -226,20 +255,20 @@ std::string describe(const OverlapBench& bench) {
                     format_bytes(bench.peak_memory_bytes[i]), format_bytes(bench.predicted_memory_bytes[i]),
                     static_cast<double>(bench.peak_memory_bytes[i]) / static_cast<double>(bench.peak_memory_bytes[0]));
   }
-  text +=
-      fmt::format("\n{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9} {:>9} {:>7} {:>7} {:>9}\n", "wire/comp", "Gbit/s", "comp ms",
-                  "wire ms", "microbatches together", "step ms", "exposed", "/ max", "speed", "simulated");
+  text += fmt::format("\n{:>9} {:>9} {:>9} {:>8} {:>9} {:>6}  {:<28} {:>9} {:>9} {:>7} {:>7} {:>9}\n", "wire/comp",
+                      "Gbit/s", "comp ms", "waits", "wire ms", "was", "microbatches together", "step ms", "exposed",
+                      "/ max", "speed", "simulated");
   for (const OverlapRow& row : bench.rows) {
     for (const OverlapRun& run : row.runs) {
-      const double most = std::max(row.compute_s, row.wire_s);
       const auto known = [](double value, const char* form) {
         return value > 0 ? fmt::format(fmt::runtime(form), value) : std::string("-");
       };
-      text += fmt::format("{:>9} {:>9} {:>9} {:>9}  {:<28} {:>9.1f} {:>9.1f} {:>7} {:>7.3f} {:>9}\n",
+      text += fmt::format("{:>9} {:>9} {:>9} {:>8} {:>9} {:>6}  {:<28} {:>9.1f} {:>9.1f} {:>7} {:>7.3f} {:>9}\n",
                           known(row.ratio, "{:.3g}"), link_text(row.bytes_per_s), known(row.compute_s * 1e3, "{:.1f}"),
-                          known(row.wire_s * 1e3, "{:.1f}"), describe(run.schedule), run.step_s * 1e3,
-                          run.exposed_s * 1e3, most > 0 ? fmt::format("{:.3f}", run.step_s / most) : "-",
-                          run.median_ratio, run.simulated_s > 0 ? fmt::format("{:.1f}", run.simulated_s * 1e3) : "-");
+                          known(row.waited_s * 1e3, "{:.1f}"), known(row.wire_s * 1e3, "{:.1f}"),
+                          known(row.compute_s > 0 ? row.wire_s / row.compute_s : 0, "{:.2f}"), describe(run.schedule),
+                          run.step_s * 1e3, run.exposed_s * 1e3, known(run.over_max, "{:.3f}"), run.speedup,
+                          known(run.simulated_s * 1e3, "{:.1f}"));
     }
   }
   return text;
@@ -258,6 +287,7 @@ std::string to_json(const OverlapBench& bench) {
       entry["ratio"] = row.ratio;
       entry["gbit_per_s"] = row.bytes_per_s * 8e-9;
       entry["compute_ms"] = row.compute_s * 1e3;
+      entry["waited_ms"] = row.waited_s * 1e3;
       entry["wire_ms"] = row.wire_s * 1e3;
       entry["overlap"] = ParallelConfig::Overlap::Schedule_Name(run.schedule);
       entry["step_ms"] = run.step_s * 1e3;
@@ -266,8 +296,8 @@ std::string to_json(const OverlapBench& bench) {
         entry["exposed_comm_ms_by_kind"][std::string(kWireKindNames[kind])] = run.exposed_by_kind[kind] * 1e3;
       }
       entry["simulated_ms"] = run.simulated_s * 1e3;
-      if (row.wire_s > 0) entry["step_over_max"] = run.step_s / std::max(row.compute_s, row.wire_s);
-      entry["speedup"] = run.median_ratio;
+      if (row.wire_s > 0) entry["step_over_max"] = run.over_max;
+      entry["speedup"] = run.speedup;
       entry["peak_memory_bytes"] = bench.peak_memory_bytes[i];
       entry["predicted_memory_bytes"] = bench.predicted_memory_bytes[i];
       json["runs"].push_back(std::move(entry));

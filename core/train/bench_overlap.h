@@ -2,7 +2,7 @@
 //
 // The compute of a step is measured first, on links that are endlessly fast; then the bytes that it sends say how fast
 // a link must be for wire and compute to be in a given ratio. On each such link every schedule runs a step in turn, and
-// on paper.
+// on paper; before each turn, compute and ops are timed again.
 #pragma once
 
 #include <filesystem>
@@ -30,13 +30,16 @@ struct OverlapRun {
   double step_s = 0;            // median, slowest rank
   double exposed_s = 0;         // median of the mean over ranks: waited for the wire with nothing to compute
   WireSeconds exposed_by_kind;  // mean over ranks and steps
-  double median_ratio = 1;      // of the first schedule's step to this one's, pair by pair
-  double simulated_s = 0;  // the step on paper (step_prediction.h), by this run's speeds of ops; 0: links as they are
+  double speedup = 1;           // of the first schedule's step to this one's: median, round by round
+  // 0 where links are as they are; medians of what each round says:
+  double over_max = 0;     // the step over the larger of compute and wire
+  double simulated_s = 0;  // the step on paper (step_prediction.h)
 };
 
 struct OverlapRow {
-  double ratio = 0;        // of wire_s to the compute that was measured first
-  double compute_s = 0;    // of one lane on endless links, measured around this row; 0: not known
+  double ratio = 0;        // of wire_s to the compute that was measured first: what was asked for
+  double compute_s = 0;    // a step of one lane on endless links, median of the rounds; 0: not known
+  double waited_s = 0;     // of it, for the other ranks: mean over ranks, median of the rounds
   double bytes_per_s = 0;  // of a node's link, one way; 0: as it is
   double wire_s = 0;       // the busiest link alone
   std::vector<OverlapRun> runs;

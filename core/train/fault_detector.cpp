@@ -55,6 +55,11 @@ StepVerdict FaultDetector::judge(double loss, double grad_norm, bool can_roll_ba
   return {};
 }
 
+StepVerdict FaultDetector::judge_state(std::string found, bool can_roll_back) {
+  const bool stop = config_.not_finite() == FaultConfig::STOP;
+  return react(stop ? FaultConfig::STOP : FaultConfig::ROLL_BACK, std::move(found), can_roll_back);
+}
+
 StepVerdict FaultDetector::react(FaultConfig::Reaction reaction, std::string reason, bool can_roll_back) {
   using Action = StepVerdict::Action;
   unproven_checkpoint_ = false;

@@ -24,6 +24,10 @@ class FaultDetector {
   // Between a step's backward and its update. can_roll_back: there is a checkpoint.
   StepVerdict judge(double loss, double grad_norm, bool can_roll_back);
 
+  // When a save found weights or moments that are not finite, though losses and gradients were: `found` says which. A
+  // skipped step would not mend them: SKIP is ROLL_BACK here, where there is a checkpoint, else STOP.
+  StepVerdict judge_state(std::string found, bool can_roll_back);
+
   // The losses that the next one is compared with: kept in checkpoints, so that a run that goes on judges alike.
   std::vector<double> recent_losses() const { return {losses_.begin(), losses_.end()}; }
   void set_recent_losses(const std::vector<double>& losses) { losses_.assign(losses.begin(), losses.end()); }

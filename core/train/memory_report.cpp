@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/train/microbatches.h"
+#include "core/train/overlap_choice.h"
 #include "core/train/progress.h"
 #include "core/train/rehearsal.h"
 #include "parallel/simulated_communicator.h"
@@ -47,6 +48,26 @@ FullestRank find_fullest_rank(const RankMemory& mine, Communicator& world) {
     use.total_peak_bytes = theirs.back();
   }
   return fullest;
+}
+
+std::string shortage_warning(const RankMemory& predicted, int64_t memory_bytes) {
+  if (memory_bytes <= 0 || predicted.use.total_peak_bytes <= memory_bytes) return {};
+  return fmt::format(
+      "a rank's tensors will take {}, and it can have {}: this run may end with \"out of memory\", or be killed for "
+      "it; lower train.microbatch or the model's size, or start more ranks on more machines",
+      format_bytes(predicted.use.total_peak_bytes), format_bytes(memory_bytes));
+}
+
+std::string describe_shortage(Config config, const ProcessMesh& mesh, DeviceKind device, int64_t memory_bytes) {
+  try {
+    config.mutable_parallel()->set_overlap(resolve_overlap(config, mesh));
+    const RankMemory predicted = predict_memory(config, mesh, resolve_compute(config.precision(), device), device);
+    const std::string had =
+        memory_bytes > 0 ? fmt::format("; this one could have {}", format_bytes(memory_bytes)) : std::string();
+    return fmt::format("what a rank needs, as far as its tensors go{}:\n{}", had, describe_memory(predicted, nullptr));
+  } catch (const std::exception&) {
+    return {};
+  }
 }
 
 std::string describe_memory(const RankMemory& predicted, const FullestRank* measured) {

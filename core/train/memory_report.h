@@ -28,6 +28,13 @@ struct FullestRank {
 };
 FullestRank find_fullest_rank(const RankMemory& mine, Communicator& world);
 
+// What to say before anything is allocated where a rank will need more than it can have (0: not known); else empty.
+std::string shortage_warning(const RankMemory& predicted, int64_t memory_bytes);
+
+// For a rank that has run out of memory: what such a rank needs by the prediction, and what this one could have. No
+// communication, no exceptions: empty where even that cannot be told.
+std::string describe_shortage(Config config, const ProcessMesh& mesh, DeviceKind device, int64_t memory_bytes);
+
 // A table by category at the moment of the peak; `measured` null: the prediction alone.
 std::string describe_memory(const RankMemory& predicted, const FullestRank* measured);
 

@@ -193,6 +193,10 @@ void MetricsLog::write(const ValidationMetrics& metrics) {
   append(to_json(metrics) + "\n", metrics.step, to_scalars(metrics));
 }
 
+void MetricsLog::start_session(int64_t step) {
+  try_to([&] { events_.start_session(step); });
+}
+
 void MetricsLog::write_text(int64_t step, const std::string& tag, const std::string& markdown) {
   try_to([&] { events_.text(step, tag, markdown); });
 }

@@ -96,6 +96,8 @@ class MetricsLog {
 
   void write(const StepMetrics& metrics);
   void write(const ValidationMetrics& metrics);
+  // From now on the run goes on from this step, to which it has rolled back.
+  void start_session(int64_t step);
   // A text panel in TensorBoard: the config, a sample.
   void write_text(int64_t step, const std::string& tag, const std::string& markdown);
   // So far, of both.

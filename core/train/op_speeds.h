@@ -60,6 +60,10 @@ std::vector<OpSpeed> fit_op_speeds(const WorkBySize& timed);
 // must not overlap with anything.
 OpSpeeds measure_op_speeds(Rehearsal& rehearsal, int steps);
 
+// Those ops, and what is between them, so much longer that what was waited is theirs. On endless links a rank waits for
+// the slowest at every exchange, and for what MPI itself needs to hand messages over.
+OpSpeeds at_pace_of_slowest(OpSpeeds speeds);
+
 // A JSON object, indented, and back. Reading throws Error naming the file and what is wrong with it.
 std::string to_json(const OpSpeeds& speeds);
 OpSpeeds read_op_speeds(const std::string& path);

@@ -48,4 +48,16 @@ OpSpeeds measure_op_speeds(Rehearsal& rehearsal, int steps) {
   return speeds;
 }
 
+OpSpeeds at_pace_of_slowest(OpSpeeds speeds) {
+  SHOAL_CHECK(speeds.step_s > speeds.waited_s);
+  const double factor = speeds.step_s / (speeds.step_s - speeds.waited_s);
+  for (OpSpeed& op : speeds.ops) {
+    for (double* seconds : {&op.s_per_call, &op.s_per_flop, &op.s_per_byte, &op.seconds}) *seconds *= factor;
+  }
+  speeds.ops_s *= factor;
+  speeds.between_ops_s *= factor;
+  speeds.waited_s = 0;
+  return speeds;
+}
+
 }  // namespace shoal

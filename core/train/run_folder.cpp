@@ -5,11 +5,11 @@
 
 #include <array>
 #include <system_error>
-#include <vector>
 
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
 #include "core/checkpoint/append_file.h"
+#include "core/checkpoint/new_folder.h"
 #include "core/train/progress.h"
 
 namespace shoal {
@@ -24,13 +24,6 @@ fs::path free_name_beside(const fs::path& folder) {
     std::error_code ignored;
     if (!fs::exists(fs::symlink_status(name, ignored))) return name;
   }
-}
-
-// The nearest folder above (or at) `path` that exists: the file system that will hold it.
-fs::path existing_ancestor(fs::path path) {
-  std::error_code ignored;
-  while (!fs::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
-  return path;
 }
 
 void check_space(const fs::path& folder, int64_t needed_bytes) {
@@ -115,20 +108,10 @@ fs::path usable_folder(const RunConfig& config) {
   return folder;
 }
 
-// Makes it where it is missing, with those above it. All that is synced in it later hangs on these names.
+// Makes it where it is missing, with those above it.
 void make_synced(const fs::path& folder, FileSystem& files) {
-  std::error_code error;
-  std::vector<fs::path> parents{folder.parent_path()};
-  while (!fs::exists(parents.back(), error) && parents.back().has_relative_path()) {
-    parents.push_back(parents.back().parent_path());
-  }
-  fs::create_directories(folder, error);
-  if (error) fail("run.dir {}: cannot be created: {}", folder.string(), error.message());
-  try {
-    for (auto parent = parents.rbegin(); parent != parents.rend(); ++parent) files.sync_directory(*parent);
-  } catch (const Error& failure) {  // a folder above that may not be read: no reason not to train
-    spdlog::warn("run.dir {}: may be gone after a power failure: {}", folder.string(), failure.what());
-  }
+  const std::string mishap = make_folder_synced(folder, files, fmt::format("run.dir {}", folder.string()));
+  if (!mishap.empty()) spdlog::warn("{}", mishap);
 }
 
 }  // namespace

@@ -36,7 +36,9 @@ TimelineRecorder::~TimelineRecorder() {
 
 void TimelineRecorder::begin_step(int64_t step) {
   if (!is_recorded(step)) return;
-  if (step != first_step_) return;
+  std::erase_if(recorded_, [step](const Step& earlier) { return earlier.step >= step; });
+  if (started_) return;
+  started_ = true;
   clocks_ = align_clocks(world_, this_machine_clock());
   if (!records_) return;
   tracer_.emplace(stream_.queue());
@@ -47,18 +49,21 @@ void TimelineRecorder::begin_step(int64_t step) {
 void TimelineRecorder::end_step(int64_t step, int64_t begin_ns, int64_t end_ns) {
   if (!is_recorded(step) || !tracer_) return;
   tracer_->section(TraceTrack::kStep, "step", begin_ns, end_ns, step);
-  const std::vector<TraceRecord> found = tracer_->take();
-  records_so_far_.insert(records_so_far_.end(), found.begin(), found.end());
+  recorded_.push_back({step, tracer_->take()});
   device_error_ns_ = std::max(device_error_ns_, tracer_->clock_error_ns());
-  if (step < last_step_) return;
-  stream_.set_trace(nullptr);
-  tracer_.reset();
 }
 
-bool TimelineRecorder::write_after(int64_t step) {
-  if (!is_recorded(step) || step < last_step_) return false;
-  const std::vector<RankTrace> ranks =
-      gather_traces(world_, records_, std::exchange(records_so_far_, {}), device_error_ns_, clocks_);
+bool TimelineRecorder::write_after(int64_t step) { return is_recorded(step) && step == last_step_ && write_rest(); }
+
+bool TimelineRecorder::write_rest() {
+  if (!started_ || written_) return false;
+  written_ = true;
+  stream_.set_trace(nullptr);
+  tracer_.reset();
+  std::vector<TraceRecord> records;
+  for (const Step& step : recorded_) records.insert(records.end(), step.records.begin(), step.records.end());
+  recorded_.clear();
+  const std::vector<RankTrace> ranks = gather_traces(world_, records_, std::move(records), device_error_ns_, clocks_);
   if (world_.rank() > 0) return true;
   AtomicFile file(file_);
   write_timeline(ranks, info_, [&file](std::string_view text) { file.write(text); });

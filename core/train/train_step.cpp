@@ -179,6 +179,7 @@ void TrainStep::run_schedule(const StepInput& input) {
     const bool last = static_cast<size_t>(first.microbatch) + 1 == count;
     if (reduces_each_microbatch_ && first.kind == ActionKind::kBackward && !last) end_round();
   }
+  for (const int lane : {0, 1}) runtime_.lane(lane).leave_place();
 }
 
 TrainStep::LossSums TrainStep::read_losses(const Losses& losses) const {

@@ -46,6 +46,16 @@ Config with_overlap(Config config, const ProcessMesh& mesh, DType compute, int64
   return config;
 }
 
+// Before anything large is allocated. On rank 0, which speaks.
+RankMemory foresee_memory(const Config& config, const ProcessMesh& mesh, DType compute, DeviceKind device,
+                          int64_t memory_bytes) {
+  if (mesh.world().rank() != 0) return {};
+  RankMemory predicted = predict_memory(config, mesh, compute, device);
+  const std::string warning = shortage_warning(predicted, memory_bytes);
+  if (!warning.empty()) spdlog::warn("{}", warning);
+  return predicted;
+}
+
 }  // namespace
 
 Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& allocator, const CpuThreads& threads,
@@ -61,6 +71,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
       resume_from_(find_checkpoints(config_, mesh.world(), allocator)),
+      predicted_memory_(foresee_memory(config_, mesh, compute_, allocator.device(), options_.memory_bytes)),
       run_dir_(open_run_folder(config_, compute_, !resume_from_.empty(), mesh.world())),
       runtime_(config_.model(), mesh, allocator, training_options(config_, compute_)),
       step_(runtime_, config_),
@@ -168,10 +179,7 @@ Trainer::End Trainer::run() {
     }
     const TrainConfig& train = config_.train();
     const bool last = is_finished(), stop = stop_asked_ && !last;
-    if (checkpoints_.in_flight() && all_written_) {
-      const PhaseScope phase(mesh_.world(), Phase::kSave);
-      checkpoints_.finish_save();
-    }
+    if (all_written_) finish_save_in_flight();
     checkpoints_.report(false);
     if (!stop) {  // whoever asked may not wait for long
       if (last || (train.validate_every() > 0 && step % train.validate_every() == 0)) validate(step);
@@ -184,10 +192,13 @@ Trainer::End Trainer::run() {
     if (checkpoints_.saves() && (last || stop || (save_due_ && good))) {
       save(step);
       save_due_ = false;
+      if (last || stop) finish_save_in_flight();  // whether the state is good is known then
     }
+    if (went_back_from_bad_state(step, stop)) continue;
     if (stop) break;
   }
   finish_last_save();
+  if (timeline_.write_rest() && speaks()) say(fmt::format("wrote {}", timeline_.file().string()));
   note_measured_memory();
   if (!is_finished()) {
     if (speaks() && checkpoints_.saves() && checkpoints_.newest_step() != progress_.step()) {

@@ -57,7 +57,9 @@ class Trainer {
   void start_prefetch();
   StepVerdict train_one_step(int64_t step);
   void save(int64_t step);
+  void finish_save_in_flight();
   void finish_last_save();
+  bool went_back_from_bad_state(int64_t step, bool stop);
   void note_newest_checkpoint(int64_t step);
   void roll_back(int64_t step);
   void give_up(int64_t step, const std::string& reason);
@@ -89,6 +91,7 @@ class Trainer {
   BatchSchedule batches_;
 
   std::vector<int64_t> resume_from_;  // steps of checkpoints, the likeliest first; none: from the start
+  RankMemory predicted_memory_;       // rank 0
   std::filesystem::path run_dir_;     // made once the data is known to be there, before anything expensive
   ModelRuntime runtime_;
   TrainStep step_;
@@ -99,11 +102,10 @@ class Trainer {
   std::optional<MetricsLog> log_;  // rank 0
   MfuConvention convention_;
   double flops_per_token_ = 0;
-  RankMemory predicted_memory_;  // rank 0
-  RunSummary summary_;           // rank 0
-  WireBytes sent_;               // by this rank, when last looked
-  double training_s_ = 0;        // in steps since this start, for the time left
-  int64_t first_step_ = 1;       // of this start
+  RunSummary summary_;      // rank 0
+  WireBytes sent_;          // by this rank, when last looked
+  double training_s_ = 0;   // in steps since this start, for the time left
+  int64_t first_step_ = 1;  // of this start
   double longest_step_s_ = 0;
   double earlier_training_s_ = 0;  // of the starts before
   // What the ranks told each other with the last step's metrics.

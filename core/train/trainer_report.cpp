@@ -42,7 +42,6 @@ void Trainer::announce() {
                  .peak_source = fmt::format("packed {} GEMM measured at start", name_of(compute_))};
   flops_per_token_ = flops_per_token(config_.model(), config_.data().seq_len(), {.with_mtp = with_mtp});
   if (!speaks()) return;
-  predicted_memory_ = predict_memory(config_, mesh_, compute_, runtime_.allocator().device());
   const ParameterCounts counts = count_parameters(config_.model());
   say(fmt::format("model '{}': {} parameters, {} active per token, {:.3f} GFLOP per token", config_.model().name(),
                   format_count(counts.total), format_count(counts.active), flops_per_token_ * 1e-9));

@@ -2,9 +2,12 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <map>
+#include <span>
 
 #include "core/checkpoint/final_model.h"
+#include "core/checkpoint/finite_values.h"
 #include "core/train/trainer.h"
 #include "core/train/weight_stream.h"
 #include "parallel/flight_recorder.h"
@@ -24,11 +27,30 @@ void Trainer::save(int64_t step) {
   checkpoints_.begin_save(progress_);
 }
 
-void Trainer::finish_last_save() {
+void Trainer::finish_save_in_flight() {
+  if (!checkpoints_.in_flight()) return;
   const PhaseScope phase(mesh_.world(), Phase::kSave);
-  if (checkpoints_.in_flight()) checkpoints_.finish_save();
+  checkpoints_.finish_save();
+}
+
+void Trainer::finish_last_save() {
+  finish_save_in_flight();
+  const PhaseScope phase(mesh_.world(), Phase::kSave);
   checkpoints_.report(true);
   wait(mesh_.world().barrier());
+}
+
+// Of weights that a save found to be no numbers, whatever losses and gradients were. Returns with false where there are
+// none, or where the run is told to stop: then it ends without this checkpoint, and goes on from the one before.
+bool Trainer::went_back_from_bad_state(int64_t step, bool stop) {
+  const std::string found = checkpoints_.take_bad_state();
+  if (found.empty()) return false;
+  const StepVerdict verdict = faults_.judge_state(found, newest_checkpoint_ >= 0);
+  if (verdict.action == StepVerdict::Action::kStop) give_up(step, verdict.reason);
+  if (speaks()) spdlog::error("step {}: {}", step, verdict.reason);
+  if (stop) return false;
+  roll_back(step);
+  return true;
 }
 
 // Back to a checkpoint, with the data behind `step`: what led here is not seen again. The newest one, or, where that
@@ -46,6 +68,7 @@ void Trainer::roll_back(int64_t step) {
   save_due_ = false;
   start_prefetch();
   if (!speaks()) return;
+  log_->start_session(progress_.step());
   spdlog::warn("rolled back from step {} to the checkpoint of step {}; {} sequences of data are passed over", step,
                progress_.step(), progress_.skipped_sequences());
 }
@@ -74,6 +97,36 @@ void Trainer::give_up(int64_t step, const std::string& reason) {
   fail("{}", text);
 }
 
+namespace {
+
+// Looks at a model's data on their way to a file.
+class FiniteCheck {
+ public:
+  explicit FiniteCheck(const std::vector<NamedTensor>& tensors) : tensors_(tensors) {}
+
+  void look(std::span<const std::byte> data) {
+    while (!data.empty()) {
+      const NamedTensor& tensor = tensors_.at(at_);
+      const int64_t size = size_of(tensor.dtype), left = tensor.shape.numel() - seen_;
+      const int64_t count = std::min(left, static_cast<int64_t>(data.size()) / size);
+      if (const int64_t bad = first_not_finite(data.data(), count, tensor.dtype); bad >= 0) {
+        fail("tensor \"{}\": element {} of {} is not finite: such a model is of no use, and final/ is not written",
+             tensor.name, seen_ + bad, tensor.shape.numel());
+      }
+      data = data.subspan(static_cast<size_t>(count * size));
+      seen_ = count == left ? 0 : seen_ + count;
+      if (count == left) ++at_;
+    }
+  }
+
+ private:
+  const std::vector<NamedTensor>& tensors_;
+  size_t at_ = 0;
+  int64_t seen_ = 0;  // of the tensor's elements
+};
+
+}  // namespace
+
 // Streamed from all ranks: no rank could hold the whole of a large model.
 void Trainer::write_final() {
   const PhaseScope phase(mesh_.world(), Phase::kSave);
@@ -88,7 +141,11 @@ void Trainer::write_final() {
     write_final_model(run_dir_, parts,
                       [&](const std::filesystem::path& file, const std::map<std::string, std::string>& metadata) {
                         SafetensorsWriter writer(file, describe_weights(runtime_), metadata);
-                        stream_weights(runtime_, [&](std::span<const std::byte> piece) { writer.write(piece); });
+                        FiniteCheck check(writer.tensors());
+                        stream_weights(runtime_, [&](std::span<const std::byte> piece) {
+                          check.look(piece);
+                          writer.write(piece);
+                        });
                         writer.commit();
                       });
     say(fmt::format("wrote {}", (run_dir_ / "final").string()));

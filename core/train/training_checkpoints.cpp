@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "core/base/out_of_memory.h"
 #include "core/checkpoint/data_record.h"
 #include "core/train/progress.h"
 #include "core/train/same_run.h"
@@ -73,6 +74,8 @@ std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress
     progress = checkpoint.manifest().progress();
     return {};
   } catch (const RunChanged&) {
+    throw;
+  } catch (const OutOfMemory&) {  // says nothing about the checkpoint
     throw;
   } catch (const Error& error) {
     return error.what();
@@ -163,6 +166,7 @@ Progress TrainingCheckpoints::roll_back(int64_t nth) {
   const int64_t passed_over = std::clamp<int64_t>(nth - 1, 0, std::ssize(steps) - 1);
   steps.erase(steps.begin(), steps.begin() + passed_over);
   const Progress progress = resume(steps);
+  take_bad_state();  // of weights that are no more
   if (saver_ && passed_over > 0) saver_->set_aside_after(progress.step());
   return progress;
 }

@@ -45,6 +45,8 @@ class TrainingCheckpoints {
   bool written() const { return saver_ && saver_->written(); }
   // Collective.
   void finish_save() { saver_->finish(); }
+  // CheckpointSaver::take_bad_state: the same on every rank.
+  std::string take_bad_state() { return saver_ ? saver_->take_bad_state() : std::string(); }
   // Rank 0. Says what was saved, and what could not be.
   void report(bool wait_for_commit);
   // Rank 0: the step of the newest one that was loaded or saved, by this run or the one it goes on with; -1: none.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/out_of_memory.h"
 #include "core/base/tensor.h"
 
 using Catch::Matchers::Contains;
@@ -82,6 +83,7 @@ TEST_CASE("memory the machine has not is refused with what is in use") {
   const int64_t impossible = std::numeric_limits<int64_t>::max() / 4;
   REQUIRE_THROWS_WITH(allocator.allocate(impossible, MemoryKind::kGradients),
                       Contains("out of memory") && Contains("for gradients") && Contains("weights 3.0 MiB"));
+  REQUIRE_THROWS_AS(allocator.allocate(impossible, MemoryKind::kGradients), OutOfMemory);
   REQUIRE_THROWS_WITH(allocator.allocate(-1, MemoryKind::kGradients), Contains("-1 bytes"));
   REQUIRE(allocator.use().total_now_bytes == 3 << 20);
 }

@@ -6,6 +6,7 @@
 
 #include <numeric>
 
+#include "core/base/out_of_memory.h"
 #include "core/base/stream.h"
 #include "tests/device_under_test.h"
 
@@ -54,6 +55,14 @@ TEST_CASE("memory in use is counted alike on every device", "[cuda]") {
   }
   CHECK(allocator.use().total_peak_bytes == cpu.use().total_peak_bytes);
   CHECK(allocator.use().total_now_bytes == 0);
+}
+
+TEST_CASE("memory that a device does not have is refused, and costs nothing else", "[cuda]") {
+  Allocator allocator(device_under_test());
+  const Tensor kept = Tensor::zeros({3}, DType::kF32, allocator, MemoryKind::kWeights);
+  CHECK_THROWS_AS(allocator.allocate(int64_t{1} << 50, MemoryKind::kActivations), OutOfMemory);
+  CHECK(Tensor::zeros({5}, DType::kF32, allocator, MemoryKind::kWeights).to_vector<float>() == std::vector<float>(5));
+  CHECK(kept.to_vector<float>() == std::vector<float>(3));
 }
 
 TEST_CASE("ops that are timed have times, each once", "[cuda]") {

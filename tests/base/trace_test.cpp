@@ -28,6 +28,10 @@ void* counted(std::size_t bytes) {
 
 void* operator new(std::size_t bytes) { return counted(bytes); }
 void* operator new[](std::size_t bytes) { return counted(bytes); }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {  // std::stable_sort's
+  ++num_allocations;
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
 void operator delete(void* block) noexcept { std::free(block); }
 void operator delete[](void* block) noexcept { std::free(block); }
 void operator delete(void* block, std::size_t) noexcept { std::free(block); }
@@ -35,6 +39,15 @@ void operator delete[](void* block, std::size_t) noexcept { std::free(block); }
 
 using namespace shoal;
 using namespace std::chrono_literals;
+
+namespace {
+
+struct Finished : Operation {
+  bool done() override { return true; }
+  void wait() override {}
+};
+
+}  // namespace
 
 TEST_CASE("without a trace an op allocates nothing and a section does nothing", "[trace]") {
   Allocator allocator(DeviceKind::kCpu);
@@ -89,6 +102,44 @@ TEST_CASE("ops, waits, transfers and sections are recorded in order, for their l
   CHECK((records[3].track == TraceTrack::kWire && records[3].group == 3 && records[3].tag == 8));
   CHECK(records[3].bytes == 64);
   CHECK(tracer.take().empty());
+}
+
+TEST_CASE("deferred work is recorded where it was deferred; behind leave_place() nothing has a place", "[trace]") {
+  Allocator allocator(DeviceKind::kCpu);
+  Stream stream(allocator);
+  Tracer tracer;
+  tracer.start();
+  stream.set_trace(&tracer);
+  Lane lane(stream, 0);
+  const auto op = [&stream](const char* name) { stream.launch({.op = name}, [] {}); };
+  const auto body = [&]() -> Task<void> {
+    lane.set_deferring(true);
+    lane.set_place(4, 2);
+    lane.defer([&] { op("deferred"); });
+    lane.set_place(-1, 1);
+    op("at once");
+    const OperationPtr nothing = std::make_shared<Finished>();
+    co_await lane.wire(nothing, WireKind::kCombine);
+    op("behind");
+  };
+  run_lane(lane, body());
+  lane.leave_place();
+  run_lane(lane, [&]() -> Task<void> {
+    op("of none");
+    co_return;
+  }());
+  stream.set_trace(nullptr);
+
+  const auto place_of = [records = tracer.take()](const std::string& name) {
+    for (const TraceRecord& record : records) {
+      if (record.name == name) return std::pair(record.microbatch, record.layer);
+    }
+    return std::pair(-2, -2);
+  };
+  CHECK(place_of("deferred") == std::pair(4, 2));
+  CHECK(place_of("at once") == std::pair(4, 1));
+  CHECK(place_of("behind") == std::pair(4, 1));
+  CHECK(place_of("of none") == std::pair(-1, -1));
 }
 
 TEST_CASE("an op that throws leaves nothing open, on any device", "[trace][cuda]") {

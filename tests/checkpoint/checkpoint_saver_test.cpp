@@ -3,8 +3,11 @@
 
 #include <catch2/catch.hpp>
 
+#include <cmath>
+#include <limits>
 #include <mutex>
 
+#include "core/checkpoint/finite_values.h"
 #include "parallel/thread_communicator.h"
 #include "tests/checkpoint/failing_file_system.h"
 #include "tests/rank_check.h"
@@ -200,6 +203,74 @@ TEST_CASE("no room for all ranks' files is found before anything is written", "[
     RANK_CHECK(saved.save(saver, world, 20).size() == (world.rank() == 0 ? 1u : 0u));
   });
   CHECK(saved.folder.steps() == Steps{20});
+}
+
+TEST_CASE("where values are no numbers they are found, whatever their place and dtype") {
+  const double bad[] = {std::nan(""), -std::nan(""), std::numeric_limits<double>::infinity(),
+                        -std::numeric_limits<double>::infinity()};
+  const double good[] = {std::numeric_limits<float>::max() / 2, -0.0, std::numeric_limits<float>::denorm_min(), -1};
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+    for (const int64_t count : {1, 2, 31, 4096, 4097, 10'000}) {
+      const Tensor values = Tensor::zeros({count}, dtype, test_host(), MemoryKind::kWorkspace);
+      dispatch_floating(dtype, [&]<class T>(T) {
+        T* const data = values.data<T>();
+        for (int64_t i = 0; i < count; ++i) data[i] = static_cast<T>(good[i % 4]);
+        CHECK(first_not_finite(values.raw(), count, dtype) == -1);
+        for (const int64_t at : {int64_t{0}, count / 3, count - 1}) {
+          for (const double value : bad) {
+            const T before = data[at];
+            data[at] = static_cast<T>(value);
+            CHECK(first_not_finite(values.raw(), count, dtype) == at);
+            data[at] = before;
+          }
+        }
+      });
+    }
+  }
+  const std::vector<int64_t> ones(9, -1);  // every bit set, and no float
+  CHECK(first_not_finite(ones.data(), 9, DType::kI64) == -1);
+}
+
+TEST_CASE("a state with values that are no numbers is no checkpoint; every rank hears where they are", "[threads]") {
+  struct Case {
+    const char* tensor;
+    int rank;
+    int64_t element;  // of what the rank holds
+    const char* said;
+  };
+  // By columns: rank 1 of 2 holds columns 4 to 7 of [6, 8].
+  const Case cases[] = {{"layers.0.q", 1, 4 * 2 + 3, "rank 1: tensor \"layers.0.q\": element [2, 7] is nan"},
+                        {"layers.0.q/m", 0, 5, "rank 0: tensor \"layers.0.q/m\": element [1, 1] is nan"},
+                        {"layers.0.q/v", 1, 0, "rank 1: tensor \"layers.0.q/v\": element [0, 4] is nan"},
+                        {"router.bias", 1, 1, "rank 1: tensor \"router.bias\": element ["}};
+  for (const bool asynchronous : {true, false}) {
+    for (const Case& one : cases) {
+      Saved saved;
+      saved.config.set_asynchronous(asynchronous);
+      saved.run_ranks(2, [&](Communicator& world, CheckpointSaver& saver) {
+        saved.save(saver, world, 10);
+        RANK_CHECK(saver.take_bad_state().empty());
+        const auto pieces = pieces_of(saved.specs, 20, Split::kColumns, world.rank(), 2);
+        for (const StatePiece& piece : pieces) {
+          if (piece.name != one.tensor || world.rank() != one.rank) continue;
+          dispatch_floating(piece.values.dtype(),
+                            [&]<class T>(T) { piece.values.data<T>()[one.element] = static_cast<T>(std::nan("")); });
+        }
+        saver.begin(head_of(20), pieces);
+        saver.finish();
+        RANK_CHECK(saver.take_reports(true).empty());
+        const std::string bad = saver.take_bad_state();
+        RANK_CHECK(contains(bad, std::string("the state of step 20 is not saved: ") + one.said));
+        RANK_CHECK(saver.take_bad_state().empty());
+        if (world.rank() == 0) RANK_CHECK(saved.leftovers().empty());
+        wait(world.barrier());
+        saved.save(saver, world, 30);
+      });
+      CHECK(saved.folder.steps() == Steps{30, 10});
+      CHECK(saved.good(10));
+      CHECK(saved.good(30));
+    }
+  }
 }
 
 TEST_CASE("the very same checkpoint is not saved twice; a damaged or another one is replaced", "[threads]") {

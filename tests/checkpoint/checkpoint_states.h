@@ -41,7 +41,7 @@ inline Allocator& test_host() {
   return host;
 }
 
-// The whole tensor as it was at this step: any bits are good bits.
+// The whole tensor as it was at this step: any bits of a finite value are good bits.
 inline std::vector<std::byte> bytes_at(const StateTensorSpec& spec, int64_t step) {
   const CounterRandom random(static_cast<uint64_t>(step), stream_of(spec.name));
   std::vector<std::byte> bytes(static_cast<size_t>(spec.shape.numel() * size_of(spec.dtype)));
@@ -49,6 +49,10 @@ inline std::vector<std::byte> bytes_at(const StateTensorSpec& spec, int64_t step
     const auto words = random.words(at);
     std::memcpy(bytes.data() + at, words.data(), std::min<size_t>(16, bytes.size() - at));
   }
+  if (spec.dtype == DType::kI64) return bytes;
+  // The highest bit of an exponent, which all that is not finite has.
+  const auto size = static_cast<size_t>(size_of(spec.dtype));
+  for (size_t at = size - 1; at < bytes.size(); at += size) bytes[at] &= std::byte{0xBF};
   return bytes;
 }
 

@@ -1,8 +1,9 @@
 # tests/cli/bad_input_test.py: wrong files and configs end with one clear message, soon, and leave nothing half-written.
 import json
+import pathlib
 import unittest
 
-from shoal_program import SHOAL, ShoalTest
+from shoal_program import ROOT_ALLOWED, SHOAL, ShoalTest
 
 CONFIG = """# tiny.textproto: a model for tests.
 model {
@@ -97,6 +98,31 @@ class BadInput(ShoalTest):
         done = self.run_program([*as_root_of_its_own, "sh", "-c", script])
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assert_one_message(done.stderr, ["small/run", "free"])
+
+    def with_little_memory(self, *words):
+        """The finished process, which may map 4 GB at most."""
+        if b"__asan_init" in pathlib.Path(SHOAL).read_bytes():
+            self.skipTest("AddressSanitizer wants terabytes of address space")
+        return self.run_program(["bash", "-c", 'ulimit -v 4000000 && exec "$@"', "bash", *words],
+                                environment={**ROOT_ALLOWED, "OMP_NUM_THREADS": "1"})
+
+    def test_out_of_memory(self):
+        self.make_tokens()
+        launch = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", 2]
+        train = [SHOAL, "train", "tiny.textproto", "checkpoint.every_steps=0", "train.save_final=false"]
+        large = ["model.moe.first_dense_layers=1", "model.hidden=1024", "model.ffn=200000"]  # a tensor of 2.4 GB, and one more of its gradients
+        for words in ([*train, *large], [*launch, *train, *large]):
+            done = self.with_little_memory(*words)
+            self.assertEqual(done.returncode, 91, done.stderr)
+            for said in ("out of memory: ", " refused by the machine; in use: ", "optimizer", "peak",
+                         "what a rank needs, as far as its tensors go; this one could have "):
+                self.assertIn(said, done.stderr)  # by each rank that comes to it before the job is over
+            self.assertNotIn("terminate called", done.stderr)
+        # What is no tensor: tokens that are read ahead.
+        done = self.with_little_memory(*train, "train.global_batch=60000000", "train.microbatch=60000000")
+        self.assertEqual(done.returncode, 91, done.stderr)
+        self.assert_one_message(done.stderr, "out of memory: the machine has no more for this process")
+        self.assert_no_run()
 
     def test_text_files(self):
         self.refused("tokenize", "--tokenizer", "bytes", "--input", "absent.txt", "--output", "out", says="absent.txt")

@@ -25,7 +25,7 @@ class Plan(ShoalTest):
         self.assertEqual(plan["layout"]["microbatches"], 120)
         self.assertAlmostEqual(plan["flops_per_token"] / 250.45e9, 1, delta=1e-3)
         self.assertTrue(plan["fits"], plan["memory_bytes"])
-        # Nothing is fitted: 19.926 s were published.
+        # 19.926 s were published, of a training.
         self.assertLess(abs(plan["step_s"] / 19.926 - 1), 0.2)
 
     def test_the_text_and_the_file(self):

@@ -235,8 +235,10 @@ class Resume(ShoalTest):
         self.assertIn("going on from the checkpoint of step 7", text)
         self.assert_same_end()
         self.assertTrue((self.folder / "run/checkpoints/aside-step-14-1").exists())
-        self.damage(7)
         self.damage(14)
+        self.refused("train", "tiny.textproto", "train.steps=14", "train.resume=STEP", "train.resume_step=14",
+                     says=["no checkpoint of", "(tried: 14)", "step-14/rank-00000.safetensors", "the file is damaged"])
+        self.damage(7)
         before = self.listing()
         self.refused("train", "tiny.textproto", "train.steps=14",
                      says=["no checkpoint of", "(tried: 14, 7)", "the file is damaged", "shoal checkpoint list run",
@@ -299,6 +301,8 @@ class Resume(ShoalTest):
         # Step 10 would have been saved, but was skipped: what is newest is from before the fault.
         self.assertIn("to the checkpoint of step 7;", text)
         self.assertEqual(self.steps(), [7])
+        shown = self.shown(self.events())
+        self.assertEqual(shown, sorted(set(shown)))
         self.assertIn("The newest checkpoint is of step 7: change what led here", text)
         self.assertIn("going on from the checkpoint of step 7",
                       self.train("train.steps=9", 'train.allow_changed=["train.steps", "optim"]'))
@@ -316,6 +320,83 @@ class Resume(ShoalTest):
         self.assertFalse((self.folder / "run/final").exists() and self.records()[-1]["step"] == 60)
         self.train("train.steps=9", "train.resume=STEP", "train.resume_step=7",
                    'train.allow_changed=["train.steps", "optim"]')
+
+    def events(self, run="run"):
+        """(number of the message's field, step, tags) of every TensorBoard event, in the order TensorBoard reads them."""
+        def varint(data, at):
+            value, shift = 0, 0
+            while True:
+                value, shift, at = value | (data[at] & 127) << shift, shift + 7, at + 1
+                if data[at - 1] < 128:
+                    return value, at
+
+        def fields(data):
+            at = 0
+            while at < len(data):
+                key, at = varint(data, at)
+                if key & 7 == 0:
+                    value, at = varint(data, at)
+                else:
+                    size, at = {1: (8, at), 5: (4, at)}.get(key & 7) or varint(data, at)
+                    value, at = data[at:at + size], at + size
+                yield key >> 3, value
+
+        events = []
+        for path in sorted((self.folder / run / "tensorboard").iterdir()):
+            data = path.read_bytes()
+            while data:
+                (length,) = struct.unpack("<Q", data[:8])
+                event = dict(fields(data[12:12 + length]))
+                data = data[16 + length:]
+                tags = [dict(fields(value))[1].decode() for _, value in fields(event.get(5, b""))]
+                started = 7 in event and dict(fields(event[7])) == {1: 1}  # SessionLog.START
+                events.append((started, event.get(2, 0), tags))
+        return events
+
+    def shown(self, events):
+        """Steps of train/loss that TensorBoard shows: a start purges what lies at its step and behind."""
+        shown = []
+        for started, step, tags in events:
+            if started:
+                shown = [seen for seen in shown if seen < step]
+            if "train/loss" in tags:
+                shown.append(step)
+        return shown
+
+    def test_weights_that_are_no_numbers_are_not_saved(self):
+        # Past the largest float: the update of the first step makes weights infinite, whose loss was good.
+        run_away = ["train.steps=20", "optim.lr=1e300", "optim.clip_norm=0"]
+        for ranks in (1, 2):
+            text = self.train(*run_away, "checkpoint.every_steps=1", f"run.dir=bad{ranks}", ranks=ranks, code=2)
+            self.assertRegex(text, r"step \d+: the state of step 1 is not saved: rank \d: tensor \".*\": element \[.*\] is "
+                                   r"-?(inf|nan); there is no checkpoint to roll back to; train.faults says to stop")
+            self.assertEqual(self.steps(f"bad{ranks}"), [])
+            self.assertFalse((self.folder / f"bad{ranks}/final").exists())
+        self.train("train.steps=7", ranks=2)
+        shutil.rmtree(self.folder / "run/final")
+        changes = [*run_away, 'train.allow_changed=["train.steps", "optim"]', "checkpoint.every_steps=1"]
+        text = self.train(*changes, "train.faults.max_roll_backs=3", ranks=2, code=2)
+        self.assertIn("the state of step 8 is not saved: ", text)
+        self.assertEqual(text.count("to the checkpoint of step 7; "), 3, text)
+        self.assertIn("rolling back 3 times did not help", text)
+        self.assertIn("The newest checkpoint is of step 7: change what led here", text)
+        self.assertEqual(self.steps(), [7])
+        self.assertFalse((self.folder / "run/final").exists())
+        steps = self.shown(self.events())
+        self.assertEqual(steps, list(range(1, steps[-1] + 1)))
+        self.assertEqual([step for started, step, _ in self.events() if started], [8] * 4)
+        self.assertEqual(self.train(*changes, "train.faults.not_finite=STOP", ranks=2, code=2).count("rolled back"), 0)
+        # At the last step, where no loss would follow; and without checkpoints.
+        self.assertIn("the state of step 8 is not saved", self.train(*changes, "train.steps=8", "checkpoint.every_steps=99",
+                                                                     ranks=2, code=2))
+        text = self.train("train.steps=1", "optim.lr=1e300", "optim.clip_norm=0", "checkpoint.every_steps=0", "run.dir=never",
+                          ranks=2, code=2)
+        self.assertRegex(text, r'tensor ".*": element \d+ of \d+ is not finite: .* final/ is not written')
+        self.assertFalse((self.folder / "never/final").exists())
+        # And back on the way that was good.
+        self.train("train.steps=14", 'train.allow_changed=["train.steps"]', ranks=2)
+        self.assertEqual(self.steps(), [7, 14])
+        self.assertEqual(self.shown(self.events()), list(range(1, 15)))
 
     def test_a_fault_that_stops_the_run_at_once(self):
         changes = ["optim.lr=1e30", "optim.clip_norm=0", "train.faults.not_finite=STOP"]

@@ -58,6 +58,12 @@ class StoredModel(ShoalTest):
         data[8 + length + weight["data_offsets"][1] - 2] ^= 16
         path.write_bytes(data)
 
+    def assert_warned_once(self, said, reason, taken="step-14: "):
+        """That a newer one is there, but damaged, and which is taken."""
+        warning, = (line for line in said.splitlines() if line.startswith("W "))
+        self.assertIn(taken, warning)
+        self.assertIn(reason, warning)
+
     def test_final_and_checkpoint_are_one_model(self):
         for compute in ("F32", "BF16"):
             self.train(f"precision.compute={compute}", "run.overwrite=true", "parallel.expert=2", ranks=2)
@@ -92,6 +98,10 @@ class StoredModel(ShoalTest):
         found, said = self.answer("run")
         self.assertEqual(found, old)
         self.assertIn("step-28 cannot be read", said)
+        (self.step(28) / "MANIFEST.textproto").write_text("cut")
+        found, said = self.answer("run")
+        self.assertEqual(found, old)
+        self.assert_warned_once(said, "step-28/MANIFEST.textproto: does not fit COMMIT", taken="run/final: ")
 
     def test_damage_is_named_and_the_checkpoint_before_it_taken(self):
         self.train("train.save_final=false")
@@ -109,7 +119,15 @@ class StoredModel(ShoalTest):
         (self.step(21) / "rank-00000.safetensors").unlink()  # does not open
         found, said = self.answer("run")
         self.assertEqual(found, before)
-        self.assertEqual(len(said.splitlines()), 1, said)
+        self.assert_warned_once(said, "step-21/rank-00000.safetensors: is missing")
+        self.assertEqual(len(said.splitlines()), 2, said)
+        self.assert_warned_once(self.shoal("export", "run", "there").stderr, "step-21/rank-00000.safetensors: is missing")
+        self.assert_warned_once(self.shoal("checkpoint", "show", "run").stderr, "step-21/rank-00000.safetensors: is missing",
+                                taken="the one of step 14 is taken")
+        (self.step(21) / "COMMIT").unlink()
+        self.assert_warned_once(self.answer("run")[1], "step-21: has no COMMIT: it was never finished")
+        shutil.rmtree(self.step(21))
+        self.assertNotIn("W ", self.answer("run")[1])
         self.damage(14)
         self.damage(7)
         said = self.refused("evaluate", "run", says="step-7/rank-00000.safetensors")

@@ -135,6 +135,12 @@ class StandIn(ShoalTest):
         done = self.run_program([SUPERVISE, "--", "./absent", "run.dir=run"])
         self.assertEqual(done.returncode, 127, done.stderr)
 
+    def test_out_of_memory_is_not_repeated(self):
+        self.plan("records 10 exit 137", "20 exit 91", "30 exit 0")
+        log = self.supervise(code=91)
+        self.assertEqual(self.starts(), ["", GOES_ON])
+        self.assertIn("out of memory, as a restart would be", log)
+
     def test_before_the_first_checkpoint_records_move_aside(self):
         self.plan("records exit 137", "new records exit 137", "new records 10 exit 137", "20 exit 0")
         self.supervise()

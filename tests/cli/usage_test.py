@@ -5,7 +5,7 @@ import unittest
 
 from shoal_program import ShoalTest
 
-COMMANDS = ["train", "generate", "evaluate", "export", "import", "config", "plan", "tokenizer train", "tokenize", "ngram", "bench train", "bench gemm", "bench comm", "bench fp8",
+COMMANDS = ["train", "generate", "evaluate", "export", "import", "config", "plan", "claims", "tokenizer train", "tokenize", "ngram", "bench train", "bench gemm", "bench comm", "bench fp8",
             "bench kernels", "bench overlap", "bench checkpoint", "timeline", "report", "doctor",
             "checkpoint list", "checkpoint verify", "checkpoint show", "checkpoint diff", "checkpoint prune"]
 

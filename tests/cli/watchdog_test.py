@@ -20,6 +20,7 @@ SECONDS = 120  # a job that does not end at all; the time it takes is printed
 
 class WatchedJob(ShoalTest):
     launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(RANKS)]
+    environment = {}
 
     def setUp(self):
         super().setUp()
@@ -35,7 +36,7 @@ class WatchedJob(ShoalTest):
         command = [*self.launcher, SHOAL, "train", "tiny.textproto", "parallel.expert=2", "parallel.tensor=2",
                    "train.global_batch=8", *overrides]
         job = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, **ROOT_ALLOWED, **NO_LEAK_CHECK})
+                               env={**os.environ, **ROOT_ALLOWED, **NO_LEAK_CHECK, **self.environment})
         self.addCleanup(job.stderr.close)
         self.addCleanup(job.kill)
         return job
@@ -163,6 +164,43 @@ class HostsTest(WatchedJob):
         self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
         self.assertIn(f": rank {rank} of {RANKS} (host {NAME}-{rank // 2}, ", stderr)
         self.assert_all_left_records()
+
+
+    def test_a_host_that_is_cut_off_ends_the_job(self):
+        # Without them mpirun itself waits for the host's daemon for many minutes.
+        self.environment = {f"OMPI_MCA_oob_tcp_keepalive_{name}": value
+                            for name, value in (("time", "2"), ("intvl", "1"), ("probes", "2"))}
+        job = self.start()
+        subprocess.run(["ip", "-n", f"shoal-{NAME}-switch", "link", "set", "port1", "down"], check=True)
+        begin = time.monotonic()
+        _, stderr = job.communicate(timeout=SECONDS)
+        print(f"host 1 cut off: exit code {job.returncode} after {time.monotonic() - begin:.1f} s")
+        self.assertNotEqual(job.returncode, 0)
+        # Whoever is first: mpirun, after 4 s, or the watchdog, after 7.5 s.
+        self.assertTrue("lost communication with a remote daemon" in stderr or "not heard of" in stderr, stderr)
+        self.assertIn(f"{NAME}-1", stderr)
+
+
+@unittest.skipIf(missing(), f"no hosts can be made here: {missing()}")
+class LonelyRankTest(WatchedJob):
+    launcher = [SCRIPT, "run", "--name", NAME, "--hosts", "2", "--ranks-per-host", "1", "--"]
+    environment = {"SHOAL_MPI_START_S": "8"}
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(subprocess.run, [SCRIPT, "down", "--name", NAME], capture_output=True)
+
+    def test_a_rank_that_is_stopped_alone_on_its_host_while_mpi_starts(self):
+        job = self.launch()
+        deadline = time.monotonic() + SECONDS
+        while (pid := self.rank_process(1)) is None:
+            self.assertLess(time.monotonic(), deadline, "the rank is not started")
+        os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        _, stderr = job.communicate(timeout=SECONDS)
+        print(f"rank 1 stopped, alone, at its start: exit code {job.returncode} after {time.monotonic() - begin:.1f} s")
+        self.assertEqual(job.returncode, WATCHDOG_EXIT, stderr)
+        self.assertRegex(stderr, rf"error: MPI has not started within 8 s: rank 0 \(process \d+\) on {NAME}-0 is there")
 
 
 if __name__ == "__main__":

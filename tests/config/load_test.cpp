@@ -135,6 +135,11 @@ TEST_CASE("a mistake in a file is found where it is", "[config]") {
         "a.textproto:1:27: model.attention.kind has no value `MLB`; expected GQA or MLA");
   CHECK(parse_error("optim { schedule { kind: 9 } }") ==
         "a.textproto:1:26: optim.schedule.kind has no value `9`; expected CONSTANT, COSINE, CONSTANT_COSINE or WSD");
+  // The name of a field where a value is missing.
+  CHECK(parse_error("model { attention { kind: heads: 2 } }") ==
+        "a.textproto:1:27: model.attention.kind has no value `heads`; expected GQA or MLA");
+  CHECK(parse_error("run { overwrite: threads: 2 }") ==
+        "a.textproto:1:18: run.overwrite is true or false; found `threads`");
   CHECK(parse_error("model { attention { kind: \"MLA\" } }") ==
         "a.textproto:1:27: model.attention.kind is GQA or MLA; found `\"MLA\"`");
   CHECK(parse_error("model { hidden: \"256\" }") == "a.textproto:1:17: model.hidden is an integer; found `\"256\"`");

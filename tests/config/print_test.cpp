@@ -73,7 +73,7 @@ TEST_CASE("lists of numbers are printed, and what is a choice by its absence is 
   CHECK_THAT(text(""), !Catch::Contains("timeline") && !Catch::Contains("emulate"));
   const std::string ranks = text("train { timeline { ranks: 3 ranks: 0 } }");
   CHECK_THAT(ranks, Catch::Contains("ranks: [3, 0]\n") && Catch::Contains("first_step: 3\n"));
-  const TimelineConfig& again = parse_config(ranks, "b.textproto").config.train().timeline();
+  const TimelineConfig again = parse_config(ranks, "b.textproto").config.train().timeline();
   CHECK((again.ranks_size() == 2 && again.ranks(0) == 3 && again.ranks(1) == 0));
   CHECK_THAT(text("train { timeline { } }"), !Catch::Contains("ranks:"));
   CHECK_THAT(text("parallel { emulate { inter_node { latency_us: 5 } } }"),

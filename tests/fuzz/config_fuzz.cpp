@@ -38,6 +38,8 @@ std::vector<Seed> seeds() {
       with("model { hidden: -8 }"),
       with("model { hiden: 8 }"),
       with("model { attention { kind: GQAA } }"),
+      with("model { attention { kind:heads: 2 } }"),
+      with("run { overwrite:threads: 2 }"),
       with("run { overwrite: maybe }"),
       with("run { threads: 99999999999 }"),
       with("data { train { prefix: \"\xff\" } }"),

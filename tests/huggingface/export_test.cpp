@@ -7,9 +7,12 @@
 #include <cmath>
 #include <limits>
 
+#include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/open_tensor_source.h"
 #include "core/huggingface/import.h"
+#include "tests/checkpoint/failing_file_system.h"
 #include "tests/huggingface/tiny.h"
+#include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
 
 namespace shoal {
@@ -231,6 +234,63 @@ TEST_CASE("an export that fails leaves nothing") {
   CHECK_THROWS_WITH(export_hf(FailingSource(source), config, {.shard_bytes = 200}, folder / "there"),
                     Contains("is gone"));
   CHECK(names_in(folder.path()).empty());
+}
+
+TEST_CASE("an import that fails leaves nothing to train on or to generate with") {
+  const TemporaryFolder folder;
+  const Config config = tiny_config(kTinyModels.at("llama"));
+  MemorySource source(names_of(config));
+  export_hf(source, config, {.dtype = DType::kF32}, folder / "there");
+  const HfTensorSource there(folder / "there");
+  int64_t weights = 0;
+  for (const auto& [name, tensor] : source.tensors()) weights += tensor.shape.numel();
+
+  // No room for final/ and step-0 together is found before anything is made.
+  FailingFileSystem files;
+  files.set_free_bytes(weights * 8);
+  CHECK_THROWS_AS(import_hf(there, folder / "runs/a", "test", true, files), DiskFull);
+  CHECK_THROWS_WITH(import_hf(there, folder / "runs/a", "test", true, files),
+                    Contains("runs/a: no space left: ") && Contains(fmt::format("{} are available", weights * 8)));
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"there"});
+  files.set_free_bytes(int64_t{1} << 40);
+
+  // The disk breaks, or fills, at any call: no checkpoint, no model, and what is there is in nobody's way.
+  int64_t call = 1, failures = 0;
+  for (bool reached = true; reached; ++call) {
+    files.arm(call % 2 == 0 ? Fault::kBrokenFromNow : Fault::kFullFromNow, call);
+    const std::string run = folder / fmt::format("runs/{}", call);
+    const std::string error = error_of([&] { import_hf(there, run, "test", true, files); });
+    reached = files.has_failed();
+    files.heal();
+    INFO(call << ": " << error);
+    if (error == "no error") {
+      CHECK(read_all(*open_tensor_source(run + "/checkpoints/step-0").tensors, "final_norm").size() == 8);
+      CHECK(fs::exists(run + "/final"));
+      continue;
+    }
+    ++failures;
+    CHECK_FALSE(fs::exists(run + "/final"));
+    if (CheckpointFolder(run).has_remains()) continue;  // only the last sync failed: it is whole
+    import_hf(there, run, "test", true, files);
+    CHECK(fs::exists(run + "/final"));
+    CHECK(CheckpointFolder(run).steps() == std::vector<int64_t>{0});
+  }
+  CHECK(failures > 10);
+
+  // A run that is under way is let be, whether or not it has saved yet.
+  fs::create_directories(folder / "busy");
+  make_file(folder / "busy/metrics.jsonl", "");
+  CHECK_THROWS_WITH(import_hf(there, folder / "busy", "test", true), Contains("busy: holds a run already"));
+  fs::create_directories(folder / "saved/checkpoints/step-7");
+  CHECK_THROWS_WITH(import_hf(there, folder / "saved", "test", true), Contains("holds checkpoints already"));
+  CHECK(names_in(folder / "saved") == std::vector<std::string>{"checkpoints"});
+
+  source.values("layers.1.ffn.down").at(9) = std::nanf("");
+  export_hf(source, config, {.dtype = DType::kF32}, folder / "bad");
+  CHECK_THROWS_WITH(import_hf(HfTensorSource(folder / "bad"), folder / "b", "test", true),
+                    Contains("tensor \"layers.1.ffn.down\": element [1, 3] is nan"));
+  CHECK_FALSE(fs::exists(folder / "b/final"));
+  CHECK_FALSE(CheckpointFolder(folder / "b").has_remains());
 }
 
 TEST_CASE("FP8 weights are read as codes times their block's scale") {

@@ -9,8 +9,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "parallel/process_facts.h"
 
@@ -83,11 +87,62 @@ TEST_CASE("a process without a rank is named by its number; one that is not ther
   CHECK(stopped_children(-1).empty());
 }
 
+namespace {
+
+// How a process ends in which MPI starts within `start_s`, and what it says.
+std::pair<int, std::string> start_of_mpi(double start_s, double limit_s) {
+  std::array<int, 2> ends{};
+  REQUIRE(pipe(ends.data()) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(ends[1], STDERR_FILENO);
+    SiblingWatch watch(true, limit_s);
+    std::this_thread::sleep_for(std::chrono::duration<double>(start_s));
+    watch.started();
+    std::this_thread::sleep_for(std::chrono::duration<double>(2 * limit_s + 1));  // no limit any more
+    _exit(7);
+  }
+  REQUIRE(child > 0);
+  close(ends[1]);
+  std::string said;
+  for (char byte = 0; read(ends[0], &byte, 1) == 1;) said += byte;
+  close(ends[0]);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, said};
+}
+
+}  // namespace
+
+TEST_CASE("MPI that does not come to start ends the process, with what to look at") {
+  const auto [late, said] = start_of_mpi(60, 0.6);
+  CHECK(late == kWatchdogExit);
+  CHECK_THAT(said, Catch::Matchers::Contains("MPI has not started within 1 s") &&
+                       Catch::Matchers::Contains("is there and waits for others") &&
+                       Catch::Matchers::Contains("SHOAL_MPI_START_S"));
+  CHECK(start_of_mpi(0.1, 0.8) == std::pair<int, std::string>(7, ""));
+  CHECK(start_of_mpi(1, 0) == std::pair<int, std::string>(7, ""));
+}
+
+TEST_CASE("how long MPI may take to start") {
+  unsetenv("SHOAL_MPI_START_S");
+  CHECK(start_limit_s() == 300);
+  for (const auto& [text, seconds] : {std::pair{"12.5", 12.5}, {"0", 0.0}, {"", 300.0}}) {
+    setenv("SHOAL_MPI_START_S", text, 1);
+    CHECK(start_limit_s() == seconds);
+  }
+  for (const char* text : {"soon", "-1", "nan", "10s"}) {
+    setenv("SHOAL_MPI_START_S", text, 1);
+    CHECK_THROWS_WITH(start_limit_s(), Catch::Matchers::Contains("expected the seconds that MPI may take to start"));
+  }
+  unsetenv("SHOAL_MPI_START_S");
+}
+
 TEST_CASE("without a launcher, and paused, nothing is watched") {
-  SiblingWatch alone(false);
+  SiblingWatch alone(false, 300);
   alone.pause();
   alone.resume();
-  SiblingWatch watch(true);
+  SiblingWatch watch(true, 300);
   watch.pause();
 }
 

@@ -40,6 +40,21 @@ TEST_CASE("what multiplies no matrices takes its bytes") {
   CHECK(speeds.seconds(work) == 0);
 }
 
+TEST_CASE("many small experts reach less of the peak than few large ones") {
+  const ClusterConfig cluster = tiny::cluster(
+      {"efficiency=[{kind: GEMM of_peak: 0.5}, {kind: GROUPED_GEMM of_peak: 0.5 half_size: 0.002}, {kind: ATTENTION "
+       "of_peak: 1}, {kind: MEMORY of_peak: 1}]"});
+  Work work{.op = "grouped_gemm.forward", .kind = WorkKind::kGemm, .executed_flops = 8e6};
+  work.precision = DType::kBF16;
+  ClusterSpeeds one(cluster), four(cluster);
+  four.set_local_experts(4);
+  CHECK(one.seconds(work) == Approx((8 + 2) * 1e6 / 0.5e12));
+  // At the half size of each, half of it.
+  CHECK(four.seconds(work) == Approx(2 * 8e6 / 0.5e12));
+  work.op = "gemm.forward";
+  CHECK(four.seconds(work) == Approx(8e6 / 0.5e12));
+}
+
 TEST_CASE("the row of a precision goes before that of any") {
   const ClusterConfig cluster = tiny::cluster(
       {"efficiency=[{kind: GEMM of_peak: 0.5}, {kind: GEMM precision: FP8 of_peak: 0.25}, {kind: GROUPED_GEMM "

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "core/train/memory_report.h"
+#include "core/train/progress.h"
 #include "parallel/simulated_communicator.h"
 #include "parallel/thread_communicator.h"
 #include "tests/model/tiny_models.h"
@@ -130,4 +131,25 @@ TEST_CASE("a GPU's copies are told as host memory, and beside its own", "[thread
   }
   config.mutable_checkpoint()->set_every_steps(0);
   CHECK(predict_memory(config, mesh, DType::kBF16, DeviceKind::kCuda).host_snapshot_bytes == 0);
+}
+
+TEST_CASE("a rank that will not fit is told before anything is allocated, and what it lacked afterwards") {
+  const Config config = saving_config("run");
+  Allocator paper(DeviceKind::kSimulated);
+  SimulatedCommunicator world(1, {0, 0}, paper);
+  const ProcessMesh mesh({.expert = 2}, world);
+  const RankMemory needed = predict_memory(config, mesh, DType::kF32);
+  const int64_t bytes = needed.use.total_peak_bytes;
+  CHECK(shortage_warning(needed, bytes).empty());
+  CHECK(shortage_warning(needed, 0).empty());  // not known
+  const std::string warning = shortage_warning(needed, bytes - 1);
+  CHECK(warning.find("this run may end with \"out of memory\"") != std::string::npos);
+  CHECK(warning.find(format_bytes(bytes)) != std::string::npos);
+  Config f32 = config;
+  f32.mutable_precision()->set_compute(PrecisionConfig::F32);
+  const std::string told = describe_shortage(f32, mesh, DeviceKind::kCpu, 1 << 20);
+  CHECK(told.find("this one could have " + format_bytes(1 << 20)) != std::string::npos);
+  CHECK(told.find(describe_memory(needed, nullptr)) != std::string::npos);
+  f32.mutable_model()->mutable_moe()->set_num_experts(3);  // cannot be foreseen: no second error
+  CHECK(describe_shortage(f32, mesh, DeviceKind::kCpu, 1 << 20).empty());
 }

@@ -57,6 +57,22 @@ TEST_CASE("skips become roll-backs where there is a checkpoint, and those a stop
   CHECK(detector.roll_backs() == 3);
 }
 
+TEST_CASE("bad weights are never skipped: back to a checkpoint, so many times, or a stop") {
+  FaultConfig config;  // SKIP
+  config.set_max_roll_backs(2);
+  FaultDetector detector(config);
+  CHECK(detector.judge_state("m is nan", true).action == Action::kRollBack);
+  CHECK(detector.judge(1, 1, true).action == Action::kUpdate);
+  CHECK(detector.judge_state("m is nan", true).action == Action::kRollBack);
+  CHECK(detector.roll_backs() == 2);
+  const StepVerdict last = detector.judge_state("m is nan", true);
+  CHECK(last.action == Action::kStop);
+  CHECK(last.reason == "m is nan; rolling back 2 times did not help");
+  CHECK(FaultDetector(config).judge_state("m is nan", false).action == Action::kStop);
+  config.set_not_finite(FaultConfig::STOP);
+  CHECK(FaultDetector(config).judge_state("m is nan", true).action == Action::kStop);
+}
+
 TEST_CASE("roll-backs are forgotten once a checkpoint is proven by a good step, not when it is made") {
   FaultConfig config;
   config.set_not_finite(FaultConfig::ROLL_BACK);

@@ -11,6 +11,7 @@
 #include "core/train/rehearsal.h"
 #include "parallel/gather_shards.h"
 #include "parallel/thread_communicator.h"
+#include "tests/parallel/thread_nccl.h"
 #include "tests/train/gathered_weights.h"
 
 namespace shoal {
@@ -24,6 +25,7 @@ struct Layout {
   ParallelConfig::Dispatch dispatch = ParallelConfig::DIRECT;
   DeviceKind device = DeviceKind::kCpu;
   std::optional<EmulatedLinks> emulate = {};
+  bool nccl = false;  // messages go from queue to queue of the one GPU (thread_nccl.h), not by way of host memory
 
   std::string title() const {
     return fmt::format("{} ranks: tensor {}, expert {}, expert_tensor {}, {} node(s), {}", ranks, tensor, expert,
@@ -36,10 +38,11 @@ using Values = std::vector<float>;
 
 struct Trace {
   std::vector<double> losses, mtp_losses, aux_losses, grad_norms;
-  std::vector<double> quantize_counts;      // of the last step
-  WireBytes sent;                           // by this rank, in all steps
-  std::map<std::string, Values> gradients;  // of step 1, whole, uses added
-  std::map<std::string, Values> weights;    // at the end, whole, those in f32
+  std::vector<double> quantize_counts;              // of the last step
+  WireBytes sent;                                   // by this rank, in all steps
+  std::map<std::string, Values> gradients;          // of step 1, whole, uses added
+  std::map<std::string, Values> weights;            // at the end, whole, those in f32
+  std::map<std::string, std::string> weight_bytes;  // at the end, whole, all
 };
 
 // The whole gradient of every parameter, on the first rank of the world.
@@ -108,13 +111,20 @@ inline Trace train(Config config, const Layout& layout, int steps, const std::st
     runtime.check_replicas(steps);
     const GatheredWeights whole = gather_weights(runtime);
     for (const NamedTensor& tensor : whole.tensors) {
+      trace.weight_bytes[tensor.name].assign(reinterpret_cast<const char*>(tensor.data),
+                                             static_cast<size_t>(tensor.shape.numel() * size_of(tensor.dtype)));
       if (tensor.dtype != DType::kF32) continue;
       const auto* values = reinterpret_cast<const float*>(tensor.data);
       trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());
     }
   };
-  run_thread_ranks(layout.ranks,
-                   {.ranks_per_node = layout.ranks_per_node, .device = layout.device, .emulate = layout.emulate}, body);
+  if (layout.nccl) {
+    run_nccl_ranks(layout.ranks, body, layout.emulate);
+  } else {
+    run_thread_ranks(layout.ranks,
+                     {.ranks_per_node = layout.ranks_per_node, .device = layout.device, .emulate = layout.emulate},
+                     body);
+  }
   return trace;
 }
 

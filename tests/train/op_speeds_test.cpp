@@ -161,4 +161,27 @@ TEST_CASE("op speeds: a measured step is its ops, its waiting and what is betwee
   CHECK(told_s == Approx(speeds.step_s));
 }
 
+TEST_CASE("op speeds: at the pace of the slowest rank, what was waited belongs to the ops") {
+  OpSpeeds speeds;
+  speeds.step_s = 2;
+  speeds.ops_s = 1.2;
+  speeds.waited_s = 0.4;
+  speeds.calls = 10;
+  speeds.between_ops_s = 0.04;
+  OpSpeed& multiply = speeds.ops.emplace_back();
+  multiply.op = "multiply";
+  multiply.s_per_call = 0.01;
+  multiply.s_per_flop = 1e-9;
+  multiply.s_per_byte = 1e-8;
+  multiply.seconds = 1.2;
+  const OpSpeeds slower = at_pace_of_slowest(speeds);
+  CHECK(slower.waited_s == 0);
+  CHECK(slower.ops_s + 10 * slower.between_ops_s == Approx(2));
+  CHECK(slower.ops[0].seconds == Approx(1.2 * 1.25));
+  const Work work{.op = "multiply", .executed_flops = 1e9, .bytes = 1e8};
+  CHECK(slower.ops[0].seconds_of(work) == Approx(1.25 * multiply.seconds_of(work)));
+  speeds.waited_s = 0;
+  CHECK(at_pace_of_slowest(speeds).ops_s == 1.2);
+}
+
 }  // namespace shoal

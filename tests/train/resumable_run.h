@@ -23,12 +23,13 @@ inline std::string text_of(const Config& config) {
 
 class ResumableRun {
  public:
-  ResumableRun(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute)
+  ResumableRun(const Config& config, const ProcessMesh& mesh, Allocator& allocator, DType compute,
+               FileSystem& files = disk())
       : config_(config),
         mesh_(mesh),
         runtime_(config_.model(), mesh, allocator, training_options(config_, compute)),
         step_(runtime_, config_),
-        checkpoints_(config_, text_of(config_), runtime_, step_.optimizer()) {}
+        checkpoints_(config_, text_of(config_), runtime_, step_.optimizer(), files) {}
 
   // Collective.
   void resume(const std::vector<int64_t>& candidates) { progress_ = checkpoints_.resume(candidates); }

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "parallel/thread_communicator.h"
+#include "tests/checkpoint/failing_file_system.h"
 #include "tests/model/tiny_models.h"
 #include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
@@ -292,6 +294,70 @@ TEST_CASE("what one rank cannot load, no rank loads: all take the next older", "
   CHECK(contains(error, "shoal checkpoint list " + folder.path().string()));
   CHECK(contains(error, "To start anew, set run.dir to another folder, or run.overwrite=true"));
   CHECK(CheckpointFolder(folder.path()).steps() == std::vector<int64_t>{3, 2, 1});
+}
+
+TEST_CASE("moments that are no numbers are no checkpoint: every rank hears it, and goes back", "[threads][resume]") {
+  const TemporaryFolder folder(memory_folder());
+  const Config config = resume_config(tiny::deepseek(), folder.path());
+  on_ranks(config, {.ranks = 2, .expert = 2}, DType::kF32, [&](ResumableRun& run, int rank) {
+    run.open_for_saving();
+    run.run_step();
+    run.save();
+    RANK_CHECK(run.checkpoints().take_bad_state().empty());
+    run.run_step();
+    const double good_loss = run.last().loss;
+    // A moment of one rank's shard: no loss and no gradient shows it.
+    const Tensor& v = run.step().optimizer().shards().front().v;
+    if (rank == 1) v.data<float>()[7] = std::numeric_limits<float>::infinity();
+    run.save(2);  // beside two steps
+    run.run_step();
+    run.run_step();
+    RANK_CHECK(std::isfinite(run.last().loss) && std::isfinite(run.last().grad_norm));
+    const std::string bad = run.checkpoints().take_bad_state();
+    RANK_CHECK(contains(bad, "the state of step 2 is not saved: rank 1: tensor \""));
+    RANK_CHECK(contains(bad, "/v\": element ["));
+    RANK_CHECK(contains(bad, "] is inf"));
+    run.save();  // still so; what roll_back() leaves is new
+    run.progress() = run.checkpoints().roll_back();
+    RANK_CHECK(run.checkpoints().take_bad_state().empty());
+    RANK_CHECK(run.progress().step() == 1);
+    run.run_step();
+    RANK_CHECK(run.last().loss == good_loss);
+    run.save();
+    run.end_saves();
+    RANK_CHECK(run.checkpoints().take_bad_state().empty());
+  });
+  CHECK(CheckpointFolder(folder.path()).steps() == std::vector<int64_t>{2, 1});
+}
+
+TEST_CASE("a save for which there is no room is counted, and training goes on", "[threads][resume]") {
+  const TemporaryFolder folder(memory_folder());
+  const Config config = resume_config(tiny::llama(), folder.path());
+  FailingFileSystem files;
+  run_thread_ranks(2, {}, [&](Communicator& world, Allocator& allocator) {
+    const ProcessMesh mesh({}, world);
+    ResumableRun run(config, mesh, allocator, DType::kF32, files);
+    run.open_for_saving();
+    run.run_step();
+    run.save();
+    run.end_saves();
+    wait(world.barrier());
+    if (world.rank() == 0) files.arm_bytes(4096);
+    wait(world.barrier());
+    run.run_step();
+    run.save();
+    run.end_saves();
+    wait(world.barrier());
+    RANK_CHECK(run.checkpoints().failed_saves() == (world.rank() == 0 ? 1 : 0));
+    if (world.rank() == 0) files.heal();
+    wait(world.barrier());
+    run.run_step();
+    run.save();
+    run.end_saves();
+    RANK_CHECK(run.checkpoints().failed_saves() == (world.rank() == 0 ? 1 : 0));
+    RANK_CHECK(run.checkpoints().newest_step() == (world.rank() == 0 ? 3 : -1));
+  });
+  CHECK(CheckpointFolder(folder.path()).steps() == std::vector<int64_t>{3, 1});
 }
 
 TEST_CASE("which checkpoints a run may begin from", "[resume]") {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include <array>
 #include <limits>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "parallel/thread_communicator.h"
 #include "tests/checkpoint/checkpoint_states.h"
 #include "tests/file_size_limit.h"
+#include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
 
 namespace shoal {
@@ -162,6 +164,23 @@ TEST_CASE("a full disk is not taken for a folder that is not shared") {
                       Contains("cannot be written in") && Contains("File too large"));
   });
   CHECK(fs::is_empty(folder.path()));
+}
+
+TEST_CASE("a folder that is not shared is refused with its name and the host's", "[threads]") {
+  const TemporaryFolder folder;
+  std::array<std::string, 2> errors;
+  const std::string ended = error_of([&] {
+    run_thread_ranks(2, {}, [&](Communicator& world, Allocator&) {
+      const fs::path mine = folder / fmt::format("of-rank-{}/runs/a", world.rank());  // one path, two machines
+      fs::create_directories(mine);
+      std::string& error = errors[static_cast<size_t>(world.rank())];
+      error = error_of([&] { check_shared_folder(mine, world); });
+      throw Error(error);  // as it leaves main
+    });
+  });
+  CHECK(ended == errors[1]);
+  CHECK_THAT(errors[1], Contains("of-rank-1/runs/a' on ") && Contains("is not the folder that rank 0 writes to") &&
+                            Contains("mount it everywhere under the same path"));
 }
 
 TEST_CASE("the environment is JSON and says what a rerun needs") {

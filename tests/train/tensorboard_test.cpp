@@ -73,6 +73,23 @@ TEST_CASE("a step of 0 is left out, a large one is a varint, several values shar
         "2a00");
 }
 
+TEST_CASE("a session that begins behind a step tells TensorBoard what no longer counts") {
+  CHECK(hex(session_start_event(0, 7)) ==
+        "090000000000000000"
+        "1008"    // steps from 8 on are purged
+        "3a02"    // session_log
+        "0801");  // START
+  const TemporaryFolder folder;
+  TensorboardWriter writer(folder / "tensorboard");
+  const std::vector<Scalar> loss = {{"train/loss", 4.5}};
+  for (const int64_t step : {8, 9}) writer.scalars(step, loss);
+  writer.start_session(7);
+  writer.scalars(8, loss);
+  const std::vector<std::string> events = events_in(bytes_of_file(writer.path()));
+  REQUIRE(events.size() == 5);
+  CHECK(hex(events[3]).ends_with("10083a020801"));
+}
+
 TEST_CASE("a text panel is a string tensor for the text plugin") {
   // Value{1 "t", 8 Tensor{1: 7, 2 {2 {1: 1}}, 8 "# x"}, 9 Metadata{1 {1 "text"}, 4: 2}}
   CHECK(hex(text_event(0, 1, "t", "# x")) ==

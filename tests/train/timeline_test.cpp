@@ -208,6 +208,52 @@ TEST_CASE("two ranks record the steps that are asked for, and only these", "[tim
   }
 }
 
+TEST_CASE("a timeline holds each step once, wherever its run begins, goes back or stops", "[timeline][threads]") {
+  const TemporaryFolder folder;
+  struct Case {
+    const char* what;
+    std::vector<int64_t> done;     // in this order
+    std::vector<int64_t> written;  // as the file has them
+  };
+  for (const Case& run : {Case{"all", {1, 2, 3, 4, 5}, {2, 3, 4}}, Case{"gone on from step 2", {3, 4, 5}, {3, 4}},
+                          Case{"stopped", {1, 2, 3}, {2, 3}}, Case{"rolled back", {1, 2, 3, 2, 3, 4}, {2, 3, 4}},
+                          Case{"rolled back behind its end", {2, 3, 4, 5, 3, 4, 5}, {2, 3, 4}},
+                          Case{"gone on behind it", {5, 6}, {}}, Case{"stopped in front of it", {1}, {}}}) {
+    INFO(run.what);
+    const std::filesystem::path file = folder / "timeline.json";
+    std::filesystem::remove(file);
+    const Config config = rehearsal_config(2, 3);
+    const auto body = [&](Communicator& world, Allocator& allocator) {
+      const ProcessMesh mesh({}, world);
+      Stream stream(allocator);
+      TimelineRecorder recorder(config.train(), world, stream, file, {});
+      bool wrote = false;
+      for (const int64_t step : run.done) {
+        recorder.begin_step(step);
+        const int64_t begin_ns = steady_ns();
+        recorder.end_step(step, begin_ns, steady_ns());
+        const bool writes = recorder.write_after(step);
+        RANK_CHECK(!(wrote && writes));
+        wrote = wrote || writes;
+      }
+      const bool wrote_rest = recorder.write_rest();
+      RANK_CHECK((wrote || wrote_rest) == !run.written.empty());
+      RANK_CHECK(!(wrote && wrote_rest));
+      RANK_CHECK(!recorder.write_rest());
+    };
+    run_thread_ranks(2, {}, body);
+    REQUIRE(std::filesystem::exists(file) == !run.written.empty());
+    if (run.written.empty()) continue;
+    const Timeline read = read_timeline(file);
+    REQUIRE(read.ranks.size() == 2);
+    for (const TimelineRank& rank : read.ranks) {
+      std::vector<int64_t> steps;
+      for (const TimelineSlice& slice : rank.of(TraceTrack::kStep)) steps.push_back(slice.step);
+      CHECK(steps == run.written);
+    }
+  }
+}
+
 TEST_CASE("a recorded step's slices add up to what its metrics say, on every rank", "[timeline][threads][cuda]") {
   const TemporaryFolder folder;
   using Overlap = ParallelConfig::Overlap;
