@@ -1,7 +1,7 @@
 // parallel/paper_route.h: the sizes of a route, remembered on paper, where tensors have no contents.
 //
-// Balanced choices repeat from layer to layer and from microbatch to microbatch, and sorting them is most of what a step
-// on paper would take. The same choices lead to the same sizes.
+// Balanced choices repeat from layer to layer and from microbatch to microbatch, and sorting them is most of what a
+// step on paper would take. The same choices lead to the same sizes.
 #pragma once
 
 #include "parallel/hop_plan.h"

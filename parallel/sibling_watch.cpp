@@ -149,10 +149,9 @@ void SiblingWatch::check_start(double since_last_s) {
   if (start_limit_s_ <= 0 || waited_s_ <= start_limit_s_) return;
   end(fmt::format(
       "MPI has not started within {:.0f} s: {} on {} is there and waits for others. Look for ranks of this job that "
-      "are "
-      "stopped (state T in ps) or are not there, and for nodes that do not reach this one over the network that MPI "
-      "uses "
-      "(--mca btl_tcp_if_include); then start it again. A job that needs longer: SHOAL_MPI_START_S=SECONDS (0: any)",
+      "are stopped (state T in ps) or are not there, and for nodes that do not reach this one over the network that "
+      "MPI uses (--mca btl_tcp_if_include); then start it again. A job that needs longer: SHOAL_MPI_START_S=SECONDS "
+      "(0: any)",
       start_limit_s_, name_of_sibling(getpid()), host_name()));
 }
 

@@ -35,7 +35,7 @@ void merge_override(LoadedCluster& loaded, const std::string& text) {
 }
 
 void complete_link(ClusterLink& link) {
-  if (link.gbyte_per_s() == 0) link.set_gbyte_per_s(link.peak_gbyte_per_s());
+  if (!link.has_gbyte_per_s()) link.set_gbyte_per_s(link.peak_gbyte_per_s());
 }
 
 }  // namespace

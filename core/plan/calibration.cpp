@@ -57,22 +57,29 @@ Slopes slopes_at(const std::vector<RunToPlan>& runs, const Factors& factors) {
   return slopes;
 }
 
-// From the fit to all, one step more; the fit itself where none of them is out.
+bool is_settled(const Row& step) {
+  return std::ranges::all_of(step, [](double value) { return std::abs(value) < kSettled; });
+}
+
+// From the fit to all, by its slopes; the fit itself where none of them is out.
 template <class IsOut>
-Factors fit_without(const std::vector<RunToPlan>& fitted, const Slopes& slopes, const Factors& factors,
-                    const IsOut& is_out) {
+Factors fit_without(const std::vector<RunToPlan>& fitted, const Slopes& slopes, Factors factors, const IsOut& is_out) {
+  std::vector<const RunToPlan*> runs;
   Slopes rest;
   for (size_t i = 0; i < fitted.size(); ++i) {
     if (is_out(fitted[i].run)) continue;
+    runs.push_back(&fitted[i]);
     rest.errors.push_back(slopes.errors[i]);
     rest.by_run.push_back(slopes.by_run[i]);
   }
-  if (rest.errors.size() == fitted.size()) return factors;
-  return moved(factors, least_squares_step(rest.by_run, rest.errors));
-}
-
-bool is_settled(const Row& step) {
-  return std::ranges::all_of(step, [](double value) { return std::abs(value) < kSettled; });
+  if (runs.size() == fitted.size()) return factors;
+  for (int i = 0; i < kMostIterations; ++i) {
+    const Row step = least_squares_step(rest.by_run, rest.errors);
+    factors = moved(factors, step);
+    if (is_settled(step)) break;
+    for (size_t run = 0; run < runs.size(); ++run) rest.errors[run] = error_at(*runs[run], factors);
+  }
+  return factors;
 }
 
 }  // namespace

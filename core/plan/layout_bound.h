@@ -2,8 +2,8 @@
 //
 // A step cannot be shorter than its ops one after the other, nor than its links are busy; a rank cannot hold less than
 // its weights and gradients, and what layers keep for backward. So a layout whose bound exceeds another's step, or the
-// GPU's memory, need not be played. One layer with experts (without: any) stands for all: it is played once for each way
-// of computing it (stage_play.h, play_pass). Embedding, head, dense layers of a MoE model, the optimizer, and what
+// GPU's memory, need not be played. One layer with experts (without: any) stands for all: it is played once for each
+// way of computing it (stage_play.h, play_pass). Embedding, head, dense layers of a MoE model, the optimizer, and what
 // happens once a step take no time here; the closed forms of pipelines are those of pipeline.h.
 #pragma once
 

@@ -164,19 +164,28 @@ class Search {
     if (best.size() > static_cast<size_t>(options_.num_results)) best.pop_back();
   }
 
-  // The layout that the files and the command line describe, where it is one of the space.
+  // The layout that the files and the command line describe, where it is one of the space. AUTO is what a run would
+  // resolve it to.
   void plan_given() {
     const Config& config = space_.config();
     const ParallelConfig& parallel = config.parallel();
+    PlannedLayout resolved;
+    try {
+      resolved = plan_layout(config, space_.cluster());
+    } catch (const Error&) {
+      return;  // it fits neither the cluster nor the space
+    }
+    const ParallelConfig::Dispatch automatic =
+        resolved.can_go_by_nodes ? ParallelConfig::HIERARCHICAL : ParallelConfig::DIRECT;
     SearchLayout given{.num_nodes = space_.cluster().num_nodes(),
                        .pipeline = parallel.pipeline(),
                        .tensor = parallel.tensor(),
                        .expert = parallel.expert(),
                        .expert_tensor = parallel.expert_tensor(),
-                       .schedule = parallel.pipeline_schedule(),
+                       .schedule = resolved.pipeline > 1 ? parallel.pipeline_schedule() : SearchLayout().schedule,
                        .linear = config.precision().linear(),
-                       .dispatch = parallel.dispatch(),
-                       .overlap = parallel.overlap(),
+                       .dispatch = parallel.dispatch() == ParallelConfig::AUTO ? automatic : parallel.dispatch(),
+                       .overlap = resolved.overlap,
                        .recompute = 0,
                        .microbatch = config.train().microbatch()};
     const auto point = std::ranges::find(points_, given, &SearchPoint::layout);

@@ -1,9 +1,9 @@
 // core/plan/search.h: the best layouts of a run on a cluster, by the plans of their steps.
 //
-// Three looks, each dearer than the one before and only at what is left: what layouts need at least by layers that stand
-// for all, by a layer of their own (layout_bound.h), and the step played (step_plan.h). The likeliest are looked at
-// first, after the layout that the config describes. A layout is dropped unplayed when its bound exceeds the memory of a GPU, or a plan that was made. What is told
-// of time and memory is always of plans.
+// Three looks, each dearer than the one before and only at what is left: what layouts need at least by layers that
+// stand for all, by a layer of their own (layout_bound.h), and the step played (step_plan.h). The likeliest are looked
+// at first, after the layout that the config describes. A layout is dropped unplayed when its bound exceeds the memory
+// of a GPU, or a plan that was made. What is told of time and memory is always of plans.
 #pragma once
 
 #include <functional>

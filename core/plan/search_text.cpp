@@ -56,7 +56,7 @@ std::vector<Word> words_of(const SearchLayout& layout, const SearchAxes& axes) {
   const auto axis = [](const char* name, int size) { return Word{fmt::format("{}{}", name, size), size == 1}; };
   const RecomputeConfig& recompute = axes.recompute[static_cast<size_t>(layout.recompute)];
   return {
-      {fmt::format("{} nodes", layout.num_nodes), axes.num_nodes.size() == 1},
+      {fmt::format("{} node{}", layout.num_nodes, layout.num_nodes == 1 ? "" : "s"), axes.num_nodes.size() == 1},
       axis("PP", layout.pipeline),
       {std::string(short_name(layout.schedule)), layout.pipeline == 1},
       axis("TP", layout.tensor),

@@ -109,6 +109,7 @@ class FiniteCheck {
       const NamedTensor& tensor = tensors_.at(at_);
       const int64_t size = size_of(tensor.dtype), left = tensor.shape.numel() - seen_;
       const int64_t count = std::min(left, static_cast<int64_t>(data.size()) / size);
+      SHOAL_CHECK(count > 0 || left == 0, "{}: a piece ends inside an element", tensor.name);
       if (const int64_t bad = first_not_finite(data.data(), count, tensor.dtype); bad >= 0) {
         fail("tensor \"{}\": element {} of {} is not finite: such a model is of no use, and final/ is not written",
              tensor.name, seen_ + bad, tensor.shape.numel());

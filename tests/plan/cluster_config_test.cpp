@@ -64,12 +64,17 @@ TEST_CASE("a GPU's name tells its figures, and figures that are given go before"
 
 TEST_CASE("a link without a speed of its own reaches its peak") {
   CHECK(tiny::cluster().in_node().gbyte_per_s() == 1);
-  CHECK(tiny::cluster({"in_node.gbyte_per_s=0"}).in_node().gbyte_per_s() == 2);
+  std::string text = tiny::kCluster;
+  const std::string speed = " gbyte_per_s: 1 ";
+  text.erase(text.find(speed), speed.size() - 1);
+  CHECK(parse_cluster(text, "c.textproto").cluster.in_node().gbyte_per_s() == 2);
 }
 
 TEST_CASE("links that carry nothing are refused") {
   CHECK_THAT(refusal({"network.gbyte_per_s=0"}),
              Contains("cluster.network.gbyte_per_s=0: network.gbyte_per_s is 0: nothing would ever arrive"));
+  CHECK_THAT(refusal({"in_node.gbyte_per_s=0"}),  // whatever its peak
+             Contains("cluster.in_node.gbyte_per_s=0: in_node.gbyte_per_s is 0: nothing would ever arrive"));
   CHECK_THAT(refusal({"network.gbyte_per_s=-1"}), Contains("network.gbyte_per_s is -1"));
   CHECK_THAT(refusal({"in_node.gbyte_per_s=3"}),
              Contains("in_node.gbyte_per_s (3) exceeds in_node.peak_gbyte_per_s (2)"));

@@ -112,6 +112,17 @@ TEST_CASE("no plan is shorter or smaller than its bounds") {
   }
 }
 
+TEST_CASE("the layout that files describe is planned first, AUTO as a run would have it") {
+  const Config config = searched_config();
+  REQUIRE(config.parallel().overlap() == Overlap::AUTO);
+  REQUIRE(config.parallel().dispatch() == ParallelConfig::AUTO);
+  const ClusterConfig cluster = tiny::cluster();
+  const LoadedConfig given = loaded(config);
+  const SearchResult result = search_layouts(SearchSpace(given, cluster), {.effort = 1});
+  REQUIRE(result.given);
+  CHECK(result.given->plan.step.step_s == plan_step(config, cluster).step_s);
+}
+
 TEST_CASE("what the command line gives stays; what files give is searched") {
   Config config = searched_config();
   config.mutable_parallel()->set_tensor(2);

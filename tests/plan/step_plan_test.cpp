@@ -7,6 +7,7 @@
 #include "core/model/flops.h"
 #include "parallel/simulated_communicator.h"
 #include "tests/plan/tiny_cluster.h"
+#include "tests/train/even_speeds.h"
 
 using Catch::Matchers::Contains;
 using Overlap = shoal::ParallelConfig::Overlap;
@@ -17,26 +18,10 @@ namespace shoal {
 namespace {
 
 // A microsecond a MFLOP and a ms a MB, whatever the op.
-OpSpeeds even_speeds() {
-  OpSpeeds speeds;
-  speeds.device = "cpu";
-  speeds.compute = "f32";
-  speeds.between_ops_s = 2e-6;
-  for (int kind = 0; kind < kNumWorkKinds; ++kind) {
-    OpSpeed& speed = speeds.ops.emplace_back();
-    speed.op = "other";
-    speed.kind = static_cast<WorkKind>(kind);
-    speed.flops = 1e12;
-    speed.bytes = 1e9;
-    speed.seconds = 1;
-  }
-  return speeds;
-}
-
 ClusterConfig measured_cluster() {
   ClusterConfig cluster = tiny::cluster();
   cluster.clear_efficiency();
-  *cluster.mutable_measured() = measured_ops(even_speeds());
+  *cluster.mutable_measured() = measured_ops(even_speeds(2e-6));
   return cluster;
 }
 
@@ -44,7 +29,7 @@ ClusterConfig measured_cluster() {
 StepPrediction simulated(const Config& config, const ClusterConfig& cluster) {
   return predict_step(config, mesh_sizes(config.parallel()),
                       {.rank = 0, .nodes = simulated_nodes(4, 2), .links = cluster_links(cluster)}, DType::kF32,
-                      even_speeds());
+                      even_speeds(2e-6));
 }
 
 void check_alike(const StepPlan& plan, const StepPrediction& step) {

@@ -10,6 +10,7 @@
 #include "core/config/load.h"
 #include "parallel/thread_communicator.h"
 #include "tests/model/tiny_models.h"
+#include "tests/train/even_speeds.h"
 
 using Catch::Matchers::Contains;
 
@@ -27,21 +28,6 @@ Config small_config() {
   config.mutable_optim()->set_lr(0.01);
   config.mutable_parallel()->set_overlap(ParallelConfig::Overlap::OFF);
   return config;
-}
-
-// Every call of any op takes a millisecond a MB, and GEMMs a microsecond a MFLOP.
-OpSpeeds even_speeds(double between_ops_s) {
-  OpSpeeds speeds;
-  speeds.between_ops_s = between_ops_s;
-  for (int kind = 0; kind < kNumWorkKinds; ++kind) {
-    OpSpeed& speed = speeds.ops.emplace_back();
-    speed.op = "other";
-    speed.kind = static_cast<WorkKind>(kind);
-    speed.flops = 1e12;
-    speed.bytes = 1e9;
-    speed.seconds = 1;
-  }
-  return speeds;
 }
 
 SimulatedCluster two_ranks(LinkSpeed link) { return {.rank = 0, .nodes = {0, 0}, .links = {link, {}}}; }
