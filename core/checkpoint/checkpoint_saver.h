@@ -64,8 +64,8 @@ class CheckpointSaver {
   bool written() const;
   // Collective, with a save in flight. Blocks until every rank has written.
   void finish();
-  // Of the saves finished since last asked: what was not finite, on which rank, in a sentence, the same on every rank;
-  // empty: nothing. Such a save leaves nothing, and is in no report.
+  // Of the first save, since last asked, whose state was not finite: which value on which rank, in a sentence, the same
+  // on every rank; empty: there was none. Such a save leaves nothing, and is in no report.
   std::string take_bad_state() { return std::exchange(bad_state_, {}); }
   // Rank 0: what has been committed, or has failed, since last asked. `wait`: also what still is being committed.
   std::vector<SaveReport> take_reports(bool wait_for_commit);

@@ -10,6 +10,8 @@
 #include "core/base/input_file.h"
 #include "core/base/steady_clock.h"
 #include "core/checkpoint/checkpoint_saver.h"
+#include "core/checkpoint/checksum.h"
+#include "core/checkpoint/finite_values.h"
 #include "core/checkpoint/state_file.h"
 #include "core/train/progress.h"
 #include "core/train/rank_timing.h"
@@ -61,6 +63,7 @@ class Bench {
     for (const int64_t bytes : gather_numbers(world_, allocator_, mine)) bench.state_bytes += bytes;
     measure_disk(mine, bench);
     measure_save_and_load(bench);
+    measure_verification(bench);
     measure_cost(bench);
     return bench;
   }
@@ -138,6 +141,29 @@ class Bench {
     });
   }
 
+  // On copies in host memory, where a save has them.
+  void measure_verification(CheckpointBench& bench) {
+    std::vector<std::vector<std::byte>> copies;
+    for (const StatePiece& piece : pieces()) copies.push_back(piece.values.to_bytes());
+    std::vector<double> checksum_s, finite_s;
+    for (int i = 0; i < 3; ++i) {
+      checksum_s.push_back(timed([&] {
+        Checksum128 checksum;
+        for (const auto& copy : copies) checksum.add(copy.data(), std::ssize(copy));
+        SHOAL_CHECK(!checksum.text().empty(), "no checksum");
+      }));
+      finite_s.push_back(timed([&] {
+        for (size_t at = 0; const StatePiece& piece : pieces()) {
+          const void* values = copies[at++].data();
+          if (first_not_finite(values, piece.values.numel(), piece.values.dtype()) >= 0)
+            fail("{}: not finite", piece.name);
+        }
+      }));
+    }
+    bench.checksum_s = median(checksum_s);
+    bench.finite_s = median(finite_s);
+  }
+
   static void check(const std::vector<SaveReport>& reports) {
     for (const SaveReport& report : reports) {
       if (report.path.empty()) fail("a save failed: {}", report.mishap);
@@ -204,8 +230,11 @@ std::string describe(const CheckpointBench& b) {
   text += fmt::format("save                {:.3f} s: {:.2f} GB/s, {:.0f} % of the disk's\n", b.save_s, rate(b.save_s),
                       100 * b.disk_write_s / b.save_s);
   text += fmt::format("  training waits    {:.3f} s of it, for the copy\n", b.snapshot_s);
+  text += fmt::format("  is verified       {:.1f} % of it: checksums {:.3f} s, whether all are numbers {:.3f} s\n",
+                      100 * (b.checksum_s + b.finite_s) / b.save_s, b.checksum_s, b.finite_s);
   text += fmt::format("load                {:.3f} s: {:.2f} GB/s, {:.0f} % of the disk's\n", b.load_s, rate(b.load_s),
                       100 * b.disk_read_s / b.load_s);
+  text += fmt::format("  is verified       {:.1f} % of it: checksums\n", 100 * b.checksum_s / b.load_s);
   text += fmt::format("{:<3} steps           {:.3f} s with a save, {:.3f} s without (medians of {} pairs): {:.2f} %\n",
                       b.steps, median(b.with_save_s), median(b.without_s), b.without_s.size(), 100 * b.cost());
   for (size_t i = 0; i < b.without_s.size(); ++i) {
@@ -225,6 +254,8 @@ std::string to_json(const CheckpointBench& b) {
                                 {"save_s", b.save_s},
                                 {"snapshot_s", b.snapshot_s},
                                 {"load_s", b.load_s},
+                                {"checksum_s", b.checksum_s},
+                                {"finite_s", b.finite_s},
                                 {"steps", b.steps},
                                 {"with_save_s", b.with_save_s},
                                 {"without_s", b.without_s},

@@ -78,6 +78,8 @@ void Trainer::roll_back(int64_t step) {
 void Trainer::give_up(int64_t step, const std::string& reason) {
   std::string text = fmt::format("step {}: {}; train.faults says to stop. ", step, reason);
   if (checkpoints_.saves()) finish_last_save();
+  // What that save has found may be why.
+  if (const std::string found = checkpoints_.take_bad_state(); !found.empty()) text += fmt::format("Also, {}. ", found);
   std::vector<int64_t> steps;
   if (speaks()) {
     try {

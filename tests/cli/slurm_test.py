@@ -11,7 +11,7 @@ import time
 import unittest
 
 from shoal_program import SHOAL
-from tiny_runs import TinyRuns
+from tiny_runs import SLOWLY, TinyRuns
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NODE = pathlib.Path(tempfile.mkdtemp(prefix="shoal-slurm-"))  # the daemons' files
@@ -74,7 +74,7 @@ class Slurm(TinyRuns):
         self.wait_until(lambda: (path / f"step-{step}").exists(), 60, f"step {step}")
 
     def test_told_to_stop(self):
-        self.submit("tiny.textproto", "run.dir=told", "checkpoint.keep=100", "train.steps=60")
+        self.submit("tiny.textproto", "run.dir=told", "checkpoint.keep=100", SLOWLY)
         self.wait_for_step("told", 10)
         self.slurm("scancel", "--batch", "--signal=USR2", self.job)
         fields = self.wait_for_end()
@@ -86,7 +86,7 @@ class Slurm(TinyRuns):
 
     def test_put_back_by_an_administrator(self):
         # Without a warning: what was not saved is trained again. run.overwrite=true is for the first start alone.
-        self.submit("tiny.textproto", "run.dir=moved", "checkpoint.keep=100", "run.overwrite=true")
+        self.submit("tiny.textproto", "run.dir=moved", "checkpoint.keep=100", "run.overwrite=true", SLOWLY)
         self.wait_for_step("moved", 10)
         self.slurm("scontrol", "requeue", self.job)
         self.wait_for_end()

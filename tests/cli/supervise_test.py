@@ -9,7 +9,7 @@ import time
 import unittest
 
 from shoal_program import SHOAL, ShoalTest
-from tiny_runs import TINY, TinyRuns
+from tiny_runs import SLOWLY, TINY, TinyRuns
 
 SUPERVISE = pathlib.Path(__file__).resolve().parents[2] / "scripts/supervise.sh"
 
@@ -319,7 +319,7 @@ class RealRuns(TinyRuns):
         for rank, step in ((1, 12), (0, 33)):
             with self.subTest(rank=rank):
                 run = f"killed-{rank}"
-                process = self.begin(f"run.dir={run}")
+                process = self.begin(f"run.dir={run}", SLOWLY)
                 self.wait_for_step(process, run, step)
                 os.kill(self.ranks(run)[rank], signal.SIGKILL)
                 self.assertEqual(process.wait(timeout=120), 0, self.out())
@@ -329,7 +329,7 @@ class RealRuns(TinyRuns):
                 self.assert_ends_as_the_whole_run(run)
 
     def test_killed_before_the_first_checkpoint(self):
-        process = self.begin("run.dir=early")
+        process = self.begin("run.dir=early", SLOWLY)
         self.wait_for_step(process, "early", 1)
         os.kill(self.ranks("early")[1], signal.SIGKILL)
         self.assertEqual(process.wait(timeout=120), 0, self.out())
@@ -337,18 +337,18 @@ class RealRuns(TinyRuns):
         self.assert_ends_as_the_whole_run("early")
 
     def test_term_saves_and_goes_on(self):
-        process = self.begin("run.dir=told")
+        process = self.begin("run.dir=told", SLOWLY)
         self.wait_for_step(process, "told", 17)
         process.terminate()
         self.assertEqual(process.wait(timeout=60), 85, self.out())
         self.assertIn("stopped after step", self.out())
-        process = self.begin("run.dir=told")
+        process = self.begin("run.dir=told", SLOWLY)
         self.assertEqual(process.wait(timeout=120), 0, self.out())
         self.assert_ends_as_the_whole_run("told")
 
     def test_time_is_over(self):
-        # Each start gets some steps done, on links that make them take long enough, and asks to be started again.
-        process = self.begin("run.dir=often", "train.stop_after_minutes=0.03", "parallel.emulate.intra_node.latency_us=10000")
+        # Each start gets some steps done and asks to be started again.
+        process = self.begin("run.dir=often", "train.stop_after_minutes=0.03", SLOWLY)
         self.assertEqual(process.wait(timeout=200), 0, self.out())
         self.assertIn("supervise: the command ended with 85", self.out())
         self.assert_ends_as_the_whole_run("often")

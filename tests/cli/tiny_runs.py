@@ -13,6 +13,9 @@ run { threads: 1 }
 checkpoint { every_steps: 5 }
 """
 
+# Links that make a step take long enough for a test to act on a run while it goes. The values stay the same.
+SLOWLY = "parallel.emulate.intra_node.latency_us=10000"
+
 
 class TinyRuns(ShoalTest):
     whole = None  # (model.safetensors, losses) of the run that nothing interrupts
