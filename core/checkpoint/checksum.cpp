@@ -2,6 +2,8 @@
 #include "core/checkpoint/checksum.h"
 
 #include <fmt/format.h>
+// Compiled here, with the instructions that this build is for: the library as packaged knows SSE2 alone.
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 namespace shoal {
@@ -11,6 +13,20 @@ namespace {
 std::string text_of(XXH128_hash_t hash) { return fmt::format("{:016x}{:016x}", hash.high64, hash.low64); }
 
 }  // namespace
+
+struct Checksum64::State {
+  XXH3_state_t* xxh = XXH3_createState();
+  ~State() { XXH3_freeState(xxh); }
+};
+
+Checksum64::Checksum64() : state_(std::make_unique<State>()) { XXH3_64bits_reset(state_->xxh); }
+Checksum64::~Checksum64() = default;
+
+void Checksum64::add(const void* data, int64_t bytes) {
+  XXH3_64bits_update(state_->xxh, data, static_cast<size_t>(bytes));
+}
+
+uint64_t Checksum64::value() const { return XXH3_64bits_digest(state_->xxh); }
 
 struct Checksum128::State {
   XXH3_state_t* xxh = XXH3_createState();

@@ -5,56 +5,21 @@
 #include <map>
 
 #include "core/checkpoint/checksum.h"
-#include "core/checkpoint/finite_values.h"
 #include "core/checkpoint/safetensors_header.h"
+#include "core/checkpoint/tensor_checks.h"
 
 namespace shoal {
 
 namespace {
 
-// Writes go through here, so that the file's checksum is of what was handed to the disk.
-class HashedFile {
- public:
-  HashedFile(FileSystem& files, const std::filesystem::path& path, const std::function<void()>& between)
-      : file_(files.create(path)), between_(between) {}
-
-  // Returns the place of the first value that is not finite, and stops there; -1: all of it is written.
-  int64_t write(const void* data, int64_t bytes, DType dtype = DType::kU8) {
-    constexpr int64_t kPiece = int64_t{4} << 20;
-    const int64_t size = size_of(dtype);
-    const char* from = static_cast<const char*>(data);
-    for (int64_t at = 0; at < bytes; at += kPiece) {
-      const int64_t count = std::min(kPiece, bytes - at);
-      if (const int64_t bad = first_not_finite(from + at, count / size, dtype); bad >= 0) return at / size + bad;
-      file_->write(from + at, count);
-      checksum_.add(from + at, count);
-      if (between_) between_();
-    }
-    bytes_ += bytes;
-    return -1;
-  }
-  void finish() {
-    file_->sync();
-    file_->close();
-  }
-  int64_t bytes() const { return bytes_; }
-  std::string checksum() const { return checksum_.text(); }
-
- private:
-  std::unique_ptr<OutputFile> file_;
-  const std::function<void()>& between_;
-  Checksum128 checksum_;
-  int64_t bytes_ = 0;
-};
-
-void describe_piece(StateTensor& tensor, const StatePiece& piece) {
+void describe_piece(StateTensor& tensor, const StatePiece& piece, uint64_t checksum) {
   tensor.set_name(piece.name);
   tensor.set_dtype(std::string(safetensors_name(piece.values.dtype())));
   Piece& held = *tensor.add_piece();
   held.set_file(0);
   held.set_begin(piece.begin);
   held.set_count(piece.values.numel());
-  held.set_xxh3(xxh3_64(piece.values.raw(), piece.values.bytes()));
+  held.set_xxh3(checksum);
   for (const ShardDim& dim : piece.sharding.dims) tensor.add_shape(dim.global);
   if (piece.sharding.whole()) return;
   for (const ShardDim& dim : piece.sharding.dims) {
@@ -87,12 +52,52 @@ std::string global_place(const StatePiece& piece, int64_t index) {
   throw NotFinite(fmt::format("tensor \"{}\": element {} is {}", piece.name, global_place(piece, index), value));
 }
 
+// Writes go through here, so that the file's checksum is of what was handed to the disk.
+class HashedFile {
+ public:
+  HashedFile(FileSystem& files, const std::filesystem::path& path) : file_(files.create(path)) {}
+
+  void write(std::string_view text) {
+    checksum_.add(text.data(), std::ssize(text));
+    put(text.data(), std::ssize(text));
+  }
+  // Returns the checksum of its values. Throws NotFinite at the first that is none, and stops there.
+  uint64_t write(const StatePiece& piece) {
+    const Tensor& values = piece.values;
+    TensorChecks checks(values.dtype(), checksum_);
+    for (int64_t at = 0; at < values.bytes(); at += TensorChecks::kBytesAtOnce) {
+      const int64_t count = std::min(TensorChecks::kBytesAtOnce, values.bytes() - at);
+      if (const int64_t bad = checks.add(values.raw() + at, count); bad >= 0) {
+        refuse_value(piece, at / size_of(values.dtype()) + bad);
+      }
+      put(values.raw() + at, count);
+    }
+    return checks.checksum();
+  }
+  void finish() {
+    file_->sync();
+    file_->close();
+  }
+  int64_t bytes() const { return bytes_; }
+  std::string checksum() const { return checksum_.text(); }
+
+ private:
+  void put(const void* data, int64_t bytes) {
+    file_->write(data, bytes);
+    bytes_ += bytes;
+  }
+
+  std::unique_ptr<OutputFile> file_;
+  Checksum128 checksum_;
+  int64_t bytes_ = 0;
+};
+
 }  // namespace
 
 std::string state_file_name(int rank) { return fmt::format("rank-{:05}.safetensors", rank); }
 
 Manifest write_state_file(FileSystem& files, const std::filesystem::path& directory, int rank,
-                          const std::vector<StatePiece>& pieces, const std::function<void()>& between) {
+                          const std::vector<StatePiece>& pieces) {
   std::vector<NamedTensor> tensors;
   std::map<std::string, const StatePiece*> by_name;
   for (const StatePiece& piece : pieces) {
@@ -100,16 +105,15 @@ Manifest write_state_file(FileSystem& files, const std::filesystem::path& direct
     by_name[piece.name] = &piece;
   }
   const std::string header = make_safetensors_header(tensors, {{"format", "pt"}, {"producer", "shoal"}});
-  HashedFile file(files, directory / state_file_name(rank), between);
+  HashedFile file(files, directory / state_file_name(rank));
   const uint64_t header_bytes = header.size();
-  file.write(&header_bytes, sizeof(header_bytes));
-  file.write(header.data(), static_cast<int64_t>(header.size()));
+  file.write(std::string_view(reinterpret_cast<const char*>(&header_bytes), sizeof(header_bytes)));
+  file.write(header);
   Manifest manifest;
   for (const NamedTensor& tensor : tensors) {
     const StatePiece& piece = *by_name.at(tensor.name);
-    const int64_t bad = file.write(piece.values.raw(), piece.values.bytes(), piece.values.dtype());
-    if (bad >= 0) refuse_value(piece, bad);
-    describe_piece(*manifest.add_tensor(), piece);
+    const uint64_t checksum = file.write(piece);
+    describe_piece(*manifest.add_tensor(), piece, checksum);
   }
   file.finish();
   StoredFile& stored = *manifest.add_file();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,9 +23,9 @@ class NotFinite : public Error {
 // Writes `pieces` (host memory) to directory/state_file_name(rank), which must not exist: a safetensors file with a
 // tensor [count] a piece, synced. Returns what the manifest says about it: one file, and a tensor with one piece (file
 // 0) for each of `pieces`. Values are looked at on their way: throws NotFinite, naming tensor and element, with the
-// file half written. `between` is called every few MiB: a writer beside a training process yields there.
+// file half written.
 Manifest write_state_file(FileSystem& files, const std::filesystem::path& directory, int rank,
-                          const std::vector<StatePiece>& pieces, const std::function<void()>& between = {});
+                          const std::vector<StatePiece>& pieces);
 
 // The bytes that write_state_file will write, header included, to within a few KiB.
 int64_t state_file_bytes(const std::vector<StatePiece>& pieces);

@@ -11,8 +11,8 @@
 #include "core/base/steady_clock.h"
 #include "core/checkpoint/checkpoint_saver.h"
 #include "core/checkpoint/checksum.h"
-#include "core/checkpoint/finite_values.h"
 #include "core/checkpoint/state_file.h"
+#include "core/checkpoint/tensor_checks.h"
 #include "core/train/progress.h"
 #include "core/train/rank_timing.h"
 #include "core/train/train_state.h"
@@ -145,23 +145,28 @@ class Bench {
   void measure_verification(CheckpointBench& bench) {
     std::vector<std::vector<std::byte>> copies;
     for (const StatePiece& piece : pieces()) copies.push_back(piece.values.to_bytes());
-    std::vector<double> checksum_s, finite_s;
+    std::vector<double> saved_s, loaded_s;
     for (int i = 0; i < 3; ++i) {
-      checksum_s.push_back(timed([&] {
-        Checksum128 checksum;
-        for (const auto& copy : copies) checksum.add(copy.data(), std::ssize(copy));
-        SHOAL_CHECK(!checksum.text().empty(), "no checksum");
+      saved_s.push_back(timed([&] {
+        Checksum128 file;
+        for (size_t at = 0; const StatePiece& piece : pieces()) look_as_a_save(piece, copies[at++], file);
       }));
-      finite_s.push_back(timed([&] {
-        for (size_t at = 0; const StatePiece& piece : pieces()) {
-          const void* values = copies[at++].data();
-          if (first_not_finite(values, piece.values.numel(), piece.values.dtype()) >= 0)
-            fail("{}: not finite", piece.name);
-        }
+      loaded_s.push_back(timed([&] {
+        uint64_t all = 0;
+        for (const auto& copy : copies) all ^= xxh3_64(copy.data(), std::ssize(copy));
+        keep_ ^= all;
       }));
     }
-    bench.checksum_s = median(checksum_s);
-    bench.finite_s = median(finite_s);
+    bench.checks_saved_s = median(saved_s);
+    bench.checks_loaded_s = median(loaded_s);
+  }
+
+  static void look_as_a_save(const StatePiece& piece, const std::vector<std::byte>& copy, Checksum128& file) {
+    TensorChecks checks(piece.values.dtype(), file);
+    for (int64_t at = 0; at < std::ssize(copy); at += TensorChecks::kBytesAtOnce) {
+      const int64_t count = std::min(TensorChecks::kBytesAtOnce, std::ssize(copy) - at);
+      if (checks.add(copy.data() + at, count) >= 0) fail("{}: not finite", piece.name);
+    }
   }
 
   static void check(const std::vector<SaveReport>& reports) {
@@ -207,6 +212,7 @@ class Bench {
   fs::path run_dir_;
   Rehearsal rehearsal_;
   int64_t saves_ = 0;
+  uint64_t keep_ = 0;  // so that no compiler leaves out what is timed
 };
 
 }  // namespace
@@ -230,11 +236,11 @@ std::string describe(const CheckpointBench& b) {
   text += fmt::format("save                {:.3f} s: {:.2f} GB/s, {:.0f} % of the disk's\n", b.save_s, rate(b.save_s),
                       100 * b.disk_write_s / b.save_s);
   text += fmt::format("  training waits    {:.3f} s of it, for the copy\n", b.snapshot_s);
-  text += fmt::format("  is verified       {:.1f} % of it: checksums {:.3f} s, whether all are numbers {:.3f} s\n",
-                      100 * (b.checksum_s + b.finite_s) / b.save_s, b.checksum_s, b.finite_s);
+  text += fmt::format("  verifying takes   {:.1f} % of it: checksums, whether all are numbers\n",
+                      100 * b.checks_saved_s / b.save_s);
   text += fmt::format("load                {:.3f} s: {:.2f} GB/s, {:.0f} % of the disk's\n", b.load_s, rate(b.load_s),
                       100 * b.disk_read_s / b.load_s);
-  text += fmt::format("  is verified       {:.1f} % of it: checksums\n", 100 * b.checksum_s / b.load_s);
+  text += fmt::format("  verifying takes   {:.1f} % of it: checksums\n", 100 * b.checks_loaded_s / b.load_s);
   text += fmt::format("{:<3} steps           {:.3f} s with a save, {:.3f} s without (medians of {} pairs): {:.2f} %\n",
                       b.steps, median(b.with_save_s), median(b.without_s), b.without_s.size(), 100 * b.cost());
   for (size_t i = 0; i < b.without_s.size(); ++i) {
@@ -254,8 +260,8 @@ std::string to_json(const CheckpointBench& b) {
                                 {"save_s", b.save_s},
                                 {"snapshot_s", b.snapshot_s},
                                 {"load_s", b.load_s},
-                                {"checksum_s", b.checksum_s},
-                                {"finite_s", b.finite_s},
+                                {"checks_saved_s", b.checks_saved_s},
+                                {"checks_loaded_s", b.checks_loaded_s},
                                 {"steps", b.steps},
                                 {"with_save_s", b.with_save_s},
                                 {"without_s", b.without_s},

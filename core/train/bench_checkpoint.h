@@ -28,9 +28,9 @@ struct CheckpointBench {
   double save_s = 0;        // nothing else going on: snapshot, files, manifest, commit
   double snapshot_s = 0;    // of that: what training waits for
   double load_s = 0;        // read, verified, put in place, weights gathered
-  // What verifying takes of these: the state looked at in memory, once.
-  double checksum_s = 0;  // of a save and of a load
-  double finite_s = 0;    // of a save: whether all values are numbers
+  // What verifying takes of these, in memory: checksums of a load; of a save also whether values are numbers.
+  double checks_saved_s = 0;
+  double checks_loaded_s = 0;
   int steps = 0;
   std::vector<double> with_save_s;  // a block of steps, one save begun in front of it, in turn with
   std::vector<double> without_s;    // a block of steps alone

@@ -5,9 +5,11 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/checkpoint/compare_checkpoints.h"
 #include "core/checkpoint/manifest_text.h"
+#include "core/checkpoint/tensor_checks.h"
 #include "tests/checkpoint/checkpoint_states.h"
 #include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
@@ -271,6 +273,36 @@ TEST_CASE("two checkpoints of which one has a tensor of zeros differ by so much,
   }
   CHECK_FALSE(difference(two, zero).a_is_zero);
   CHECK(difference(two, zero).relative == 1);
+}
+
+TEST_CASE("a tensor that is looked at in several pieces is read as it was, and a value that is no number is named") {
+  constexpr int64_t kAtOnce = TensorChecks::kBytesAtOnce / 4, kCount = 2 * kAtOnce + 17;
+  const TemporaryFolder run;
+  QuickDisk files;
+  CheckpointWriter writer(CheckpointFolder(run.path()), files);
+  StatePiece piece{.name = "a", .sharding = whole_tensor({kCount}), .begin = 0, .values = {}};
+  piece.values = Tensor::zeros({kCount}, DType::kF32, test_host(), MemoryKind::kWorkspace);
+  float* values = piece.values.data<float>();
+  for (int64_t i = 0; i < kCount; ++i) values[i] = static_cast<float>(i);
+  const fs::path staging = writer.begin(5);
+  Manifest manifest = head_of(5);
+  ManifestMerger(manifest).add(write_state_file(files, staging, 0, {piece}));
+  writer.commit(staging, manifest);
+  CHECK(manifest.tensor(0).piece(0).xxh3() == xxh3_64(values, piece.values.bytes()));
+  const NativeCheckpoint opened(writer.folder().of_step(5));
+  opened.verify();
+  StatePiece back = piece;
+  back.values = Tensor::zeros({kCount}, DType::kF32, test_host(), MemoryKind::kWorkspace);
+  opened.read(back);
+  CHECK(back.values.to_vector<float>() == piece.values.to_vector<float>());
+  for (const int64_t bad : {int64_t{0}, kAtOnce - 1, kAtOnce, 2 * kAtOnce, kCount - 1}) {
+    const float good = std::exchange(values[bad], std::numeric_limits<float>::infinity());
+    const fs::path at = run / fmt::format("bad-{}", bad);
+    fs::create_directory(at);
+    CHECK(error_of([&] { write_state_file(files, at, 0, {piece}); }) ==
+          fmt::format("tensor \"a\": element [{}] is inf", bad));
+    values[bad] = good;
+  }
 }
 
 TEST_CASE("an empty COMMIT is called that") {
