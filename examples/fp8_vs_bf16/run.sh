@@ -11,10 +11,7 @@
 # its own, half an hour for a long one, less than two minutes for a short one: a finished run is kept, a broken one
 # starts anew, so that the experiment may be spread over days. Leaves runs, logs, table.md and curves.svg in
 # runs/fp8_vs_bf16.
-source "$(dirname "$0")/../../scripts/lib.sh"
-here=examples/fp8_vs_bf16
-out=runs/fp8_vs_bf16
-ranks=2
+source "$(dirname "$0")/../../scripts/experiment.sh"
 
 # name, config, settings. With parallel.expert=1 the experts' gradients travel too. "perturbed" differs from bf16 by 1e-7
 # of every initial weight: the noise floor.
@@ -37,52 +34,6 @@ runs=(
   "kept_e5m6        wires precision.linear=FP8 precision.kept_attention_out=E5M6"
 )
 
-is_done() { [ -f "$out/$1/done" ]; }
-
-list=no
-wanted=()
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --ranks) [ $# -ge 2 ] || die "--ranks wants a number"; ranks=$2; shift ;;
-    --list) list=yes ;;
-    -h | --help) show_help; exit 0 ;;
-    -*) die "unknown argument '$1' (see --help)" ;;
-    *) wanted+=("$1") ;;
-  esac
-  shift
-done
-[[ "$ranks" =~ ^[1-9][0-9]*$ ]] || die "--ranks wants a number of at least 1, found '$ranks'"
-for name in "${wanted[@]}"; do
-  printf '%s\n' "${runs[@]}" | grep -q "^$name " || die "there is no run '$name' (see --list)"
-done
-
-if [ "$list" = yes ]; then
-  for run in "${runs[@]}"; do
-    read -r name config settings <<<"$run"
-    printf '%-20s %-6s %-75s %s\n' "$name" "$config" "$settings" "$(is_done "$name" && echo done || true)"
-  done
-  exit 0
-fi
-
-[ -x build/shoal ] || die "build/shoal is not there; run scripts/build.sh"
-[ -f corpus/tokens/perldoc_validation.idx ] ||
-  die "the quickstart's corpus and tokens are not there; run scripts/quickstart.sh (--steps 1 will do)"
-mkdir -p "$out"
-for run in "${runs[@]}"; do
-  read -r name config settings <<<"$run"
-  [ ${#wanted[@]} -eq 0 ] || printf '%s\n' "${wanted[@]}" | grep -qx "$name" || continue
-  if is_done "$name"; then
-    echo "$name: done before"
-    continue
-  fi
-  step "$name: $config.textproto $settings"
-  rm -rf "${out:?}/$name"
-  number=2
-  [ "$config" = wires ] || number=$ranks
-  set_mpirun "$number"
-  read -ra words <<<"$settings"
-  "${mpirun[@]}" build/shoal train "$here/$config.textproto" "${words[@]}" run.threads=1 "run.dir=$out/$name" \
-    > >(tee "$out/$name.log" | grep -E "^ +[0-9]+/|^validation") 2>&1 || die "$name ended early; see $out/$name.log"
-  touch "$out/$name/done"
-done
+ranks_of() { if [ "$1" = wires ]; then say 2; else say "$ranks"; fi; }
+experiment "$@"
 $here/compare.py "$out" | tee "$out/table.md"
