@@ -78,7 +78,6 @@ PublishedRuns parse_published_runs(const std::string& text, const std::string& n
   const Checker checker(given);
   check_finite(checker, runs);
   checker.in_range("unfused_memory", runs.unfused_memory(), 0.01, 1.0, "a share of MEMORY's efficiency");
-  checker.in_range("training_time", runs.training_time(), 0.1, 10.0, "times what the steps take");
   check_software(checker, runs);
   check_runs(checker, runs);
   return runs;

@@ -138,6 +138,7 @@ void validate_cluster(const LoadedCluster& loaded) {
              "there are several nodes");
   checker.in_range("usd_per_gpu_hour", cluster.usd_per_gpu_hour(), 0.0, kMost, "US dollars; 0: not known");
   checker.in_range("between_ops_us", cluster.between_ops_us(), 0.0, kMost, "microseconds");
+  checker.in_range("training_time", cluster.training_time(), 0.1, 10.0, "times what the steps take");
   const ReliabilityConfig& reliability = cluster.reliability();
   checker.in_range("reliability.gpu_mtbf_hours", reliability.gpu_mtbf_hours(), 0.0, 1e12, "0: nothing fails");
   checker.in_range("reliability.restart_minutes", reliability.restart_minutes(), 0.0, kMost, "minutes");

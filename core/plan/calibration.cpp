@@ -46,9 +46,7 @@ Slopes slopes_at(const std::vector<RunToPlan>& runs, const Factors& factors) {
     for (int factor = 0; factor < kNumFactors; ++factor) {
       Factors other = factors;
       other.values[static_cast<size_t>(factor)] *= std::exp(kSlopeStep);
-      const bool plays_a_part = factor == static_cast<int>(Factor::kTraining)
-                                    ? run.run.in_training()
-                                    : with_factors(run, other).SerializeAsString() != cluster;
+      const bool plays_a_part = with_factors(run, other).SerializeAsString() != cluster;
       row.push_back(plays_a_part ? (error_at(run, other) - error) / kSlopeStep : 0);
     }
     slopes.errors.push_back(error);

@@ -18,11 +18,13 @@ constexpr double kGiga = 1e9, kKilo = 1e3, kMega = 1e6;
 constexpr double kTokens = 14.8e12, kStep_s = 19.926;
 constexpr double kContextExtension = 119e3, kPostTraining = 5e3;  // GPU-hours
 
-// A run whose step takes so long as was published.
+// A run whose step takes so long as was published: in a training.
 RunCost published_cost(const RunToPlan& run, const StepPlan& planned, double step_s, double tokens) {
   StepPlan step = planned;
   step.step_s = step_s;
-  return plan_run(run.config, run.cluster, step, tokens);
+  ClusterConfig cluster = run.cluster;
+  cluster.set_training_time(1);
+  return plan_run(run.config, cluster, step, tokens);
 }
 
 void add_arithmetic(const CalibratedRun& v3, std::vector<Claim>& claims) {

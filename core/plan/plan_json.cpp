@@ -108,6 +108,7 @@ std::string to_json(const Plan& plan) {
   json["steps"] = run.steps;
   json["tokens"] = run.tokens;
   json["hours"] = run.hours;
+  json["training_time"] = run.training_time;
   json["gpu_hours"] = run.gpu_hours;
   json["gpu_hours_per_trillion_tokens"] = run.gpu_hours_per_trillion_tokens;
   if (plan.has_price) {

@@ -120,8 +120,10 @@ std::string dollars(const Plan& plan, double usd) { return plan.has_price ? "$" 
 
 std::string describe_money(const Plan& plan) {
   const RunCost& run = plan.run;
+  const std::string slower =
+      run.training_time == 1 ? "" : fmt::format(", which take {:g} times as long in a training", run.training_time);
   std::string text = line("the run", seconds(run.hours * 3600),
-                          fmt::format("{} tokens in {} steps", large(run.tokens), large(run.steps)));
+                          fmt::format("{} tokens in {} steps{}", large(run.tokens), large(run.steps), slower));
   text += line("  GPU-hours", large(run.gpu_hours), dollars(plan, run.usd));
   text += line("  per trillion tokens", large(run.gpu_hours_per_trillion_tokens),
                dollars(plan, run.usd_per_trillion_tokens));

@@ -61,7 +61,6 @@ RunToPlan open_run(const PublishedRuns& runs, const PublishedRun& run) {
   RunToPlan opened{.run = run,
                    .software = software_of(runs, run),
                    .unfused_memory = runs.unfused_memory(),
-                   .training_time = runs.training_time(),
                    .config = {},
                    .cluster = {}};
   const LoadedConfig loaded = load_config({run.config().begin(), run.config().end()});
@@ -93,6 +92,7 @@ ClusterConfig with_factors(const RunToPlan& run, const Factors& factors) {
   if (run.software.unfused()) {
     multiply(cluster, OpEfficiency::MEMORY, OpEfficiency::ANY, run.unfused_memory * factors[Factor::kUnfused]);
   }
+  cluster.set_training_time(run.run.in_training() ? cluster.training_time() * factors[Factor::kTraining] : 1);
   return cluster;
 }
 
@@ -111,7 +111,7 @@ double log_error(const PublishedRun& run, double figure) {
 }
 
 PlannedRun plan_published(const RunToPlan& run, const Factors& factors) {
-  const ClusterConfig cluster = with_factors(run, factors);
+  ClusterConfig cluster = with_factors(run, factors);
   PlannedRun planned;
   planned.step = plan_step(run.config, cluster);
   const double plain_s = planned.step.step_s;
@@ -122,7 +122,9 @@ PlannedRun plan_published(const RunToPlan& run, const Factors& factors) {
   }
   planned.closed_s = plain_s - planned.step.step_s;
   StepPlan as_published = planned.step;
-  if (run.run.in_training()) as_published.step_s *= run.training_time * factors[Factor::kTraining];
+  // What was published of a training is as slow as all of it.
+  as_published.step_s *= cluster.training_time();
+  cluster.set_training_time(1);
   planned.cost = plan_run(run.config, cluster, as_published, 1e12);
   planned.figure = figure_of(run, planned.cost);
   return planned;

@@ -17,7 +17,7 @@ enum class Factor {
   kProducts,     // bf16 products: of_peak
   kSmallExpert,  // half_size of an expert's product
   kUnfused,      // PublishedRuns.unfused_memory
-  kTraining,     // PublishedRuns.training_time
+  kTraining,     // training_time, of runs that are trainings
 };
 constexpr int kNumFactors = 4;
 constexpr std::array<std::string_view, kNumFactors> kFactorNames{
@@ -32,7 +32,7 @@ struct Factors {
 struct RunToPlan {
   PublishedRun run;
   Software software;
-  double unfused_memory = 1, training_time = 1;
+  double unfused_memory = 1;
   Config config;
   ClusterConfig cluster;
 };
@@ -47,7 +47,7 @@ struct PlannedRun {
 };
 PlannedRun plan_published(const RunToPlan& run, const Factors& factors = {});
 
-// The cluster with efficiencies times factors; none exceeds 1.
+// The cluster with efficiencies times factors, none of which exceeds 1, and a training's time, 1 where it is none.
 ClusterConfig with_factors(const RunToPlan& run, const Factors& factors);
 
 // The run's figure by what a plan says.

@@ -79,9 +79,10 @@ RunCost plan_run(const Config& config, const ClusterConfig& cluster, const StepP
               .full_attention = utilisation({.causal = false}),
               .causal_with_mtp = utilisation({.with_mtp = true}),
               .full_attention_with_mtp = utilisation({.causal = false, .with_mtp = true})};
-  cost.hours = cost.steps * step.step_s / kHour;
+  cost.training_time = cluster.training_time();
+  cost.hours = cost.training_time * cost.steps * step.step_s / kHour;
   cost.gpu_hours = cost.hours * ranks;
-  cost.gpu_hours_per_trillion_tokens = 1e12 / cost.tokens_per_gpu_s / kHour;
+  cost.gpu_hours_per_trillion_tokens = cost.training_time * 1e12 / cost.tokens_per_gpu_s / kHour;
   cost.usd = cost.gpu_hours * usd_per_gpu_hour(config, cluster);
   cost.usd_per_trillion_tokens = cost.gpu_hours_per_trillion_tokens * usd_per_gpu_hour(config, cluster);
   cost.checkpoint = plan_checkpoint(config, cluster, step);

@@ -33,6 +33,7 @@ struct RunCost {
   double flops_per_token = 0;  // forward and backward, causal, without multi-token prediction
   double model_tflops_per_gpu = 0;
   Mfu mfu;
+  double training_time = 1;                                            // the cluster's: what follows counts it
   double hours = 0, gpu_hours = 0, gpu_hours_per_trillion_tokens = 0;  // without failures
   double usd = 0, usd_per_trillion_tokens = 0;                         // likewise; 0: no price known
   CheckpointCost checkpoint;

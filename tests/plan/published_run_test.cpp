@@ -108,7 +108,7 @@ TEST_CASE("factors change the rows that they are named after") {
 
 TEST_CASE("a training takes longer than its steps, a benchmark does not") {
   RunToPlan run = tiny_run(1, 1);
-  run.training_time = 1.5;
+  run.cluster.set_training_time(1.5);
   const PlannedRun benchmark = plan_published(run);
   run.run.set_in_training(true);
   const PlannedRun training = plan_published(run, {{1, 1, 1, 2}});

@@ -13,7 +13,8 @@ TEST_CASE("DeepSeek-V3's published step gives its published hours, money and MFU
   Config config = load_config({"configs/models/deepseek_v3.textproto"}).config;
   config.mutable_train()->set_global_batch(15360);
   config.mutable_checkpoint()->set_every_steps(100);
-  const ClusterConfig cluster = load_cluster("configs/clusters/h800_2048.textproto").cluster;
+  ClusterConfig cluster = load_cluster("configs/clusters/h800_2048.textproto").cluster;
+  cluster.set_training_time(1);  // the step is as it was in the training
   StepPlan step;
   step.layout.num_ranks = 2048;
   step.step_s = 19.926;
@@ -35,6 +36,23 @@ TEST_CASE("DeepSeek-V3's published step gives its published hours, money and MFU
   CHECK(cost.configured.interval_s == Approx(1992.6));
 }
 
+TEST_CASE("a training takes longer than its steps: hours and money count that, tokens/s do not") {
+  const Config config = load_config({"configs/models/deepseek_v3.textproto"}).config;
+  ClusterConfig cluster = load_cluster("configs/clusters/h800_2048.textproto").cluster;
+  StepPlan step;
+  step.step_s = 10;
+  cluster.set_training_time(1);
+  const RunCost plain = plan_run(config, cluster, step, 1e12);
+  cluster.set_training_time(1.5);
+  const RunCost training = plan_run(config, cluster, step, 1e12);
+  CHECK(training.tokens_per_s == plain.tokens_per_s);
+  CHECK(training.mfu.causal == plain.mfu.causal);
+  CHECK(training.hours == Approx(1.5 * plain.hours));
+  CHECK(training.gpu_hours == Approx(1.5 * plain.gpu_hours));
+  CHECK(training.gpu_hours_per_trillion_tokens == Approx(1.5 * plain.gpu_hours_per_trillion_tokens));
+  CHECK(training.usd == Approx(1.5 * plain.usd));
+}
+
 TEST_CASE("Young's interval balances saving and losing") {
   // A save of 20 s, a failure every 10 h: sqrt(2 * 20 * 36000) = 1200 s.
   CHECK(best_checkpoint_interval_s(20, 36000) == Approx(1200));
@@ -53,6 +71,7 @@ TEST_CASE("what is not known costs nothing and is told as nothing") {
   cluster.clear_storage();
   cluster.clear_reliability();
   cluster.clear_usd_per_gpu_hour();
+  cluster.clear_training_time();
   StepPlan step;
   step.step_s = 1;
   config.mutable_train()->set_steps(7200);
