@@ -74,8 +74,8 @@ fs::path find_checkpoint(const fs::path& path, int64_t step) {
   }
   std::string mishaps;
   for (const int64_t candidate : steps) {
-    if (step != 0 && candidate != step) continue;
-    if (step != 0) return folder.of_step(step);
+    if (step >= 0 && candidate != step) continue;
+    if (step >= 0) return folder.of_step(step);
     try {
       const NativeCheckpoint opened(folder.of_step(candidate));
       if (!mishaps.empty()) {
@@ -87,7 +87,7 @@ fs::path find_checkpoint(const fs::path& path, int64_t step) {
       mishaps += fmt::format("{}{}", mishaps.empty() ? "" : "; ", error.what());
     }
   }
-  if (step != 0) fail("{}: has no checkpoint of step {}; the newest is of step {}", path.string(), step, steps.front());
+  if (step >= 0) fail("{}: has no checkpoint of step {}; the newest is of step {}", path.string(), step, steps.front());
   fail("{}: none of its checkpoints can be used: {}", path.string(), mishaps);
 }
 

@@ -106,6 +106,15 @@ void write_final_model(const fs::path& run_dir, const FinalModelParts& parts, co
   remove_remains(run_dir, ".old-final-");
 }
 
+std::optional<int64_t> step_of_final_model(const fs::path& final) {
+  try {
+    const SafetensorsFile tensors(final / kTensorFile);
+    return std::stoll(tensors.metadata().at("step"));
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
 FinalModel::FinalModel(const fs::path& path) : directory_(final_directory(path)), tensors_(directory_ / kTensorFile) {}
 
 std::optional<fs::path> FinalModel::tokenizer_path() const {

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
 
+#include "core/checkpoint/checkpoint_names.h"
 #include "core/checkpoint/checksum.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/safetensors_header.h"
@@ -37,7 +39,15 @@ Manifest open_manifest(const fs::path& directory, FileSystem& files) {
          kCommitName, commit.substr(0, commit.find('\n')).substr(0, 100),
          commit_text(text).substr(0, commit_text(text).size() - 1));
   }
-  return parse_manifest(text, path);
+  Manifest manifest = parse_manifest(text, path);
+  // A copy under another's name would be taken for newer, or older, than it is.
+  const fs::path name = fs::path(directory / "").parent_path().filename();  // without a slash at its end
+  const std::optional<int64_t> named = number_behind(name.string(), kStepPrefix);
+  if (named && *named != manifest.progress().step()) {
+    fail("{}: its manifest is of step {}; the folder was renamed, or copied under another name", directory.string(),
+         manifest.progress().step());
+  }
+  return manifest;
 }
 
 void check_bytes(const fs::path& path, int64_t found, int64_t expected) {

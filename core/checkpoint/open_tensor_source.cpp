@@ -13,7 +13,6 @@
 #include "core/checkpoint/final_model.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/native_checkpoint.h"
-#include "core/checkpoint/safetensors.h"
 #include "core/checkpoint/tensor_source_final.h"
 #include "core/config/load.h"
 
@@ -44,20 +43,6 @@ StoredModel open_checkpoint(const std::filesystem::path& directory) {
 
 namespace {
 
-// Of which step a final model is. Where it does not say so, no checkpoint is newer.
-int64_t step_of_final(const std::filesystem::path& final) {
-  try {
-    const SafetensorsFile tensors(final / kFinalTensors);
-    return std::stoll(tensors.metadata().at("step"));
-  } catch (const std::exception&) {
-    return std::numeric_limits<int64_t>::max();  // whoever opens it hears why
-  }
-}
-
-}  // namespace
-
-namespace {
-
 // With or without a COMMIT, newest first.
 std::vector<FolderEntry> steps_on_disk(const CheckpointFolder& folder) {
   std::vector<FolderEntry> steps = folder.entries();
@@ -75,7 +60,9 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
   };
   if (has(path / kManifestName) || has(path / kCommitName)) return {path};
   const bool has_final = has(path / "final");
-  const int64_t final_step = has_final ? step_of_final(path / "final") : -1;
+  // Where it does not say, no checkpoint is newer; whoever opens it hears why.
+  const int64_t no_step = has_final ? std::numeric_limits<int64_t>::max() : -1;
+  const int64_t final_step = step_of_final_model(path / "final").value_or(no_step);
   if (has(path / kFinalTensors)) return {path};
   constexpr const char* kExpected = "a run folder, its final/, or a checkpoint such as RUN/checkpoints/step-1000";
   std::error_code ignored;

@@ -31,7 +31,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string path;
   std::string other;
-  int64_t step = 0;
+  int64_t step = -1;
   int64_t keep = 3;
   int64_t keep_every = 0;
   bool config = false;
@@ -214,7 +214,13 @@ void diff(const Options& options) {
 }
 
 void prune(const Options& options) {
+  if (is_checkpoint_folder(options.path)) {
+    fail("{}: is one checkpoint; expected its run's folder, whose old checkpoints go", options.path);
+  }
   const fs::path run = run_of_checkpoint(options.path);
+  if (!CheckpointFolder(run).has_remains()) {
+    fail("{}: holds no checkpoint (looked in {})", options.path, CheckpointFolder(run).path().string());
+  }
   if (is_being_appended_to(run / "metrics.jsonl")) {
     fail("{}: a job is writing there, and removes old checkpoints by itself (checkpoint.keep)", run.string());
   }
@@ -246,12 +252,12 @@ void add_checkpoint_command(Command shoal) {
   add("list", "The checkpoints of a run, newest first.\n\n  shoal checkpoint list runs/a", list);
   add("verify", "Read every byte and compare checksums.\n\n  shoal checkpoint verify runs/a", verify);
   Command show_one = add("show", "What one checkpoint holds.\n\n  shoal checkpoint show runs/a --step 2000", show);
-  show_one.option("--step", options->step, "Of this step; 0: the newest good one", {.low = 0});
+  show_one.option("--step", options->step, "Of this step; -1: the newest good one", {.low = -1});
   show_one.flag("--tensors", options->tensors, "Each tensor: dtype, shape, pieces");
   show_one.flag("--config", options->config, "The config it was made with");
   Command compare = add("diff", "Where two checkpoints differ.\n\n  shoal checkpoint diff runs/a runs/b", diff);
   compare.positional("OTHER", options->other, "The other one");
-  compare.option("--step", options->step, "Of this step in both; 0: the newest good one of each", {.low = 0});
+  compare.option("--step", options->step, "Of this step in both; -1: the newest good one of each", {.low = -1});
   Command remove = add("prune", "Remove old checkpoints.\n\n  shoal checkpoint prune runs/a --keep 2", prune);
   remove.option("--keep", options->keep, "The newest so many stay whose every byte was read and is right", {.low = 2});
   remove.option("--keep-every", options->keep_every, "So do steps that are a multiple of this; 0: none", {.low = 0});

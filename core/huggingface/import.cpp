@@ -92,6 +92,7 @@ void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std:
     parts.tokenizer_bytes = source.files().folder().read_text(parts.tokenizer_name, kMaxTokenizerBytes);
   }
   parts.metadata = {{"producer", producer},
+                    {"step", "0"},  // older than any checkpoint of a training that goes on from it
                     {"imported_from", std::string(hf_model_type(source.config().architecture))}};
   check_room(run_dir, bytes_to_write(source, parts, to_train), files);
   const std::string mishap = make_folder_synced(run_dir, files, run_dir.string());

@@ -9,6 +9,7 @@
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
 #include "core/checkpoint/append_file.h"
+#include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/new_folder.h"
 #include "core/train/progress.h"
 
@@ -68,18 +69,23 @@ void check_writable(const fs::path& folder) {
 
 constexpr std::array kRunFiles{"metrics.jsonl", "config.textproto", "environment.json", "tensorboard", "final"};
 
-// What a start leaves that failed before its first record: metrics.jsonl is made first, and empty.
+// Also where everything else is gone, or was never written: they are what a run is made for.
+bool holds_checkpoints(const fs::path& folder) { return CheckpointFolder(folder).has_remains(); }
+
+// What a start leaves that failed before its first record: metrics.jsonl is made first, and empty. (After a power
+// failure that of a long run may be empty, too.)
 bool is_failed_start(const fs::path& folder) {
   std::error_code ignored;
   const fs::path metrics = folder / "metrics.jsonl";
   return fs::is_regular_file(metrics, ignored) && fs::file_size(metrics, ignored) == 0 &&
-         !fs::exists(folder / "final", ignored) && !is_being_appended_to(metrics);
+         !fs::exists(folder / "final", ignored) && !holds_checkpoints(folder) && !is_being_appended_to(metrics);
 }
 
 }  // namespace
 
 bool holds_run(const fs::path& folder) {
   if (is_failed_start(folder)) return false;
+  if (holds_checkpoints(folder)) return true;
   for (const char* name : kRunFiles) {
     std::error_code ignored;
     if (fs::exists(folder / name, ignored)) return true;
@@ -98,6 +104,14 @@ fs::path usable_folder(const RunConfig& config) {
 
   std::error_code error;
   const fs::file_status status = fs::status(folder, error);
+  if (fs::is_symlink(fs::symlink_status(folder, error))) {
+    if (!fs::exists(status)) {
+      fail("run.dir {}: is a link to {}, which is not there; make that folder, or remove the link", folder.string(),
+           fs::read_symlink(folder, error).string());
+    }
+    folder = fs::canonical(folder, error);  // moved aside or made anew is what it leads to, on the same disk
+    if (error) fail("run.dir {}: where it leads to cannot be read: {}", config.dir(), error.message());
+  }
   if (fs::exists(status) && !fs::is_directory(status)) {
     fail("run.dir {}: is not a folder; set run.dir to another name", folder.string());
   }

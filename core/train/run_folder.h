@@ -24,8 +24,8 @@ namespace shoal {
 // Returns the folder, whose name, and those of the folders made above it, are on the disk.
 std::filesystem::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes, FileSystem& files = disk());
 
-// True when the folder holds the files of a run that wrote a record at least. What a start leaves that failed before
-// (an empty metrics.jsonl) is no run: prepare_run_folder removes it.
+// True when the folder holds the files of a run that wrote a record at least, or checkpoints. What a start leaves that
+// failed before (an empty metrics.jsonl) is no run: prepare_run_folder removes it.
 bool holds_run(const std::filesystem::path& folder);
 
 // The folder of a run that goes on: checks all of the above but that it holds no run. The checkpoints and the model

@@ -70,6 +70,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
       tokenizer_(open_model_tokenizer(config)),
       training_(open_training_stream(config.data(), config.model().vocab(), config.run().seed(), tokenizer_.get())),
       batches_(config.train()),
+      position_(batches_, config.data().seq_len()),
       resume_from_(find_checkpoints(config_, mesh.world(), allocator)),
       predicted_memory_(foresee_memory(config_, mesh, compute_, allocator.device(), options_.memory_bytes)),
       run_dir_(open_run_folder(config_, compute_, !resume_from_.empty(), mesh.world())),
@@ -109,6 +110,7 @@ void Trainer::begin_or_go_on() {
   if (!resume_from_.empty()) {
     const PhaseScope phase(mesh_.world(), Phase::kLoad);
     progress_ = checkpoints_.resume(resume_from_);
+    position_.go_on_from(progress_);
     faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
     earlier_training_s_ = progress_.training_seconds();
     newest_checkpoint_ = progress_.step();
@@ -119,10 +121,6 @@ void Trainer::begin_or_go_on() {
   // First, because it locks the folder: run_folder.h.
   log_.emplace(run_dir_, resume_from_.empty() ? std::nullopt : std::optional(progress_.step()));
   if (!resume_from_.empty()) say(fmt::format("going on from the checkpoint of step {}", progress_.step()));
-}
-
-SampleRange Trainer::sequences_of(int64_t step) const {
-  return {.first = batches_.first_sequence(step) + progress_.skipped_sequences(), .count = batches_.sequences(step)};
 }
 
 void Trainer::set_up_routing_record() {
@@ -146,11 +144,11 @@ void Trainer::start_prefetch() {
   const int rank = mesh_.data().rank();
   const int size = mesh_.data().size();
   const int64_t microbatch = config_.train().microbatch();
-  const int64_t first_step = progress_.step() + 1, skipped = progress_.skipped_sequences();
-  auto ranges = [=, batches = batches_](int64_t k) -> std::optional<std::vector<SampleRange>> {
+  const int64_t first_step = progress_.step() + 1, last_step = batches_.steps();
+  auto ranges = [=, position = position_](int64_t k) -> std::optional<std::vector<SampleRange>> {
     const int64_t step = first_step + k;
-    if (step > batches.steps()) return std::nullopt;
-    const SampleRange sequences{.first = batches.first_sequence(step) + skipped, .count = batches.sequences(step)};
+    if (step > last_step) return std::nullopt;
+    const SampleRange sequences = position.sequences_of(step);
     return deal_sequences(sequences, rank, size, num_microbatches(sequences.count, size, microbatch));
   };
   prefetcher_ =
@@ -163,7 +161,7 @@ Trainer::End Trainer::run() {
       say(fmt::format("{} has all its {} steps; raise train.steps, and name it in train.allow_changed, to train on",
                       run_dir_.string(), batches_.steps()));
     }
-    if (config_.train().save_final() && !std::filesystem::exists(run_dir_ / "final")) write_final();
+    if (config_.train().save_final() && !final_is_current()) write_final();
     return End::kDone;
   }
   announce();
@@ -232,8 +230,8 @@ StepInput Trainer::next_input(int64_t step) {
                   .lr = learning_rate(config_.optim(), step, batches_.steps()),
                   .scored_tokens = 0,
                   .mtp_loss_weight = mtp_loss_weight(config_.model().mtp(), step, batches_.steps()),
-                  .microbatches = make_microbatches(*batches, step, sequences_of(step), config_.model().mtp().depth(),
-                                                    runtime_.stream())};
+                  .microbatches = make_microbatches(*batches, step, position_.sequences_of(step),
+                                                    config_.model().mtp().depth(), runtime_.stream())};
   for (const Batch& batch : *batches) input.scored_tokens += batch.num_scored();
   return input;
 }
@@ -284,7 +282,7 @@ void Trainer::validate(int64_t step) {
   const TraceSection traced(runtime_.stream().trace(), TraceTrack::kValidation, "validation");
   ValidationMetrics metrics = evaluator_->run(runtime_, mesh_.data());
   metrics.step = step;
-  metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();
+  metrics.tokens = position_.tokens_behind(step);
   metrics.job = job_time();
   if (!speaks()) return;
   log_->write(metrics);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/cpu_threads.h"
+#include "core/train/data_position.h"
 #include "core/train/evaluator.h"
 #include "core/train/memory_report.h"
 #include "core/train/metrics.h"
@@ -63,13 +64,13 @@ class Trainer {
   void note_newest_checkpoint(int64_t step);
   void roll_back(int64_t step);
   void give_up(int64_t step, const std::string& reason);
-  SampleRange sequences_of(int64_t step) const;
   StepInput next_input(int64_t step);
   StepMetrics metrics_of(int64_t step, const StepOutcome& outcome, double step_s);
   void add_rank_totals(StepMetrics& metrics, const StepOutcome& outcome);
   void watch_links(const StepMetrics& metrics, double slowest_step_s);
   void validate(int64_t step);
   void sample(int64_t step);
+  bool final_is_current();
   void write_final();
   void note_measured_memory();
   void write_summary();
@@ -89,6 +90,7 @@ class Trainer {
   std::optional<Evaluator> evaluator_;  // absent without validation data
   std::unique_ptr<Prefetcher> prefetcher_;
   BatchSchedule batches_;
+  DataPosition position_;
 
   std::vector<int64_t> resume_from_;  // steps of checkpoints, the likeliest first; none: from the start
   RankMemory predicted_memory_;       // rank 0

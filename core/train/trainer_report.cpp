@@ -105,7 +105,7 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
   StepMetrics metrics;
   metrics.step = step;
   metrics.sequences = batches_.sequences(step);
-  metrics.tokens = batches_.first_sequence(step + 1) * config_.data().seq_len();
+  metrics.tokens = position_.tokens_behind(step);
   metrics.loss = outcome.loss;
   metrics.mtp_loss = outcome.mtp_loss;
   metrics.aux_loss = outcome.aux_loss;

@@ -19,8 +19,8 @@ void Trainer::save(int64_t step) {
   const PhaseScope phase(mesh_.world(), Phase::kSave);
   const TraceSection traced(runtime_.stream().trace(), TraceTrack::kData, "save");
   progress_.set_updates(step_.optimizer().num_updates());
-  progress_.set_tokens(batches_.first_sequence(step + 1) * config_.data().seq_len());
-  progress_.set_sequences(batches_.first_sequence(step + 1) + progress_.skipped_sequences());
+  progress_.set_tokens(position_.tokens_behind(step));
+  progress_.set_sequences(position_.sequences_behind(step));
   progress_.clear_recent_loss();
   for (const double loss : faults_.recent_losses()) progress_.add_recent_loss(loss);
   progress_.set_training_seconds(earlier_training_s_ + training_s_);
@@ -57,12 +57,14 @@ bool Trainer::went_back_from_bad_state(int64_t step, bool stop) {
 // one led here too, the one before it.
 void Trainer::roll_back(int64_t step) {
   const int64_t skipped_steps = progress_.skipped_steps();
-  const int64_t seen = sequences_of(step).first + batches_.sequences(step);
+  const int64_t seen = position_.sequences_behind(step);
   {
     const PhaseScope phase(mesh_.world(), Phase::kLoad);
     progress_ = checkpoints_.roll_back(faults_.roll_backs());
   }
-  progress_.set_skipped_sequences(seen - batches_.first_sequence(progress_.step() + 1));
+  progress_.set_skipped_sequences(progress_.skipped_sequences() + seen - progress_.sequences());
+  position_.go_on_from(progress_);
+  position_.skip_to(progress_.step(), seen);
   progress_.set_skipped_steps(skipped_steps);
   faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
   save_due_ = false;
@@ -130,6 +132,12 @@ class FiniteCheck {
 
 }  // namespace
 
+// Collective. A run that was killed between its last checkpoint and final/ may have an older one, or an imported one.
+bool Trainer::final_is_current() {
+  const int64_t step = speaks() ? step_of_final_model(run_dir_ / "final").value_or(-1) : -1;
+  return broadcast_numbers(mesh_.world(), runtime_.allocator(), {step}, 0).at(0) == progress_.step();
+}
+
 // Streamed from all ranks: no rank could hold the whole of a large model.
 void Trainer::write_final() {
   const PhaseScope phase(mesh_.world(), Phase::kSave);
@@ -140,7 +148,7 @@ void Trainer::write_final() {
                                 .config_text = options_.config_text,
                                 .tokenizer_name = tokenizer_file.empty() ? "" : config_.data().tokenizer(),
                                 .tokenizer_bytes = tokenizer_file,
-                                .metadata = {{"producer", "shoal"}, {"step", std::to_string(batches_.steps())}}};
+                                .metadata = {{"producer", "shoal"}, {"step", std::to_string(progress_.step())}}};
     write_final_model(run_dir_, parts,
                       [&](const std::filesystem::path& file, const std::map<std::string, std::string>& metadata) {
                         SafetensorsWriter writer(file, describe_weights(runtime_), metadata);

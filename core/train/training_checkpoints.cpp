@@ -65,10 +65,6 @@ std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress
   try {
     const Communicator& world = runtime_.mesh().world();
     const NativeCheckpoint checkpoint(folder_.of_step(step), files_, {.rank = world.rank(), .ranks = world.size()});
-    if (checkpoint.manifest().progress().step() != step) {
-      fail("{}: its manifest is of step {}; the folder was renamed", checkpoint.directory().string(),
-           checkpoint.manifest().progress().step());
-    }
     about_data = check_same_run(checkpoint, config_, config_text_, data_);
     notes = restore_state(runtime_, optimizer_, checkpoint);
     progress = checkpoint.manifest().progress();

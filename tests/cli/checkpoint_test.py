@@ -72,6 +72,27 @@ class Checkpoint(ShoalTest):
                                r'\d+ to \d+\), counted from where the data begin, at byte \d+')
         self.assertIn("step-4: whole", said)
 
+    def test_a_copy_under_another_name(self):
+        shutil.copytree(self.at / "step-3", self.at / "step-70")
+        says = "step-70: its manifest is of step 3; the folder was renamed, or copied under another name"
+        self.assertIn(says, self.failed("checkpoint", "verify", "run"))
+        self.assertIn("removed 2 checkpoint(s): step-2, step-1", self.shoal("checkpoint", "prune", "run", "--keep", 2).stdout)
+        self.assertIn("going on from the checkpoint of step 4", self.shoal("train", "tiny.textproto").stdout)
+        shutil.copytree(self.at / "step-3", self.folder / "best")  # a name that says nothing of steps
+        self.assertIn("step 3, 3 updates", self.shoal("checkpoint", "show", "best").stdout)
+
+    def test_prune_wants_a_run(self):
+        before = self.steps()
+        self.assertIn("absent: holds no checkpoint", self.failed("checkpoint", "prune", "absent"))
+        self.assertIn("is one checkpoint; expected its run's folder", self.failed("checkpoint", "prune", "run/checkpoints/step-6"))
+        self.assertEqual(self.steps(), before)
+
+    def test_show_of_a_step(self):
+        self.assertIn("step 6, ", self.shoal("checkpoint", "show", "run").stdout)
+        self.assertIn("step 2, ", self.shoal("checkpoint", "show", "run", "--step", 2).stdout)
+        self.assertIn("has no checkpoint of step 0; the newest is of step 6",
+                      self.failed("checkpoint", "show", "run", "--step", 0))
+
     def test_prune_of_remains(self):
         (self.at / "step-3").rename(self.at / "aside-step-3-1")
         (self.at / "step-2/COMMIT").unlink()

@@ -99,8 +99,10 @@ class HuggingFace(ShoalTest):
         self.shoal("tokenize", "--tokenizer", "back/final/tokenizer.json", "--input", "text.txt", "--output", "more")
         self.write("data.textproto", """data { seq_len: 32 train { prefix: "more" } } optim { lr: 1e-30 }
                    train { steps: 1 global_batch: 2 microbatch: 2 validate_every: 0 } precision { compute: F32 }""")
-        self.shoal("train", "back/final/config.textproto", "data.textproto", "run.dir=back")
+        self.shoal("train", "back/final/config.textproto", "data.textproto", "run.dir=back", "train.save_final=false")
         self.shoal("export", "back/checkpoints/step-1", "again", "--dtype", "f32")
+        self.shoal("export", "back", "newest", "--dtype", "f32")  # not final/, which is what was imported
+        self.assertEqual(*(read_safetensors(self.folder / name / "model.safetensors") for name in ("again", "newest")))
         before, after = (read_safetensors(self.folder / name / "model.safetensors") for name in ("there", "again"))
         moved = [name for name in before if before[name] != after[name]]
         self.assertEqual(moved, [f"model.layers.{layer}.mlp.gate.e_score_correction_bias" for layer in (0, 1)])

@@ -135,8 +135,26 @@ class Resume(ShoalTest):
         self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), before)
         said = self.refused("train", "tiny.textproto", "train.steps=10", says="train.steps: 8 → 10")
         self.assertIn("train.allow_changed", said)
-        self.train("train.steps=10", "train.allow_changed=[\"train.steps\"]")
+        # A final/ of an earlier step is no end of this one: as where the run was killed behind its last checkpoint.
+        longer = ("train.steps=10", "train.allow_changed=[\"train.steps\"]")
+        self.train(*longer, "train.save_final=false")
         self.assertEqual(self.steps()[-1], 10)
+        self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), before)
+        self.assertIn("wrote ", self.train(*longer))
+        after = (self.folder / "run/final/model.safetensors").read_bytes()
+        self.assertNotEqual(after, before)
+        shutil.rmtree(self.folder / "run/final")
+        self.train(*longer)
+        self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), after)
+
+    def test_another_batch_takes_the_next_sequences(self):
+        self.train("train.steps=7")
+        self.train("train.steps=9", "train.global_batch=2", 'train.allow_changed=["train.steps", "train.global_batch"]',
+                   "checkpoint.every_steps=1")
+        tokens = {record["step"]: record["tokens"] for record in self.records()}
+        self.assertEqual([tokens[step] for step in (7, 8, 9)], [7 * 4 * 32, (7 * 4 + 2) * 32, (7 * 4 + 4) * 32])
+        self.assertIn("step 9, 9 updates, 32 sequences, 1,024 tokens",
+                      self.shoal("checkpoint", "show", "run").stdout.replace("1024", "1,024"))
 
     def tokenize(self, text, tokenizer="bytes", output="tokens", count=600):
         self.write("b.jsonl", "\n".join(json.dumps({"text": f"document {i}: {text}"}) for i in range(count)))
@@ -262,6 +280,13 @@ class Resume(ShoalTest):
         names = {path.name for path in (self.folder / "run/checkpoints").iterdir()}
         self.assertLessEqual({"aside-step-14-1", "aside-step-21-1", "step-7", "step-14", "step-21"}, names)
         self.assert_same_end()
+        # Checkpoints alone are a run too, and are not mixed with another's.
+        (self.folder / "alone").mkdir()
+        shutil.copytree(self.folder / "run/checkpoints", self.folder / "alone/checkpoints")
+        self.refused("train", "tiny.textproto", "run.dir=alone", "train.resume=NONE", says="already holds a run")
+        self.train("train.steps=3", "run.dir=alone", "run.overwrite=true")
+        self.assertEqual(self.steps("alone"), [3])
+        self.assertIn(21, self.steps("alone.1"))
         self.train("train.steps=3", "train.resume=NONE", "run.overwrite=true")
         self.assertEqual(self.steps(), [3])
         self.assertEqual(self.steps("run.1"), [7, 14, 21])

@@ -120,6 +120,39 @@ TEST_CASE("overwrite moves the old run aside, whole") {
   CHECK(bytes_of_file(folder / "run.2/metrics.jsonl") == "second");
 }
 
+TEST_CASE("checkpoints make a run, whatever else is gone: never mixed with another's, never removed") {
+  const TemporaryFolder folder;
+  const fs::path run = folder / "run";
+  fs::create_directories(run / "checkpoints/step-5");
+  for (const bool with_metrics : {false, true}) {
+    if (with_metrics) make_file(run / "metrics.jsonl", "");  // as a power failure may leave it
+    make_file(run / "config.textproto", "old");
+    CHECK(holds_run(run));
+    CHECK_THROWS_WITH(prepare_run_folder(config_of(run), 0), Contains("already holds a run"));
+    CHECK(bytes_of_file(run / "config.textproto") == "old");
+  }
+  prepare_run_folder(config_of(run, true), 0);
+  CHECK(fs::is_empty(run));
+  CHECK(fs::exists(folder / "run.1/checkpoints/step-5"));
+  CHECK(bytes_of_file(folder / "run.1/config.textproto") == "old");
+}
+
+TEST_CASE("a run folder may be a link: what it leads to is made, and moved aside, where it is") {
+  const TemporaryFolder folder;
+  fs::create_directories(folder / "disk/run");
+  fs::create_directory_symlink(folder / "disk/run", folder / "link");
+  CHECK(prepare_run_folder(config_of(folder / "link/"), 0) == fs::canonical(folder / "disk/run"));
+  make_file(folder / "disk/run/metrics.jsonl", "old");
+  prepare_run_folder(config_of(folder / "link", true), 0);
+  CHECK(fs::is_symlink(folder / "link"));
+  CHECK(fs::is_empty(folder / "link"));
+  CHECK(bytes_of_file(folder / "disk/run.1/metrics.jsonl") == "old");
+  CHECK_FALSE(fs::exists(folder / "link.1"));
+  fs::create_directory_symlink(folder / "absent", folder / "dangling");
+  CHECK_THROWS_WITH(prepare_run_folder(config_of(folder / "dangling"), 0),
+                    Contains("dangling: is a link to") && Contains("absent, which is not there"));
+}
+
 TEST_CASE("too little space is refused with both numbers, before anything is made or moved") {
   const TemporaryFolder folder;
   const fs::path run = folder / "a/run";
