@@ -64,8 +64,8 @@ bool is_checkpoint_folder(const std::filesystem::path& path);
 // The run folder of a checkpoint by what people call it: one step-N, a run's checkpoints/, or the run folder itself.
 std::filesystem::path run_of_checkpoint(const std::filesystem::path& path);
 
-// A checkpoint by what people call it: its own folder, or a run's (or its checkpoints/) with a step; -1: the newest that
-// opens. Throws when there is none.
+// A checkpoint by what people call it: its own folder, or a run's (or its checkpoints/) with a step; -1: the newest
+// that opens. Throws when there is none.
 std::filesystem::path find_checkpoint(const std::filesystem::path& path, int64_t step);
 
 }  // namespace shoal

@@ -35,7 +35,8 @@ using WriteTensors =
 void write_final_model(const std::filesystem::path& run_dir, const FinalModelParts& parts,
                        const WriteTensors& write_tensors);
 
-// The step that a final/ was written after; 0 for one that was imported. Absent where there is none, or it does not say.
+// The step that a final/ was written after; 0 for one that was imported. Absent where there is none, or it does not
+// say.
 std::optional<int64_t> step_of_final_model(const std::filesystem::path& final);
 
 // A final model on disk.
