@@ -74,7 +74,8 @@ std::vector<ConfigChange> compare_configs(const Config& was, const Config& is) {
   };
   std::vector<ConfigChange> changes;
   const auto add = [&](const std::string& path, const std::string& before, const std::string& after) {
-    changes.push_back({path, before, after, is_covered(path, what_is_trained())});
+    // A name trains nothing.
+    changes.push_back({path, before, after, is_covered(path, what_is_trained()) && path != "model.name"});
   };
   for (const auto& [path, value] : old_fields) {
     const std::string* now = find(new_fields, path);

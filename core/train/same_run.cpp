@@ -20,7 +20,7 @@ Changes config_changes(const NativeCheckpoint& checkpoint, const std::string& co
   const LoadedConfig is = parse_config(config_text, "this run's config");
   Changes changes;
   for (const ConfigChange& change : compare_configs(was.config, is.config)) {
-    if (has_trained(checkpoint) ? change.matters : is_covered(change.path, {"model"})) changes.push_back(change);
+    if (change.matters && (has_trained(checkpoint) || is_covered(change.path, {"model"}))) changes.push_back(change);
   }
   return changes;
 }

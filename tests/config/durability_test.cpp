@@ -55,8 +55,9 @@ TEST_CASE("changes are listed, and those that change what is trained are told ap
   // A default counts as given.
   CHECK(compare_configs(config_of({}), config_of({"train.steps=1000"})).empty());
   const auto changes = compare_configs(
-      config_of({}), config_of({"optim.lr=0.5", "run.dir=b", "parallel.expert=2", "train.steps=3",
-                                "data.train=[{prefix: \"b\"}, {prefix: \"c\"}]", "model.mtp={depth: 1}"}));
+      config_of({}),
+      config_of({"optim.lr=0.5", "run.dir=b", "parallel.expert=2", "train.steps=3",
+                 "data.train=[{prefix: \"b\"}, {prefix: \"c\"}]", "model.mtp={depth: 1}", "model.name=\"b\""}));
   std::vector<std::string> matter, others;
   for (const ConfigChange& change : changes) (change.matters ? matter : others).push_back(change.path);
   CHECK(std::count(matter.begin(), matter.end(), "optim.lr") == 1);
@@ -64,7 +65,7 @@ TEST_CASE("changes are listed, and those that change what is trained are told ap
   CHECK(std::count(matter.begin(), matter.end(), "data.train[0].prefix") == 1);
   CHECK(std::count(matter.begin(), matter.end(), "data.train[1].prefix") == 1);
   CHECK(std::count(matter.begin(), matter.end(), "model.mtp.depth") == 1);
-  CHECK(others == std::vector<std::string>{"parallel.expert", "run.dir"});
+  CHECK(others == std::vector<std::string>{"model.name", "parallel.expert", "run.dir"});
   const std::string text = describe(compare_configs(config_of({}), config_of({"data.train=[]"})));
   CHECK(text.find("data.train[0].prefix: \"a\" → absent") != std::string::npos);
 }
