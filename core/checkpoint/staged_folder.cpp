@@ -1,12 +1,15 @@
 // core/checkpoint/staged_folder.cpp: beside its target, so that one rename finishes it.
 #include "core/checkpoint/staged_folder.h"
 
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <system_error>
 
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
+#include "core/checkpoint/new_folder.h"
 
 namespace shoal {
 namespace {
@@ -19,16 +22,56 @@ fs::path named_path(const fs::path& path) {
   return whole.has_filename() ? whole : whole.parent_path();
 }
 
+// What a link leads to: the rename replaces that, not the link.
+fs::path behind_links(const fs::path& target) {
+  std::error_code error;
+  if (!fs::is_symlink(fs::symlink_status(target, error))) return target;
+  const fs::path real = fs::canonical(target, error);
+  if (error) fail("{}: is a link to {}, which is not there", target.string(), fs::read_symlink(target, error).string());
+  return real;
+}
+
+// All that would stop the rename, before hours of writing.
+void check_replaceable(const fs::path& target, const fs::path& given) {
+  std::error_code error;
+  if (!fs::exists(target, error)) return;
+  if (!fs::is_directory(target, error) || !fs::is_empty(target, error)) {
+    fail("{}: is there already, and is no empty folder; choose another, or remove it", given.string());
+  }
+  struct stat own {
+  }, parents{};
+  if (::stat(target.c_str(), &own) != 0 || ::stat(target.parent_path().c_str(), &parents) != 0) return;
+  if (own.st_dev != parents.st_dev) {
+    fail("{}: a disk is mounted there, which no finished folder can replace; give a folder in it, such as {}",
+         given.string(), (given / "model").string());
+  }
+}
+
+// Another process may be writing one of them: which, this one cannot know.
+void tell_of_remains(const fs::path& target) {
+  const std::string prefix = fmt::format(".tmp-{}-", target.filename().string());
+  std::error_code error;
+  for (auto entry = fs::directory_iterator(target.parent_path(), error); !error && entry != end(entry);
+       entry.increment(error)) {
+    if (!entry->path().filename().string().starts_with(prefix)) continue;
+    spdlog::warn("{}: is being written by another process, or was left by one that was killed: then remove it",
+                 entry->path().string());
+  }
+}
+
 }  // namespace
 
-StagedFolder::StagedFolder(const fs::path& target) : target_(named_path(target)) {
-  std::error_code error;
-  if (fs::exists(target_, error) && (!fs::is_directory(target_, error) || !fs::is_empty(target_, error))) {
-    fail("{}: is there already, and is no empty folder; choose another, or remove it", target.string());
+StagedFolder::StagedFolder(const fs::path& target) : target_(behind_links(named_path(target))) {
+  check_replaceable(target_, target);
+  const fs::path parent = target_.parent_path();
+  if (const std::string mishap = make_folder_synced(parent, disk(), parent.string()); !mishap.empty()) {
+    spdlog::warn("{}", mishap);
   }
+  tell_of_remains(target_);
+  std::error_code error;
   // A name may be taken by what a killed process of the same number left (containers count from 1).
   for (int attempt = 0; attempt < 100; ++attempt) {
-    staging_ = target_.parent_path() / fmt::format(".tmp-{}-{}-{}", target_.filename().string(), ::getpid(), attempt);
+    staging_ = parent / fmt::format(".tmp-{}-{}-{}", target_.filename().string(), ::getpid(), attempt);
     if (fs::create_directory(staging_, error)) return;
     if (error) break;
   }

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/cli/commands.h"
 
@@ -29,12 +30,13 @@ What the model needs and Shoal does not have is refused, and named.)";
 
 void run(const Options& options) {
   const HfTensorSource source(options.from);
-  import_hf(source, options.to, "shoal " SHOAL_VERSION, !options.no_training);
+  std::vector<std::string> notes = import_hf(source, options.to, "shoal " SHOAL_VERSION, !options.no_training);
   int64_t parameters = 0;
   for (const auto& [name, tensor] : source.tensors()) parameters += name.ends_with(".bias") ? 0 : tensor.shape.numel();
   fmt::print("{}/final: {}, {} parameters in {} tensors\n", options.to, hf_class(source.config().architecture),
              parameters, source.tensors().size());
-  for (const std::string& note : source.notes()) fmt::print("  {}\n", note);
+  notes.insert(notes.end(), source.notes().begin(), source.notes().end());
+  for (const std::string& note : notes) fmt::print("  {}\n", note);
 }
 
 }  // namespace

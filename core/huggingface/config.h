@@ -14,7 +14,9 @@ namespace shoal {
 
 // Token ids with a meaning to those who generate text.
 struct HfSpecialIds {
-  std::optional<int64_t> bos, eos, pad;
+  std::optional<int64_t> bos;
+  std::vector<int64_t> eos;
+  std::optional<int64_t> pad;
 };
 
 struct HfConfigOptions {

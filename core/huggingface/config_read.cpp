@@ -263,7 +263,7 @@ HfConfig parse_hf_config(std::string_view text, const std::string& file) {
   if (!of_experts) model.set_ffn(keys.integer("intermediate_size"));
   config.max_positions = keys.integer("max_position_embeddings");
   config.is_fp8 = is_block_fp8(keys);
-  config.ids = {.bos = id(keys, "bos_token_id"), .eos = id(keys, "eos_token_id"), .pad = id(keys, "pad_token_id")};
+  config.ids = {.bos = id(keys, "bos_token_id"), .eos = keys.integers("eos_token_id"), .pad = id(keys, "pad_token_id")};
   keys.must_be("hidden_act", "silu", "Shoal has SwiGLU, which is silu");
   keys.must_be("attention_bias", false, false, "Shoal has no biases");
   keys.must_be("mlp_bias", false, false, "Shoal has no biases");

@@ -13,6 +13,11 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 OrderedJson or_null(const std::optional<int64_t>& id) { return id ? OrderedJson(*id) : OrderedJson(); }
+// A number where there is one, as most have it.
+OrderedJson or_null(const std::vector<int64_t>& ids) {
+  if (ids.empty()) return {};
+  return ids.size() == 1 ? OrderedJson(ids[0]) : OrderedJson(ids);
+}
 
 // What YaRN multiplies logits by, as the factor of cosines and sines that does the same where all of a head is rotated.
 double attention_factor(const YarnConfig& yarn) {
@@ -152,7 +157,7 @@ std::string hf_config_json(const ModelConfig& model, HfArchitecture architecture
 std::string hf_generation_config_json(const HfSpecialIds& ids) {
   OrderedJson json = {{"_from_model_config", true}};
   if (ids.bos) json["bos_token_id"] = *ids.bos;
-  if (ids.eos) json["eos_token_id"] = *ids.eos;
+  if (!ids.eos.empty()) json["eos_token_id"] = or_null(ids.eos);
   if (ids.pad) json["pad_token_id"] = *ids.pad;
   return json.dump(2) + "\n";
 }

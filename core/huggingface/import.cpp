@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/final_model.h"
@@ -11,6 +12,7 @@
 #include "core/checkpoint/new_folder.h"
 #include "core/checkpoint/tensor_copy.h"
 #include "core/config/print.h"
+#include "data/tokenizer.h"
 
 namespace shoal {
 namespace {
@@ -39,20 +41,45 @@ void write_tensors(const TensorSource& source, const fs::path& file,
 
 }  // namespace
 
-std::string hf_tokenizer_name(const HfTensorSource& source) {
+HfTokenizerFile find_hf_tokenizer(const HfTensorSource& source) {
+  const UntrustedFolder& folder = source.files().folder();
+  HfTokenizerFile found;
   for (const char* name : {"tokenizer.model", "tokenizer.json"}) {
-    if (source.files().folder().contains(name)) return name;
+    if (!folder.contains(name)) continue;
+    try {
+      std::string bytes = folder.read_text(name, kMaxTokenizerBytes);
+      const int64_t tokens = open_tokenizer((folder.path() / name).string())->vocab_size();
+      if (tokens > source.config().model.vocab()) {
+        fail("{}: has {} tokens, the model only {}", (folder.path() / name).string(), tokens,
+             source.config().model.vocab());
+      }
+      found.name = name;
+      found.bytes = std::move(bytes);
+      break;
+    } catch (const Error& error) {
+      found.notes.push_back(fmt::format("left aside, for the model cannot be used with it: {}", error.what()));
+    }
   }
-  return "";
+  const std::string settings = folder.contains("tokenizer_config.json")
+                                   ? folder.read_text("tokenizer_config.json", kMaxTokenizerBytes)
+                                   : std::string();
+  if (folder.contains("chat_template.jinja") || settings.find("\"chat_template\"") != std::string::npos) {
+    found.notes.emplace_back("its chat template is not kept");
+  }
+  return found;
 }
 
-LoadedConfig imported_config(const HfTensorSource& source, const fs::path& run_dir) {
+LoadedConfig imported_config(const HfTensorSource& source, const HfTokenizerFile& tokenizer, const fs::path& run_dir) {
   LoadedConfig loaded;
   Config& config = loaded.config;
   *config.mutable_model() = source.config().model;
   config.mutable_data()->set_seq_len(std::min(source.config().max_positions, kMaxSequence));
-  const std::string tokenizer = hf_tokenizer_name(source);
-  if (!tokenizer.empty()) config.mutable_data()->set_tokenizer((run_dir / "final" / tokenizer).string());
+  if (!tokenizer.name.empty()) config.mutable_data()->set_tokenizer((run_dir / "final" / tokenizer.name).string());
+  const HfSpecialIds& ids = source.config().ids;
+  HuggingFaceConfig& special = *config.mutable_huggingface();
+  if (ids.bos) special.set_bos_id(*ids.bos);
+  special.mutable_eos_id()->Add(ids.eos.begin(), ids.eos.end());
+  if (ids.pad) special.set_pad_id(*ids.pad);
   config.mutable_run()->set_dir(run_dir.string());
   return loaded;
 }
@@ -82,15 +109,14 @@ int64_t bytes_to_write(const HfTensorSource& source, const FinalModelParts& part
 
 }  // namespace
 
-void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std::string& producer, bool to_train,
-               FileSystem& files) {
+std::vector<std::string> import_hf(const HfTensorSource& source, const fs::path& run_dir, const std::string& producer,
+                                   bool to_train, FileSystem& files) {
   check_unused(run_dir, files);
+  HfTokenizerFile tokenizer = find_hf_tokenizer(source);
   FinalModelParts parts;
-  parts.config_text = effective_config_text(imported_config(source, run_dir), Origins::kOmit);
-  parts.tokenizer_name = hf_tokenizer_name(source);
-  if (!parts.tokenizer_name.empty()) {
-    parts.tokenizer_bytes = source.files().folder().read_text(parts.tokenizer_name, kMaxTokenizerBytes);
-  }
+  parts.config_text = effective_config_text(imported_config(source, tokenizer, run_dir), Origins::kOmit);
+  parts.tokenizer_name = tokenizer.name;
+  parts.tokenizer_bytes = std::move(tokenizer.bytes);
   parts.metadata = {{"producer", producer},
                     {"step", "0"},  // older than any checkpoint of a training that goes on from it
                     {"imported_from", std::string(hf_model_type(source.config().architecture))}};
@@ -101,6 +127,7 @@ void import_hf(const HfTensorSource& source, const fs::path& run_dir, const std:
   write_final_model(run_dir, parts, [&](const fs::path& file, const std::map<std::string, std::string>& metadata) {
     write_tensors(source, file, metadata);
   });
+  return std::move(tokenizer.notes);
 }
 
 }  // namespace shoal

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/base/json_text.h"
+#include "core/checkpoint/finite_values.h"
 #include "core/checkpoint/tensor_source_final.h"
 #include "core/config/validate.h"
 #include "core/huggingface/fp8.h"
@@ -132,8 +133,9 @@ void HfTensorSource::check_names(const HfNames& names) {
   }
 }
 
+// tensor.order is how the architecture's own weights stand: those of this folder stand as its config.json says, which
+// is what our config says.
 void HfTensorSource::add_piece(const HfTensor& tensor) {
-  SHOAL_CHECK(tensor.order == RowOrder::kSame, "{} is reordered", tensor.name);  // their order is our config's
   const HfFolder::Place& place = *find(tensor.name);
   pieces_[tensor.source].push_back(
       {.place = place, .begin = tensor.first_row * tensor.width(), .count = tensor.shape.numel()});
@@ -157,6 +159,10 @@ void HfTensorSource::read(const std::string& name, int64_t begin, const Tensor& 
       read_fp8(piece.place, *find(fp8_scale_name(tensor.name)), from - piece.begin, part);
     } else {
       piece.place.file->read_range(tensor.name, from - piece.begin, part);
+    }
+    if (const int64_t bad = first_not_finite(part.raw(), part.numel(), part.dtype()); bad >= 0) {
+      fail("{}: tensor \"{}\": element {} is not finite: such a model is of no use; get the file anew",
+           piece.place.file->path().string(), tensor.name, from - piece.begin + bad);
     }
   }
 }

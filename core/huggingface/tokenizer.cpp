@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <functional>
 #include <unordered_map>
 #include <utility>
 
@@ -113,7 +114,7 @@ OrderedJson sentencepiece_json(const SentencePieceModel& model, int32_t end_id) 
                         decoder, bpe(std::move(vocab), merges_of(model), true, std::move(unknown)));
 }
 
-std::string name_of_added_token(std::string_view file, int32_t id) {
+std::string name_of_added_token(std::string_view file, int64_t id) {
   for (const AddedToken& token : parse_tokenizer_json(file, "tokenizer.json").added_tokens) {
     if (token.id == id) return token.content;
   }
@@ -122,16 +123,19 @@ std::string name_of_added_token(std::string_view file, int32_t id) {
 
 }  // namespace
 
-HfTokenizerFiles hf_tokenizer_files(const Tokenizer& tokenizer, int64_t max_positions) {
+HfTokenizerFiles hf_tokenizer_files(const Tokenizer& tokenizer, int64_t max_positions, const HfSpecialIds& ids) {
   HfTokenizerFiles made;
   const int32_t end_id = tokenizer.eod_id();
-  std::string end = "<|endoftext|>";
+  const std::string end = "<|endoftext|>";
+  std::function<std::string(int64_t)> name_of = [&](int64_t id) { return id == end_id ? end : ""; };
   bool has_json = true;
   if (tokenizer.file_bytes().empty()) {
     made.files["tokenizer.json"] = bytes_json(end, end_id).dump(2) + "\n";
   } else if (tokenizer.name() == "sentencepiece") {
     const SentencePieceModel model = parse_sentencepiece_model(tokenizer.file_bytes(), "tokenizer.model");
-    end = model.pieces[static_cast<size_t>(end_id)].text;
+    name_of = [pieces = model.pieces](int64_t id) {
+      return id >= 0 && id < std::ssize(pieces) ? pieces[static_cast<size_t>(id)].text : "";
+    };
     made.files["tokenizer.model"] = std::string(tokenizer.file_bytes());
     has_json = model.is_bpe && model.byte_fallback && !model.add_dummy_prefix && !model.remove_extra_whitespaces;
     if (has_json) {
@@ -142,14 +146,22 @@ HfTokenizerFiles hf_tokenizer_files(const Tokenizer& tokenizer, int64_t max_posi
     }
   } else {
     made.files["tokenizer.json"] = std::string(tokenizer.file_bytes());
-    end = name_of_added_token(tokenizer.file_bytes(), end_id);
+    name_of = [&](int64_t id) { return name_of_added_token(tokenizer.file_bytes(), id); };
   }
-  made.ids = {.bos = end_id, .eos = end_id, .pad = std::nullopt};
-  const OrderedJson names = {{"bos_token", end}, {"eos_token", end}};
+  made.ids = ids;
+  if (!made.ids.bos) made.ids.bos = end_id;
+  if (made.ids.eos.empty()) made.ids.eos = {end_id};
+  OrderedJson names = OrderedJson::object();
+  const auto add = [&](const char* key, int64_t id) {
+    if (std::string name = name_of(id); !name.empty()) names[key] = std::move(name);
+  };
+  add("bos_token", *made.ids.bos);
+  add("eos_token", made.ids.eos.front());
+  if (made.ids.pad) add("pad_token", *made.ids.pad);
   OrderedJson config = {{"tokenizer_class", has_json ? "PreTrainedTokenizerFast" : "LlamaTokenizer"},
                         {"clean_up_tokenization_spaces", false},
                         {"model_max_length", max_positions}};
-  if (!end.empty()) {
+  if (!names.empty()) {
     config.update(names);
     made.files["special_tokens_map.json"] = names.dump(2) + "\n";
   }

@@ -13,7 +13,7 @@ namespace shoal {
 
 struct HfTokenizerFiles {
   std::map<std::string, std::string> files;  // name → contents
-  HfSpecialIds ids;                          // the end of a document, which is what a text starts with too
+  HfSpecialIds ids;                          // as given, else the end of a document, with which a text starts too
   std::vector<std::string> notes;
 };
 
@@ -23,7 +23,7 @@ struct HfTokenizerFiles {
 //   others         their tokenizer.json as it is
 // Those made here put the end of a document in front of a text, as `shoal generate` does. They give the same ids for
 // text in UTF-8, with two exceptions: U+2581 is taken for a space by SentencePiece's, and the names of special tokens,
-// where a text has them, for those tokens.
-HfTokenizerFiles hf_tokenizer_files(const Tokenizer& tokenizer, int64_t max_positions);
+// where a text has them, for those tokens. `ids`: those that are known to be others than the end of a document.
+HfTokenizerFiles hf_tokenizer_files(const Tokenizer& tokenizer, int64_t max_positions, const HfSpecialIds& ids = {});
 
 }  // namespace shoal

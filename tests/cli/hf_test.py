@@ -93,6 +93,40 @@ class HuggingFace(ShoalTest):
             self.assertLess(len(ids) - 1, len(text.encode()))
             self.assertEqual(self.prompt_ids("back", text), ids)
 
+    def test_ids_of_special_tokens_come_back(self):
+        self.shoal("export", "run", "there", "--dtype", "f32")
+        path = self.folder / "there/config.json"
+        config = json.loads(path.read_text())
+        config.update(bos_token_id=65, eos_token_id=[256, 66], pad_token_id=67)
+        path.write_text(json.dumps(config))
+        self.shoal("import", "there", "back")
+        self.shoal("tokenize", "--tokenizer", "back/final/tokenizer.json", "--input", "text.txt", "--output", "more")
+        self.write("data.textproto", 'data { seq_len: 32 train { prefix: "more" } } precision { compute: F32 }'
+                   "train { steps: 1 global_batch: 2 microbatch: 2 validate_every: 0 }")
+        self.shoal("train", "back/final/config.textproto", "data.textproto", "run.dir=back")
+        self.shoal("export", "back", "again")
+        for name in ("config.json", "generation_config.json"):
+            again = json.loads((self.folder / "again" / name).read_text())
+            self.assertEqual([again[f"{which}_token_id"] for which in ("bos", "eos", "pad")], [65, [256, 66], 67])
+        names = json.loads((self.folder / "again/special_tokens_map.json").read_text())
+        self.assertEqual(names, {"eos_token": "<|endoftext|>"})  # the others are no added tokens of the file
+
+    def test_a_tokenizer_that_is_of_no_use_is_left_aside(self):
+        self.shoal("export", "run", "there", "--dtype", "f32")
+        path = self.folder / "there/tokenizer.json"
+        tokenizer = json.loads(path.read_text())
+        more = [*tokenizer["added_tokens"], {**tokenizer["added_tokens"][0], "id": 257, "content": "<more>"}]
+        for what, says in (({"model": {"type": "WordPiece", "vocab": {}}}, "WordPiece"), ("\0\1", "tokenizer.json"),
+                           ({"added_tokens": more}, "258 tokens, the model only 257")):
+            with self.subTest(says):
+                path.write_text(json.dumps({**tokenizer, **what}) if isinstance(what, dict) else what)
+                shutil.rmtree(self.folder / "back", ignore_errors=True)
+                said = self.shoal("import", "there", "back").stdout
+                self.assertIn("left aside, for the model cannot be used with it", said)
+                self.assertIn(says, said)
+                self.assertFalse((self.folder / "back/final/tokenizer.json").exists())
+                self.shoal("generate", "back", "--ids", 1, 2, "--tokens", 2)
+
     def test_training_goes_on_from_what_was_imported(self):
         self.shoal("export", "run", "there", "--dtype", "f32")
         self.shoal("import", "there", "back")
@@ -165,7 +199,7 @@ class HuggingFace(ShoalTest):
     def test_mistakes(self):
         self.refused("export", "absent", "there", says="absent: does not exist")
         self.refused("export", "run", "run", says="run: is there already")
-        self.refused("export", "run", "no/where", says="cannot be created")
+        self.refused("export", "run", "text.txt/where", says="text.txt: cannot be created")
         self.refused("export", "run", "there", "--dtype", "f8", says="--dtype")
         self.refused("import", "run", "back", says="run: has no config.json")
         self.shoal("export", "run", "there")

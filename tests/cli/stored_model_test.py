@@ -116,6 +116,14 @@ class StoredModel(ShoalTest):
                 self.assertIn(words, said)
             self.assertRegex(said, r"this is the newest good checkpoint, .*/step-14\n")
         self.refused("generate", "run/checkpoints/step-21", says=["step-21/rank-00000.safetensors", "is damaged"])
+        self.shoal("export", "run/checkpoints/step-14", "exported_14")
+        said = self.shoal("export", "run", "exported").stderr
+        self.assertIn("step-14 is taken: ", said)
+        self.assertIn("the file is damaged", said)
+        self.assertEqual(*((self.folder / name / "model.safetensors").read_bytes() for name in ("exported", "exported_14")))
+        self.refused("export", "run/checkpoints/step-21", "exported_21", says="the file is damaged")
+        self.assertFalse((self.folder / "exported_21").exists())
+        self.assertEqual(list(self.folder.glob(".tmp-*")), [])
         (self.step(21) / "rank-00000.safetensors").unlink()  # does not open
         found, said = self.answer("run")
         self.assertEqual(found, before)

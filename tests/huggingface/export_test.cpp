@@ -205,7 +205,7 @@ TEST_CASE("a folder that is there is not written into") {
   fs::create_directory(folder / "empty");
   export_hf(source, config, {}, fs::path(folder / "empty") / "");  // with a slash at the end
   CHECK_THROWS_WITH(export_hf(source, config, {}, folder / "empty"), Contains("is there already"));
-  CHECK_THROWS_WITH(export_hf(source, config, {}, folder / "no/where"), Contains("cannot be created"));
+  CHECK_THROWS_WITH(export_hf(source, config, {}, folder / "empty/config.json/x"), Contains("cannot be created"));
   import_hf(HfTensorSource(folder / "empty"), folder / "run", "test", false);
   CHECK_THROWS_WITH(import_hf(HfTensorSource(folder / "empty"), folder / "run", "test", false),
                     Contains("final: is there already"));
@@ -287,10 +287,55 @@ TEST_CASE("an import that fails leaves nothing to train on or to generate with")
 
   source.values("layers.1.ffn.down").at(9) = std::nanf("");
   export_hf(source, config, {.dtype = DType::kF32}, folder / "bad");
-  CHECK_THROWS_WITH(import_hf(HfTensorSource(folder / "bad"), folder / "b", "test", true),
-                    Contains("tensor \"layers.1.ffn.down\": element [1, 3] is nan"));
-  CHECK_FALSE(fs::exists(folder / "b/final"));
-  CHECK_FALSE(CheckpointFolder(folder / "b").has_remains());
+  for (const bool to_train : {true, false}) {
+    CHECK_THROWS_WITH(
+        import_hf(HfTensorSource(folder / "bad"), folder / "b", "test", to_train),
+        Contains("bad/model.safetensors: tensor \"model.layers.1.mlp.down_proj.weight\": element 9 is not "
+                 "finite"));
+    CHECK_FALSE(fs::exists(folder / "b/final"));
+    CHECK_FALSE(CheckpointFolder(folder / "b").has_remains());
+  }
+}
+
+TEST_CASE("a config that says that rows are rotated by halves is believed, also of an architecture of pairs") {
+  for (const auto& [type, text] : kTinyModels) {
+    if (std::string(type) != "deepseek_v3") continue;
+    const TemporaryFolder folder;
+    const Config config = tiny_config(text);
+    const MemorySource source(names_of(config));
+    export_hf(source, config, {.dtype = DType::kF32}, folder / "there");
+    std::string json = bytes_of_file(folder / "there/config.json");
+    json.insert(json.find('{') + 1, "\"rope_interleave\": false,");
+    make_file(folder / "there/config.json", json);
+    const HfTensorSource there(folder / "there");
+    CHECK(there.config().model.attention().rope().layout() == RopeConfig::HALF_SPLIT);
+    // As they stand in the file; exported again, they are pairs, as that architecture has them everywhere.
+    for (const auto& [name, tensor] : source.tensors()) CHECK(read_all(there, name) == read_all(source, name));
+    Config halves = config;
+    *halves.mutable_model() = there.config().model;
+    export_hf(there, halves, {.dtype = DType::kF32}, folder / "again");
+    const HfTensorSource again(folder / "again");
+    CHECK(again.config().model.attention().rope().layout() == RopeConfig::INTERLEAVED);
+    CHECK(read_all(again, "layers.0.attention.kv_a") != read_all(there, "layers.0.attention.kv_a"));
+    CHECK(read_all(again, "layers.0.attention.kv_b") == read_all(there, "layers.0.attention.kv_b"));
+  }
+}
+
+TEST_CASE("a folder that cannot become the model is refused before anything is written") {
+  const TemporaryFolder folder;
+  const Config config = tiny_config("attention { heads: 1 }");
+  const MemorySource source(names_of(config));
+  const auto write = [&](const fs::path& to) { return export_hf(source, config, {}, to); };
+  write(folder / "new/parents/a");
+  CHECK(fs::exists(folder / "new/parents/a/config.json"));
+  fs::create_directory(folder / "empty");
+  fs::create_directory_symlink(folder / "empty", folder / "link");
+  write(folder / "link");
+  CHECK(fs::is_symlink(folder / "link"));
+  CHECK(fs::exists(folder / "empty/config.json"));
+  fs::create_directory_symlink(folder / "absent", folder / "dangling");
+  CHECK_THROWS_WITH(write(folder / "dangling"), Contains("dangling: is a link to") && Contains("which is not there"));
+  CHECK_THROWS_WITH(write("/dev/pts/"), Contains("/dev/pts"));  // a mount point, or not empty: never written to
 }
 
 TEST_CASE("FP8 weights are read as codes times their block's scale") {
