@@ -86,6 +86,15 @@ MpiSession::~MpiSession() {
   if (ends_mpi_) MPI_Finalize();
 }
 
+std::string MpiSession::text_of_first(std::string text) const {
+  if (size_ == 1) return text;
+  int64_t bytes = std::ssize(text);
+  check_mpi(MPI_Bcast(&bytes, 1, MPI_INT64_T, 0, MPI_COMM_WORLD), "MPI_Bcast");
+  text.resize(static_cast<size_t>(bytes));
+  check_mpi(MPI_Bcast(text.data(), static_cast<int>(bytes), MPI_CHAR, 0, MPI_COMM_WORLD), "MPI_Bcast");
+  return text;
+}
+
 std::unique_ptr<Communicator> MpiSession::world(Allocator& scratch, const WorldOptions& options) {
   SHOAL_CHECK(options.ranks_per_node >= 0 && options.max_message_bytes > 0);
   if (size_ == 1) {

@@ -49,6 +49,8 @@ class MpiSession {
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
 
+  // Collective. MPI's rank 0's text, on every rank: for what ranks must agree on before there is a world.
+  std::string text_of_first(std::string text) const;
   // Collective. All ranks, those of one machine next to each other however the launcher dealt them out, rank 0 first
   // (so that meshes can be laid out along machines: rank() there may be another than here); a group of one without a
   // launcher. `scratch` and this session must outlive it.

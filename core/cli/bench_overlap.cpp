@@ -20,10 +20,11 @@ namespace {
 using Overlap = ParallelConfig::Overlap;
 
 constexpr double kMaxLatencyUs = 1e9;
+const std::vector<std::string> kRatios{"0.25", "0.5", "1", "2", "4"};
 
 struct Options {
   std::vector<std::string> arguments;
-  std::vector<std::string> ratios{"0.25", "0.5", "1", "2", "4"};
+  std::vector<std::string> ratios;  // none: kRatios, where no --gbit is given
   std::vector<std::string> gbit_per_s;
   int pairs = 5;
   double latency_us = 30;
@@ -58,7 +59,20 @@ std::vector<double> numbers(const std::string& option, const std::vector<std::st
   return values;
 }
 
-void run(const Options& options, MpiSession& session) {
+// What would be set for nothing.
+void check_flags(const Options& options) {
+  if (!options.gbit_per_s.empty() && !options.ratios.empty()) {
+    fail("--gbit and --ratios both say how fast the links are; give one of them");
+  }
+  if (options.real_links && (!options.gbit_per_s.empty() || !options.ratios.empty())) {
+    fail("--real-links measures on the links that are there; leave out --gbit and --ratios, which set emulated ones");
+  }
+}
+
+void run(const Options& given, MpiSession& session) {
+  check_flags(given);
+  Options options = given;
+  if (options.ratios.empty() && options.gbit_per_s.empty()) options.ratios = kRatios;
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
   ParallelConfig& parallel = *loaded.config.mutable_parallel();
@@ -70,6 +84,11 @@ void run(const Options& options, MpiSession& session) {
     std::error_code error;
     std::filesystem::create_directories(options.timelines, error);
     if (error) fail("--timelines: the folder '{}' cannot be made: {}", options.timelines, error.message());
+  }
+  if (parallel.has_emulate()) {
+    fail(
+        "bench overlap emulates links of its own (--ratios or --gbit, --latency-us), or none (--real-links); remove "
+        "parallel.emulate from the config");
   }
   if (!(options.latency_us >= 0 && options.latency_us <= kMaxLatencyUs)) {
     fail("--latency-us is {}; expected 0 to {:g} microseconds", options.latency_us, kMaxLatencyUs);

@@ -4,9 +4,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <string>
+#include <vector>
 
 #include "core/base/cuda_backend.h"
 #include "core/cli/machine.h"
+#include "core/config/compare.h"
 #include "core/train/device_setup.h"
 #include "parallel/gpu_transport.h"
 #include "parallel/link_emulator.h"
@@ -31,10 +34,24 @@ int64_t share_of_memory(DeviceKind device, int local_ranks) {
   return (limit > 0 ? std::min(limit, available) : available) / local_ranks;
 }
 
+// Before links are emulated and axes made: ranks that see them differently would wait for each other, or do other things
+// than they were told.
+void check_agreement(const MpiSession& session, const ParallelConfig& parallel) {
+  Config mine, first;
+  *mine.mutable_parallel() = parallel;
+  const std::string text = session.text_of_first(parallel.SerializeAsString());
+  SHOAL_CHECK(first.mutable_parallel()->ParseFromString(text), "a config that rank 0 sent");
+  const std::vector<ConfigChange> changes = compare_configs(first, mine);
+  if (changes.empty()) return;
+  fail("the ranks do not have the same config (rank 0's → rank {}'s):\n{}give all of them the same files and overrides",
+       session.rank(), describe(changes));
+}
+
 }  // namespace
 
 Job::Job(MpiSession& session, const ParallelConfig& parallel, const RunConfig& run)
     : allocator_(std::make_unique<Allocator>(set_up_device(run.device(), session.local_rank()))) {
+  check_agreement(session, parallel);
   const bool on_gpu = allocator_->device() == DeviceKind::kCuda;
   WorldOptions options{.ranks_per_node = parallel.ranks_per_node()};
   if (parallel.has_emulate()) options.emulate = emulated_links(parallel.emulate());

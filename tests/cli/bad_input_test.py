@@ -157,7 +157,19 @@ class BadInput(ShoalTest):
         done = self.mpirun(1, "train", "tiny.textproto", ":", "-np", 1, SHOAL, "train", "tiny.textproto", "model.moe.topk=12")
         self.assertNotEqual(done.returncode, 0)
         self.assert_one_message(done.stderr, ["error on rank 1 of 2", "model.moe.topk (12)"])
+        # Both are right, and not the same: one would wait for what the other never does.
+        for change, says in (("parallel.emulate.intra_node.latency_us=5", "parallel.emulate.intra_node.latency_us: absent → 5"),
+                             ("parallel.overlap=OFF", "parallel.overlap: AUTO → OFF")):
+            done = self.mpirun(1, "train", "tiny.textproto", ":", "-np", 1, SHOAL, "train", "tiny.textproto", change)
+            self.assertNotEqual(done.returncode, 0)
+            self.assert_one_message(done.stderr, ["error on rank 1 of 2", "the ranks do not have the same config", says])
         self.assert_no_run()
+
+    def test_bench_overlap(self):
+        overlap = ("bench", "overlap", "tiny.textproto")
+        self.refused(*overlap, "--gbit", 1, "--ratios", 1, says="--gbit and --ratios both say")
+        self.refused(*overlap, "--real-links", "--gbit", 1, says="leave out --gbit and --ratios")
+        self.refused(*overlap, "parallel.emulate.jitter=0.5", says="remove parallel.emulate from the config")
 
 
 if __name__ == "__main__":
