@@ -34,8 +34,8 @@ int64_t share_of_memory(DeviceKind device, int local_ranks) {
   return (limit > 0 ? std::min(limit, available) : available) / local_ranks;
 }
 
-// Before links are emulated and axes made: ranks that see them differently would wait for each other, or do other things
-// than they were told.
+// Before links are emulated and axes made: ranks that see them differently would wait for each other, or do other
+// things than they were told.
 void check_agreement(const MpiSession& session, const ParallelConfig& parallel) {
   Config mine, first;
   *mine.mutable_parallel() = parallel;
