@@ -89,6 +89,9 @@ std::vector<Seed> seeds() {
     all.emplace_back(model.with_index("", tensors_file(model.tensors)), kSound);
     all.emplace_back(model.with_index("", tensors_file(model.tensors, true)), kSound);
   }
+  Model halves("deepseek_v3");  // its rows are pairs, unless its config says otherwise
+  halves.config.insert(halves.config.find('{') + 1, "\"rope_interleave\": false,");
+  all.emplace_back(halves.with_index("", tensors_file(halves.tensors)), kSound);
   const Model llama("llama");
   const std::string file = tensors_file(llama.tensors);
   const auto indexed = [&](const OrderedJson& index, const char* says) {
