@@ -1,6 +1,7 @@
 // core/checkpoint/staged_folder.cpp: beside its target, so that one rename finishes it.
 #include "core/checkpoint/staged_folder.h"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,6 +32,19 @@ fs::path behind_links(const fs::path& target) {
   return real;
 }
 
+// Asks the kernel: a folder of the same disk may be mounted there (mount --bind), and has the same device.
+bool is_mount_point(const fs::path& folder) {
+  struct statx found {};
+  if (::statx(AT_FDCWD, folder.c_str(), 0, STATX_INO, &found) != 0) return false;
+  if ((found.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0) {
+    return (found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+  }
+  struct stat own {
+  }, parents{};  // a kernel before 5.8
+  return ::stat(folder.c_str(), &own) == 0 && ::stat(folder.parent_path().c_str(), &parents) == 0 &&
+         own.st_dev != parents.st_dev;
+}
+
 // All that would stop the rename, before hours of writing.
 void check_replaceable(const fs::path& target, const fs::path& given) {
   std::error_code error;
@@ -38,11 +52,8 @@ void check_replaceable(const fs::path& target, const fs::path& given) {
   if (!fs::is_directory(target, error) || !fs::is_empty(target, error)) {
     fail("{}: is there already, and is no empty folder; choose another, or remove it", given.string());
   }
-  struct stat own {
-  }, parents{};
-  if (::stat(target.c_str(), &own) != 0 || ::stat(target.parent_path().c_str(), &parents) != 0) return;
-  if (own.st_dev != parents.st_dev) {
-    fail("{}: a disk is mounted there, which no finished folder can replace; give a folder in it, such as {}",
+  if (is_mount_point(target)) {
+    fail("{}: something is mounted there, which no finished folder can replace; give a folder in it, such as {}",
          given.string(), (given / "model").string());
   }
 }

@@ -196,6 +196,23 @@ class HuggingFace(ShoalTest):
                 shutil.rmtree(there)
         self.shoal("export", "run", "there")  # what the killed ones left is not in the way
 
+    def test_a_mount_point_is_refused_before_anything_is_written(self):
+        (self.folder / "mounted").mkdir()
+        own_mounts = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+        for mount in ("mount -t tmpfs none mounted", "mount --bind mounted mounted"):  # the latter: of the same device
+            with self.subTest(mount):
+                try:
+                    can = subprocess.run([*own_mounts, mount], cwd=self.folder, capture_output=True).returncode == 0
+                except FileNotFoundError:
+                    can = False
+                if not can:
+                    self.skipTest("this machine lets nobody mount")
+                done = self.run_program([*own_mounts, mount + ' && exec "$@"', "sh", SHOAL, "export", "run", "mounted"])
+                self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+                self.assert_one_message(done.stderr, "mounted: something is mounted there")
+                self.assertEqual(list(self.folder.glob(".tmp-mounted-*")), [])
+                self.assertEqual(list((self.folder / "mounted").iterdir()), [])
+
     def test_mistakes(self):
         self.refused("export", "absent", "there", says="absent: does not exist")
         self.refused("export", "run", "run", says="run: is there already")
