@@ -196,6 +196,14 @@ class HuggingFace(ShoalTest):
                 shutil.rmtree(there)
         self.shoal("export", "run", "there")  # what the killed ones left is not in the way
 
+    def test_what_a_killed_export_left_is_told(self):
+        for name in (".tmp-there-1-0", ".tmp-other-1-0"):
+            (self.folder / name).mkdir()
+        said = self.shoal("export", "run", "there").stderr
+        self.assertIn(".tmp-there-1-0: is being written by another process, or was left by one that was killed", said)
+        self.assertNotIn(".tmp-other-1-0", said)
+        self.assertTrue((self.folder / ".tmp-there-1-0").is_dir())  # it may be another's, who still writes it
+
     def test_a_mount_point_is_refused_before_anything_is_written(self):
         (self.folder / "mounted").mkdir()
         own_mounts = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
