@@ -2,7 +2,6 @@
 #include "data/fingerprint.h"
 
 #include <fmt/format.h>
-#include <xxhash.h>
 
 #include <algorithm>
 
@@ -46,18 +45,6 @@ std::vector<ConfigChange> compare_data(const DataFingerprint& was, const DataFin
   return changes;
 }
 
-struct FingerprintHash::State {
-  XXH3_state_t* xxh = XXH3_createState();
-  ~State() { XXH3_freeState(xxh); }
-};
-
-FingerprintHash::FingerprintHash() : state_(std::make_unique<State>()) { XXH3_128bits_reset(state_->xxh); }
-FingerprintHash::~FingerprintHash() = default;
-
-void FingerprintHash::add(const void* data, int64_t bytes) {
-  XXH3_128bits_update(state_->xxh, data, static_cast<size_t>(bytes));
-}
-
 void FingerprintHash::add_sample(const InputFile& file, int64_t begin, int64_t bytes) {
   const int64_t pieces = bytes <= kPieces * kPieceBytes ? 1 : kPieces;
   std::vector<char> piece(static_cast<size_t>(pieces == 1 ? bytes : kPieceBytes));
@@ -67,11 +54,6 @@ void FingerprintHash::add_sample(const InputFile& file, int64_t begin, int64_t b
     file.read(begin + (i + 1 == pieces ? bytes - piece_bytes : i * stride), piece.data(), piece_bytes);
     add(piece.data(), piece_bytes);
   }
-}
-
-std::string FingerprintHash::text() const {
-  const XXH128_hash_t hash = XXH3_128bits_digest(state_->xxh);
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
 }  // namespace shoal

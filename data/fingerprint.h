@@ -6,11 +6,12 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/base/checksum.h"
 
 namespace shoal {
 
@@ -41,22 +42,16 @@ std::vector<ConfigChange> compare_data(const DataFingerprint& was, const DataFin
 // XXH3-128 of what is added.
 class FingerprintHash {
  public:
-  FingerprintHash();
-  ~FingerprintHash();
-  FingerprintHash(const FingerprintHash&) = delete;
-  FingerprintHash& operator=(const FingerprintHash&) = delete;
-
-  void add(const void* data, int64_t bytes);
+  void add(const void* data, int64_t bytes) { checksum_.add(data, bytes); }
   void add(std::string_view text) { add(text.data(), static_cast<int64_t>(text.size())); }
   // Of `bytes` of a file from `begin`: all where they are few (64 KiB), else 16 pieces of 4 KiB, evenly spread from the
   // first to the last.
   void add_sample(const InputFile& file, int64_t begin, int64_t bytes);
   // 32 hexadecimal digits.
-  std::string text() const;
+  std::string text() const { return checksum_.text(); }
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  Checksum128 checksum_;
 };
 
 }  // namespace shoal

@@ -157,8 +157,9 @@ void CheckpointSaver::finish() {
   part_.reset();
   in_flight_ = false;
   const std::string bad = broadcast_text(world_, allocator_, bad_state_in(outcomes), 0);
-  if (!bad.empty() && bad_state_.empty())
+  if (!bad.empty() && bad_state_.empty()) {
     bad_state_ = fmt::format("the state of step {} is not saved: {}", head_.progress().step(), bad);
+  }
   if (!writer_) return;
   if (!bad.empty()) return writer_->abandon(staging_);
   Manifest manifest = head_;

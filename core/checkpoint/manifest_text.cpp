@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/base/checksum.h"
 #include "core/base/shape.h"
-#include "core/checkpoint/checksum.h"
 #include "core/checkpoint/safetensors_header.h"
 
 namespace shoal {

@@ -6,8 +6,8 @@
 #include <optional>
 #include <span>
 
+#include "core/base/checksum.h"
 #include "core/checkpoint/checkpoint_names.h"
-#include "core/checkpoint/checksum.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/safetensors_header.h"
 

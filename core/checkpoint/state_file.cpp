@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <map>
 
-#include "core/checkpoint/checksum.h"
+#include "core/base/checksum.h"
 #include "core/checkpoint/safetensors_header.h"
 #include "core/checkpoint/tensor_checks.h"
 

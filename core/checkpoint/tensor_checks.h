@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "core/base/checksum.h"
 #include "core/base/dtype.h"
-#include "core/checkpoint/checksum.h"
 
 namespace shoal {
 

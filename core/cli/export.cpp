@@ -107,6 +107,8 @@ void export_model(const Options& options, const StoredModel& model) {
 StoredModel open_readable(const std::filesystem::path& place) {
   try {
     return open_stored_model(place);
+  } catch (const OutOfMemory&) {
+    throw;
   } catch (const Error& error) {
     throw Unreadable(error.what());
   }

@@ -27,10 +27,10 @@ LoadedConfig imported_config(const HfTensorSource& source, const HfTokenizerFile
                              const std::filesystem::path& run_dir);
 
 // Writes RUN/final/, tensors in the dtype that they are stored in (FP8: bf16), piece by piece; and with `to_train`,
-// before it, RUN/checkpoints/step-0 in f32, which training goes on from (initial_checkpoint.h; it refuses weights that
-// are not finite). Each appears when it is whole and on the disk. `run_dir` is created. Throws, before anything is
-// written, where it holds a run or a model already, and where the disk has no room for both. Returns what people should
-// know, beside source.notes().
+// before it, RUN/checkpoints/step-0 in f32, which training goes on from (initial_checkpoint.h). Each appears when it is
+// whole and on the disk. `run_dir` is created. Throws, before anything is written, where it holds a run or a model
+// already, and where the disk has no room for both; and on the way for values that are not finite (source.h). Returns
+// what people should know, beside source.notes().
 std::vector<std::string> import_hf(const HfTensorSource& source, const std::filesystem::path& run_dir,
                                    const std::string& producer, bool to_train, FileSystem& files = disk());
 

@@ -27,6 +27,7 @@ class HfTensorSource final : public TensorSource {
 
   std::string description() const override { return files_.folder().path().string(); }
   const std::map<std::string, SourceTensor>& tensors() const override { return tensors_; }
+  // Also throws where a value is not finite: file, tensor and element by their names there.
   void read(const std::string& name, int64_t begin, const Tensor& out) const override;
 
  private:

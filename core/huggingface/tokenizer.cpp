@@ -114,8 +114,8 @@ OrderedJson sentencepiece_json(const SentencePieceModel& model, int32_t end_id) 
                         decoder, bpe(std::move(vocab), merges_of(model), true, std::move(unknown)));
 }
 
-std::string name_of_added_token(std::string_view file, int64_t id) {
-  for (const AddedToken& token : parse_tokenizer_json(file, "tokenizer.json").added_tokens) {
+std::string name_of_added_token(const std::vector<AddedToken>& tokens, int64_t id) {
+  for (const AddedToken& token : tokens) {
     if (token.id == id) return token.content;
   }
   return "";
@@ -146,7 +146,9 @@ HfTokenizerFiles hf_tokenizer_files(const Tokenizer& tokenizer, int64_t max_posi
     }
   } else {
     made.files["tokenizer.json"] = std::string(tokenizer.file_bytes());
-    name_of = [&](int64_t id) { return name_of_added_token(tokenizer.file_bytes(), id); };
+    name_of = [tokens = parse_tokenizer_json(tokenizer.file_bytes(), "tokenizer.json").added_tokens](int64_t id) {
+      return name_of_added_token(tokens, id);
+    };
   }
   made.ids = ids;
   if (!made.ids.bos) made.ids.bos = end_id;

@@ -7,10 +7,10 @@
 
 #include <algorithm>
 
+#include "core/base/checksum.h"
 #include "core/base/input_file.h"
 #include "core/base/steady_clock.h"
 #include "core/checkpoint/checkpoint_saver.h"
-#include "core/checkpoint/checksum.h"
 #include "core/checkpoint/state_file.h"
 #include "core/checkpoint/tensor_checks.h"
 #include "core/train/progress.h"

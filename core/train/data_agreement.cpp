@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/base/check.h"
-#include "core/checkpoint/checksum.h"
+#include "core/base/checksum.h"
 #include "core/checkpoint/data_record.h"
 #include "core/config/compare.h"
 #include "parallel/gather_values.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <string>
 
-#include "core/checkpoint/checksum.h"
+#include "core/base/checksum.h"
 #include "kernels/elementwise.h"
 
 namespace shoal {

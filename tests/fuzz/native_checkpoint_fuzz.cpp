@@ -5,7 +5,7 @@
 #include <google/protobuf/text_format.h>
 
 #include "core/base/check.h"
-#include "core/checkpoint/checksum.h"
+#include "core/base/checksum.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/native_checkpoint.h"
 #include "core/checkpoint/safetensors_header.h"

@@ -1,5 +1,5 @@
-// core/checkpoint/checksum.cpp: the xxHash library, in its canonical byte order.
-#include "core/checkpoint/checksum.h"
+// core/base/checksum.cpp: the xxHash library, in its canonical byte order.
+#include "core/base/checksum.h"
 
 #include <fmt/format.h>
 // Compiled here, with the instructions that this build is for: the library as packaged knows SSE2 alone.

@@ -1,4 +1,4 @@
-// core/checkpoint/checksum.h: XXH3 over what goes to disk and comes from it.
+// core/base/checksum.h: XXH3 over what goes to disk and comes from it.
 #pragma once
 
 #include <cstdint>
