@@ -24,13 +24,21 @@ Exchange::Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, Excha
       round_posted_ns_(steady_ns()) {
   SHOAL_CHECK(!rounds_.empty());
   last_tag_ = rounds_.back().tag;
-  span_ = {.posted_ns = round_posted_ns_, .group = origin_.group, .tag = rounds_.front().tag};
+  span_ = {.posted_ns = round_posted_ns_,
+           .group = origin_.group,
+           .tag = rounds_.front().tag,
+           .rank = origin_.rank,
+           .size = origin_.size};
   if (origin_.flight != nullptr) {
     flight_sequence_ = origin_.flight->begun(origin_.slot, origin_.group, origin_.call, rounds_.front().tag, last_tag_,
                                              round_posted_ns_);
   }
   for (const Round& round : rounds_) {
-    for (const Message& message : round.sends) span_.bytes += message.bytes;
+    for (const Message& message : round.sends) {
+      span_.bytes += message.bytes;
+      const int places = (message.peer - span_.rank + span_.size) % span_.size;
+      if (message.bytes > 0 && places <= 64) span_.sent_to |= uint64_t{1} << (places - 1);
+    }
   }
 }
 

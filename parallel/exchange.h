@@ -63,6 +63,7 @@ struct ExchangeOrigin {
   CollectiveCall call = {};
   uint64_t group = 0;
   std::shared_ptr<const std::string> group_name = nullptr;
+  int rank = 0, size = 1;                            // in the group
   std::shared_ptr<FlightRecorder> flight = nullptr;  // null: nowhere
   int slot = -1;                                     // the group's in `flight`
 };

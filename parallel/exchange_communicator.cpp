@@ -142,9 +142,14 @@ OperationPtr ExchangeCommunicator::post(const CollectiveCall& call, std::vector<
                                         std::vector<Tensor> buffers, DeviceKind device) {
   if (device == DeviceKind::kSimulated) return play(rounds, std::move(buffers));
   last_call_ = following(last_call_, call);
-  return start(std::make_shared<Exchange>(
-      std::move(rounds), std::move(buffers),
-      ExchangeOrigin{.call = last_call_, .group = id(), .group_name = name_, .flight = flight_, .slot = flight_slot_}));
+  return start(std::make_shared<Exchange>(std::move(rounds), std::move(buffers),
+                                          ExchangeOrigin{.call = last_call_,
+                                                         .group = id(),
+                                                         .group_name = name_,
+                                                         .rank = rank(),
+                                                         .size = size(),
+                                                         .flight = flight_,
+                                                         .slot = flight_slot_}));
 }
 
 OperationPtr ExchangeCommunicator::all_to_all_rows(Tensor out, std::vector<int64_t> out_rows, Tensor in,

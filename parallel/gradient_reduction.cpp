@@ -39,6 +39,7 @@ class ThenOnce : public Operation {
       whole.posted_ns = std::min(whole.posted_ns, span.posted_ns);
       whole.completed_ns = std::max(whole.completed_ns, span.completed_ns);
       whole.bytes += span.bytes;
+      whole.sent_to |= span.sent_to;
     }
     return whole;
   }

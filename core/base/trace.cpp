@@ -82,11 +82,14 @@ void Tracer::op(const Work& work, int64_t begin_ns, int64_t end_ns) {
 }
 
 void Tracer::wire(WireKind kind, const WireSpan& span, int lane) {
-  if (!span.is_known()) return;
+  if (!span.is_known() || span.size == 1) return;
   TraceRecord record = wire_record(TraceTrack::kWire, kind);
   record.bytes = static_cast<double>(span.bytes);
   record.group = span.group;
   record.tag = span.tag;
+  record.sent_to = span.sent_to;
+  record.rank = span.rank;
+  record.size = span.size;
   place(record, lane);
   if (span.begin != nullptr) {
     pending_.push_back({record, span.begin, span.end});

@@ -32,8 +32,10 @@ struct TraceRecord {
   const char* name = "";  // a literal
   int64_t begin_ns = 0, end_ns = 0;
   double flops = 0, bytes = 0;
-  uint64_t group = 0;                              // kWire: WireSpan's
-  int64_t tag = 0;                                 // kWire: likewise; kStep: which
+  uint64_t group = 0;    // kWire: WireSpan's
+  int64_t tag = 0;       // kWire: likewise; kStep: which
+  uint64_t sent_to = 0;  // kWire: likewise, as rank and size
+  int32_t rank = 0, size = 0;
   int32_t lane = -1, microbatch = -1, layer = -1;  // -1: not known
   TraceTrack track = TraceTrack::kCompute;
   uint8_t kind = 0;  // kCompute: WorkKind; kWait, kWire: WireKind
@@ -58,8 +60,8 @@ class Tracer {
   void set_microbatch(int lane, int microbatch) { place_of(lane).microbatch = microbatch; }
   void set_layer(int lane, int layer) { place_of(lane).layer = layer; }
 
-  // Nothing was under way where the span is not known. One of events must be over when the records are taken: the
-  // compute queue waits for it.
+  // Nothing was under way where the span is not known, or its group has one rank. One of events must be over when the
+  // records are taken: the compute queue waits for it.
   void wire(WireKind kind, const WireSpan& span, int lane);
 
   // For TimeAccount, on a CPU.

@@ -32,6 +32,8 @@ struct WireSpan {
   int64_t bytes = 0;         // sent by this rank to others
   uint64_t group = 0;        // equal on all ranks of the group, different between groups
   int64_t tag = 0;           // equal on all ranks for the same operation of that group
+  int rank = 0, size = 0;    // this rank's in the group, and how many it has; 0: not known
+  uint64_t sent_to = 0;      // bit i: bytes left for the member i + 1 places behind this one, in a circle; 64 are told
   // Where a queue of a GPU carries it out, and the host does not wait for it: when the queue had come to it, and when
   // it was through.
   SharedCudaEvent begin = nullptr, end = nullptr;

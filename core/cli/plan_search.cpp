@@ -10,6 +10,7 @@
 
 #include "core/base/atomic_file.h"
 #include "core/plan/search.h"
+#include "core/plan/smallest_cluster.h"
 #include "core/train/progress.h"
 
 namespace shoal {

@@ -164,31 +164,11 @@ class Search {
     if (best.size() > static_cast<size_t>(options_.num_results)) best.pop_back();
   }
 
-  // The layout that the files and the command line describe, where it is one of the space. AUTO is what a run would
-  // resolve it to.
+  // The layout that the files and the command line describe, where it is one of the space.
   void plan_given() {
-    const Config& config = space_.config();
-    const ParallelConfig& parallel = config.parallel();
-    PlannedLayout resolved;
-    try {
-      resolved = plan_layout(config, space_.cluster());
-    } catch (const Error&) {
-      return;  // it fits neither the cluster nor the space
-    }
-    const ParallelConfig::Dispatch automatic =
-        resolved.can_go_by_nodes ? ParallelConfig::HIERARCHICAL : ParallelConfig::DIRECT;
-    SearchLayout given{.num_nodes = space_.cluster().num_nodes(),
-                       .pipeline = parallel.pipeline(),
-                       .tensor = parallel.tensor(),
-                       .expert = parallel.expert(),
-                       .expert_tensor = parallel.expert_tensor(),
-                       .schedule = resolved.pipeline > 1 ? parallel.pipeline_schedule() : SearchLayout().schedule,
-                       .linear = config.precision().linear(),
-                       .dispatch = parallel.dispatch() == ParallelConfig::AUTO ? automatic : parallel.dispatch(),
-                       .overlap = resolved.overlap,
-                       .recompute = 0,
-                       .microbatch = config.train().microbatch()};
-    const auto point = std::ranges::find(points_, given, &SearchPoint::layout);
+    const std::optional<SearchLayout> given = space_.given_layout();
+    if (!given.has_value()) return;  // it fits neither the cluster nor the space
+    const auto point = std::ranges::find(points_, *given, &SearchPoint::layout);
     if (point == points_.end()) return;
     const auto index = static_cast<size_t>(point - points_.begin());
     plan(index);
@@ -263,33 +243,6 @@ class Search {
 
 SearchResult search_layouts(const SearchSpace& space, const SearchOptions& options) {
   return Search(space, options).run();
-}
-
-SmallestCluster smallest_cluster(const LoadedConfig& loaded, const ClusterConfig& cluster) {
-  constexpr int64_t kMaxGpus = 1'000'000;
-  const SearchOptions first{.by = SearchBy::kMemory, .num_results = 1};
-  SmallestCluster smallest;
-  for (int64_t nodes = cluster.num_nodes(); nodes * cluster.gpus_per_node() <= kMaxGpus; nodes *= 2) {
-    ClusterConfig larger = cluster;
-    larger.set_num_nodes(static_cast<int32_t>(nodes));
-    const SearchSpace space(loaded, larger);
-    SearchResult result;
-    try {
-      result = search_layouts(space, first);
-    } catch (const Error&) {
-      return {};
-    }
-    if (result.best.empty()) {
-      smallest.is_proven = result.fits_nowhere();
-      continue;
-    }
-    const SearchLayout& layout = result.best.front().point.layout;
-    smallest.num_nodes = static_cast<int>(nodes);
-    smallest.name = space.name_of(layout);
-    smallest.overrides = space.overrides_of(layout);
-    return smallest;
-  }
-  return {};
 }
 
 }  // namespace shoal

@@ -76,15 +76,6 @@ struct SearchResult {
 // Throws, with a rule's sentence, where rules allow no layout at all.
 SearchResult search_layouts(const SearchSpace& space, const SearchOptions& options);
 
-// Nodes of the same kind, doubled until some layout fits: that many, and its layout for a command line. 0: none was
-// found, up to where rules end it (a batch has only so many sequences) or GPUs number a million.
-struct SmallestCluster {
-  int num_nodes = 0;
-  bool is_proven = false;  // with half as many, bounds and plans exclude all layouts
-  std::string name, overrides;
-};
-SmallestCluster smallest_cluster(const LoadedConfig& loaded, const ClusterConfig& cluster);
-
 // Tables for people; one JSON object for programs, in the units of to_json(plan).
 std::string describe(const SearchResult& result, const SearchSpace& space);
 std::string to_json(const SearchResult& result, const SearchSpace& space);

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/config/load.h"
 #include "core/plan/planned_layout.h"
+#include "core/plan/search_axes.h"
 
 namespace shoal {
 
@@ -25,17 +27,6 @@ struct SearchLayout {
   int64_t microbatch = 1;
 
   friend bool operator==(const SearchLayout&, const SearchLayout&) = default;
-};
-
-// What each knob may be.
-struct SearchAxes {
-  std::vector<int> num_nodes, pipeline, tensor, expert, expert_tensor;
-  std::vector<PipelineSchedule> schedule;
-  std::vector<LinearPrecision::Format> linear;
-  std::vector<ParallelConfig::Dispatch> dispatch;
-  std::vector<ParallelConfig::Overlap::Schedule> overlap;
-  std::vector<RecomputeConfig> recompute;
-  std::vector<int64_t> microbatch;
 };
 
 // A layout that no rule forbids.
@@ -71,6 +62,9 @@ class SearchSpace {
   // Every layout once that can run, in a fixed order; what cannot goes to `refused`.
   std::vector<SearchPoint> points(Refusals& refused) const;
 
+  // What files and command line describe, AUTO as a run would resolve it; none where the cluster cannot run it.
+  std::optional<SearchLayout> given_layout() const;
+
   // What `shoal plan` plans for it.
   Config config_of(const SearchLayout& layout) const;
   ClusterConfig cluster_of(const SearchLayout& layout) const;
@@ -82,7 +76,6 @@ class SearchSpace {
   std::string difference_of(const SearchLayout& from, const SearchLayout& to) const;
 
  private:
-  bool is_given(const std::string& path) const;
   void add_points(SearchLayout layout, std::vector<SearchPoint>& points, Refusals& refused) const;
   void add_schedules(const SearchLayout& mesh, const PlannedLayout& planned, std::vector<SearchPoint>& points,
                      Refusals& refused) const;

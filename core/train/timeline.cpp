@@ -63,7 +63,11 @@ bool TimelineRecorder::write_rest() {
   std::vector<TraceRecord> records;
   for (const Step& step : recorded_) records.insert(records.end(), step.records.begin(), step.records.end());
   recorded_.clear();
-  const std::vector<RankTrace> ranks = gather_traces(world_, records_, std::move(records), device_error_ns_, clocks_);
+  std::vector<ClockOffsets> clocks;
+  for (const ClockOffset& behind : align_clocks(world_, this_machine_clock())) {
+    clocks.push_back({clocks_[clocks.size()], behind});
+  }
+  const std::vector<RankTrace> ranks = gather_traces(world_, records_, std::move(records), device_error_ns_, clocks);
   if (world_.rank() > 0) return true;
   AtomicFile file(file_);
   write_timeline(ranks, info_, [&file](std::string_view text) { file.write(text); });

@@ -26,8 +26,9 @@ class TimelineRecorder {
   TimelineRecorder& operator=(const TimelineRecorder&) = delete;
 
   // Collective, before each step. The first one of train.timeline that this process comes to begins with a look at the
-  // other machines' clocks. What happens between two recorded steps (validation) is recorded as well. A step that is
-  // done again, after a roll-back, replaces what was recorded from it on; behind the written file nothing is recorded.
+  // other machines' clocks, and there is another one before the file is written. What happens between two recorded
+  // steps (validation) is recorded as well. A step that is done again, after a roll-back, replaces what was recorded
+  // from it on; behind the written file nothing is recorded.
   void begin_step(int64_t step);
   // When all of the step is done (a GPU is waited for): it was from here to there, by steady_ns().
   void end_step(int64_t step, int64_t begin_ns, int64_t end_ns);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 #include <map>
 #include <tuple>
@@ -14,7 +15,7 @@ namespace shoal {
 
 namespace {
 
-constexpr int kMostFlowRanks = 8;  // of an operation; beyond, flows go to the next rank alone
+constexpr int kMostFlowRanks = 8;  // of an operation; beyond, a rank's flows go to the nearest alone
 
 std::string json_text(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -194,16 +195,19 @@ std::vector<std::vector<End>> operations_of(const std::vector<RankTrace>& ranks,
   return operations;
 }
 
+// Where bytes went, as far as both ends were recorded.
 void write_flows(const std::vector<std::vector<End>>& operations, Writer& writer) {
   int next_id = 1;
-  for (const std::vector<End>& members : operations) {
-    const auto count = static_cast<int>(members.size());
-    const int reach = count <= kMostFlowRanks ? count - 1 : 1;
-    for (int from = 0; from < count; ++from) {
-      for (int distance = 1; distance <= reach; ++distance) {
-        const End& sender = members[static_cast<size_t>(from)];
-        const End& receiver = members[static_cast<size_t>((from + distance) % count)];
-        writer.flow(next_id++, sender.rank, *sender.slice, receiver.rank, *receiver.slice);
+  for (const std::vector<End>& ends : operations) {
+    std::map<int, const End*> members;
+    for (const End& end : ends) members[end.slice->record.rank] = &end;
+    for (const auto& [member, sender] : members) {
+      const TraceRecord& sent = sender->slice->record;
+      for (uint64_t left = sent.sent_to; left != 0; left &= left - 1) {
+        const auto receiver = members.find((member + std::countr_zero(left) + 1) % sent.size);
+        if (receiver == members.end()) continue;
+        writer.flow(next_id++, sender->rank, *sender->slice, receiver->second->rank, *receiver->second->slice);
+        if (sent.size > kMostFlowRanks) break;
       }
     }
   }
@@ -216,8 +220,9 @@ std::string header(const std::vector<RankTrace>& ranks, const TimelineInfo& info
   for (const RankTrace& trace : ranks) {
     other["clocks"].push_back({{"rank", trace.rank},
                                {"host", trace.host},
-                               {"moved_by_ns", -trace.clock.ns},
-                               {"error_ns", trace.clock.error_ns},
+                               {"moved_by_ns", -trace.clock.before.ns},
+                               {"moved_at_the_end_by_ns", -trace.clock.behind.ns},
+                               {"error_ns", trace.clock.error_ns()},
                                {"gpu_error_ns", trace.device_error_ns}});
   }
   return fmt::format("{{\"displayTimeUnit\":\"ms\",\"otherData\":{},\n\"traceEvents\":[",

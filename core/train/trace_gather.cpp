@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -55,13 +56,13 @@ int64_t send_word(Communicator& world, int from, int to, int64_t word, Allocator
 // Collective: known on rank 0.
 ClockOffset measure_offset(Communicator& world, int peer, const RankClock& clock, Allocator& host) {
   constexpr int kTrips = 16;
-  ClockOffset best{0, std::numeric_limits<int64_t>::max()};
+  ClockOffset best{.error_ns = std::numeric_limits<int64_t>::max()};
   for (int i = 0; i < kTrips; ++i) {
     const int64_t before_ns = clock.now_ns();
     send_word(world, 0, peer, 0, host);
     const int64_t theirs_ns = send_word(world, peer, 0, clock.now_ns(), host);
     const int64_t half_ns = (clock.now_ns() - before_ns + 1) / 2;
-    if (half_ns < best.error_ns) best = {theirs_ns - (before_ns + half_ns), half_ns};
+    if (half_ns < best.error_ns) best = {theirs_ns - (before_ns + half_ns), half_ns, theirs_ns};
   }
   return best;
 }
@@ -132,7 +133,7 @@ std::string pack(const std::vector<TraceRecord>& records, int64_t device_error_n
   return packer.bytes();
 }
 
-RankTrace unpack(const uint8_t* bytes, int64_t size, int rank, const ClockOffset& clock) {
+RankTrace unpack(const uint8_t* bytes, int64_t size, int rank, const ClockOffsets& clock) {
   Unpacker packed(bytes, size);
   RankTrace trace;
   trace.rank = rank;
@@ -148,14 +149,21 @@ RankTrace unpack(const uint8_t* bytes, int64_t size, int rank, const ClockOffset
   packed.take(trace.records.data(), count);
   for (size_t i = 0; i < count; ++i) {
     trace.records[i].name = names->at(static_cast<size_t>(name_of_record[i])).c_str();
-    trace.records[i].begin_ns -= clock.ns;
-    trace.records[i].end_ns -= clock.ns;
+    trace.records[i].begin_ns -= clock.at(trace.records[i].begin_ns);
+    trace.records[i].end_ns -= clock.at(trace.records[i].end_ns);
   }
   trace.names = std::move(names);
   return trace;
 }
 
 }  // namespace
+
+int64_t ClockOffsets::at(int64_t ns) const {
+  const int64_t span_ns = behind.at_ns - before.at_ns;
+  if (span_ns <= 0 || ns <= before.at_ns) return before.ns;
+  const double share = std::min(1.0, static_cast<double>(ns - before.at_ns) / static_cast<double>(span_ns));
+  return before.ns + std::llround(share * static_cast<double>(behind.ns - before.ns));
+}
 
 RankClock this_machine_clock() { return {machine_id(), steady_ns}; }
 
@@ -168,10 +176,11 @@ std::vector<ClockOffset> align_clocks(Communicator& world, const RankClock& cloc
     const int64_t machine = machines[static_cast<size_t>(rank)];
     if (!offsets.contains(machine)) {
       const ClockOffset found = measure_offset(world, rank, clock, host);
-      const Tensor told = Tensor::zeros({2}, DType::kI64, host, MemoryKind::kWorkspace);
-      if (world.rank() == 0) told.copy_from<int64_t>({found.ns, found.error_ns});
+      const Tensor told = Tensor::zeros({3}, DType::kI64, host, MemoryKind::kWorkspace);
+      if (world.rank() == 0) told.copy_from<int64_t>({found.ns, found.error_ns, found.at_ns});
       wait(world.broadcast(told, 0));
-      offsets[machine] = {told.data<int64_t>()[0], told.data<int64_t>()[1]};
+      const int64_t* values = told.data<int64_t>();
+      offsets[machine] = {.ns = values[0], .error_ns = values[1], .at_ns = values[2]};
     }
     of_ranks.push_back(offsets[machine]);
   }
@@ -179,7 +188,7 @@ std::vector<ClockOffset> align_clocks(Communicator& world, const RankClock& cloc
 }
 
 std::vector<RankTrace> gather_traces(Communicator& world, bool records, const std::vector<TraceRecord>& mine,
-                                     int64_t device_error_ns, const std::vector<ClockOffset>& clocks) {
+                                     int64_t device_error_ns, const std::vector<ClockOffsets>& clocks) {
   Allocator host(DeviceKind::kCpu);
   const std::string packed = records ? pack(mine, device_error_ns) : "";
   const auto size = static_cast<int64_t>(packed.size());

@@ -80,9 +80,12 @@ TEST_CASE("ops, waits, transfers and sections are recorded in order, for their l
   }
   const int64_t now = steady_ns();
   tracer.wait(WireKind::kCombine, now, now + 1000, 0);
-  tracer.wire(WireKind::kDispatch, {.posted_ns = now + 10, .completed_ns = now + 30, .bytes = 64, .group = 3, .tag = 8},
-              1);
+  WireSpan span{.posted_ns = now + 10, .completed_ns = now + 30, .bytes = 64, .group = 3, .tag = 8};
+  span.rank = 1, span.size = 4, span.sent_to = 5;
+  tracer.wire(WireKind::kDispatch, span, 1);
   tracer.wire(WireKind::kDispatch, {}, 1);  // not known when
+  span.rank = 0, span.size = 1;
+  tracer.wire(WireKind::kOther, span, 1);  // nobody to send to
   stream.set_trace(nullptr);
   stream.launch({.op = "later"}, [] {});
 
@@ -101,6 +104,7 @@ TEST_CASE("ops, waits, transfers and sections are recorded in order, for their l
   CHECK(std::string(records[3].name) == "dispatch");
   CHECK((records[3].track == TraceTrack::kWire && records[3].group == 3 && records[3].tag == 8));
   CHECK(records[3].bytes == 64);
+  CHECK((records[3].rank == 1 && records[3].size == 4 && records[3].sent_to == 5));
   CHECK(tracer.take().empty());
 }
 

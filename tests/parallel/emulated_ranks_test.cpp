@@ -104,6 +104,11 @@ void check_spans(Communicator& world) {
   RANK_CHECK(world.size() == 1 || a.group != c.group);
   RANK_CHECK(a.posted_ns <= a.completed_ns && a.completed_ns <= b.posted_ns);
   RANK_CHECK(b.bytes == 120 * (world.size() - 1) && c.bytes == 0);
+  RANK_CHECK(b.rank == world.rank() && b.size == world.size() && c.size == world.size());
+  RANK_CHECK(b.sent_to == (uint64_t{1} << (world.size() - 1)) - 1 && c.sent_to == 0);
+  const OperationPtr told = world.broadcast(x, world.size() - 1);
+  told->wait();
+  RANK_CHECK(told->span().sent_to == (world.rank() == world.size() - 1 ? b.sent_to : 0));
   RANK_CHECK(world.size() == 1 || half->id() != copy->id());
   const Tensor names = Tensor::zeros({3 * world.size()}, DType::kI64, cpu(), MemoryKind::kWorkspace);
   const Tensor own = names.rows(3 * world.rank(), 3);

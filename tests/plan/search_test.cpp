@@ -8,6 +8,7 @@
 
 #include "core/base/check.h"
 #include "core/plan/layout_bound.h"
+#include "core/plan/smallest_cluster.h"
 #include "tests/plan/tiny_cluster.h"
 
 using Catch::Matchers::Contains;

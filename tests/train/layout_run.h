@@ -69,54 +69,63 @@ inline std::map<std::string, Values> gather_gradients(ModelRuntime& runtime) {
   return gradients;
 }
 
-// What world rank 0 saw.
-inline Trace train(Config config, const Layout& layout, int steps, const std::string& record_path, bool replay,
-                   DType compute = DType::kF32) {
+// What world rank 0 saw; on the others nothing is in it.
+inline Trace train_as_rank(Communicator& world, Allocator& allocator, Config config, const Layout& layout, int steps,
+                           const std::string& record_path, bool replay, DType compute = DType::kF32) {
   config.mutable_parallel()->set_dispatch(layout.dispatch);
   MoeConfig* moe = config.model().has_moe() ? config.mutable_model()->mutable_moe() : nullptr;
   if (moe != nullptr) moe->set_routing(replay ? MoeConfig::REPLAY : MoeConfig::LEARNED);
   const MeshSizes sizes{.tensor = layout.tensor, .expert = layout.expert, .expert_tensor = layout.expert_tensor};
   Trace trace;
+  const ProcessMesh mesh(sizes, world);
+  Rehearsal rehearsal(config, mesh, allocator, compute);
+  ModelRuntime& runtime = rehearsal.runtime();
+  const std::vector<Router*> routers = runtime.model().routers();
+  if (moe != nullptr && !record_path.empty()) {
+    const RouteRecordShape shape{.moe_layers = static_cast<int64_t>(routers.size()),
+                                 .topk = moe->topk(),
+                                 .num_experts = moe->num_experts(),
+                                 .rows_per_step = config.train().global_batch() * config.data().seq_len()};
+    if (world.rank() == 0 && !replay) RouteRecord::create(record_path, shape);
+    wait(world.barrier());
+    const auto record = std::make_shared<RouteRecord>(record_path, shape, !replay);
+    for (Router* router : routers) router->set_record(record);
+  }
+  for (int step = 1; step <= steps; ++step) {
+    rehearsal.run_step();
+    if (step == 1) {
+      auto gradients = gather_gradients(runtime);
+      if (world.rank() == 0) trace.gradients = std::move(gradients);
+    }
+    if (world.rank() > 0) continue;
+    trace.losses.push_back(rehearsal.last().loss);
+    trace.mtp_losses.push_back(rehearsal.last().mtp_loss);
+    trace.aux_losses.push_back(rehearsal.last().aux_loss);
+    trace.grad_norms.push_back(rehearsal.last().grad_norm);
+  }
+  if (world.rank() == 0) {
+    trace.quantize_counts = rehearsal.last().quantize_counts;
+    trace.sent = mesh.bytes();
+  }
+  runtime.check_replicas(steps);
+  const GatheredWeights whole = gather_weights(runtime);
+  for (const NamedTensor& tensor : whole.tensors) {
+    trace.weight_bytes[tensor.name].assign(reinterpret_cast<const char*>(tensor.data),
+                                           static_cast<size_t>(tensor.shape.numel() * size_of(tensor.dtype)));
+    if (tensor.dtype != DType::kF32) continue;
+    const auto* values = reinterpret_cast<const float*>(tensor.data);
+    trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());
+  }
+  return trace;
+}
+
+// The same with thread ranks.
+inline Trace train(const Config& config, const Layout& layout, int steps, const std::string& record_path, bool replay,
+                   DType compute = DType::kF32) {
+  Trace trace;
   const auto body = [&](Communicator& world, Allocator& allocator) {
-    const ProcessMesh mesh(sizes, world);
-    Rehearsal rehearsal(config, mesh, allocator, compute);
-    ModelRuntime& runtime = rehearsal.runtime();
-    const std::vector<Router*> routers = runtime.model().routers();
-    if (moe != nullptr && !record_path.empty()) {
-      const RouteRecordShape shape{.moe_layers = static_cast<int64_t>(routers.size()),
-                                   .topk = moe->topk(),
-                                   .num_experts = moe->num_experts(),
-                                   .rows_per_step = config.train().global_batch() * config.data().seq_len()};
-      if (world.rank() == 0 && !replay) RouteRecord::create(record_path, shape);
-      wait(world.barrier());
-      const auto record = std::make_shared<RouteRecord>(record_path, shape, !replay);
-      for (Router* router : routers) router->set_record(record);
-    }
-    for (int step = 1; step <= steps; ++step) {
-      rehearsal.run_step();
-      if (step == 1) {
-        auto gradients = gather_gradients(runtime);
-        if (world.rank() == 0) trace.gradients = std::move(gradients);
-      }
-      if (world.rank() > 0) continue;
-      trace.losses.push_back(rehearsal.last().loss);
-      trace.mtp_losses.push_back(rehearsal.last().mtp_loss);
-      trace.aux_losses.push_back(rehearsal.last().aux_loss);
-      trace.grad_norms.push_back(rehearsal.last().grad_norm);
-    }
-    if (world.rank() == 0) {
-      trace.quantize_counts = rehearsal.last().quantize_counts;
-      trace.sent = mesh.bytes();
-    }
-    runtime.check_replicas(steps);
-    const GatheredWeights whole = gather_weights(runtime);
-    for (const NamedTensor& tensor : whole.tensors) {
-      trace.weight_bytes[tensor.name].assign(reinterpret_cast<const char*>(tensor.data),
-                                             static_cast<size_t>(tensor.shape.numel() * size_of(tensor.dtype)));
-      if (tensor.dtype != DType::kF32) continue;
-      const auto* values = reinterpret_cast<const float*>(tensor.data);
-      trace.weights[tensor.name] = Values(values, values + tensor.shape.numel());
-    }
+    Trace seen = train_as_rank(world, allocator, config, layout, steps, record_path, replay, compute);
+    if (world.rank() == 0) trace = std::move(seen);
   };
   if (layout.nccl) {
     run_nccl_ranks(layout.ranks, body, layout.emulate);

@@ -115,7 +115,7 @@ TEST_CASE("gradients reduced after each microbatch: any number of ranks is bitwi
        {tiny::deepseek(), tiny::deepseek_v2_lite(), tiny::qwen3_moe(), tiny::olmoe(), tiny::llama()}) {
     for (const DType compute : {DType::kF32, DType::kBF16}) {
       INFO(model.name() << " in " << name_of(compute));
-      Config config = layout_config(12, 2, model);  // 6 microbatches: 3 rounds of 2 ranks, 2 of 3
+      Config config = layout_config(24, 2, model);  // 12 microbatches: 6 rounds of 2 ranks, 4 of 3, 3 of 4
       config.mutable_parallel()->set_gradient_reduction(ParallelConfig::EACH_MICROBATCH);
       check_bitwise_equal(train(config, self, 20, nullptr, compute), train(config, *job.world, 20, nullptr, compute));
     }
@@ -125,7 +125,7 @@ TEST_CASE("gradients reduced after each microbatch: any number of ranks is bitwi
 TEST_CASE("microbatches of several head chunks are bitwise the same on any number of ranks", "[mpi]") {
   Job job;
   SelfCommunicator self;
-  Config config = layout_config(12, 2, tiny::llama());
+  Config config = layout_config(24, 2, tiny::llama());
   config.mutable_data()->set_seq_len(270);  // 540 rows: a chunk of 512 and one of 28
   config.mutable_parallel()->set_gradient_reduction(ParallelConfig::EACH_MICROBATCH);
   check_bitwise_equal(train(config, self, 3), train(config, *job.world, 3));

@@ -1,7 +1,6 @@
 // tests/train/overlap_test.cpp: microbatches that run together train as those that run one by one, to the last bit.
 #include <catch2/catch.hpp>
 
-#include "core/base/random.h"
 #include "core/train/memory_report.h"
 #include "core/train/overlap_choice.h"
 #include "parallel/self_communicator.h"
@@ -9,7 +8,7 @@
 #include "tests/model/tiny_models.h"
 #include "tests/rank_check.h"
 #include "tests/temporary_folder.h"
-#include "tests/train/layout_run.h"
+#include "tests/train/overlap_run.h"
 
 using namespace shoal;
 
@@ -18,19 +17,6 @@ namespace {
 using Overlap = ParallelConfig::Overlap;
 
 constexpr int kSteps = 20;
-
-// 7 sequences of which each rank computes one at a time: 7 microbatches on one data rank, 4 on two (one of them
-// empty on the second), 2 on four.
-Config overlap_config(const ModelConfig& model) {
-  Config config;
-  *config.mutable_model() = model;
-  config.mutable_data()->set_seq_len(12);
-  config.mutable_train()->set_global_batch(7);
-  config.mutable_train()->set_microbatch(1);
-  config.mutable_optim()->set_lr(3e-3);
-  config.mutable_parallel()->set_bucket_mib(1);
-  return config;
-}
 
 // Losses, gradients, weights and choices of a run that chooses its experts freely.
 struct FreeRun {
@@ -47,12 +33,6 @@ FreeRun run(Config config, const Layout& layout, Overlap::Schedule overlap, DTyp
     std::filesystem::remove(record);
   }
   return result;
-}
-
-// Two steps, for tests of many runs.
-Trace train_freely(Config config, const Layout& layout, Overlap::Schedule overlap) {
-  config.mutable_parallel()->set_overlap(overlap);
-  return train(config, layout, 2, "", false);
 }
 
 void check_equal(const FreeRun& a, const FreeRun& b) {
@@ -265,39 +245,4 @@ TEST_CASE("a step ends with the first weights there, and counts the wait for the
       RANK_CHECK(!rehearsal.runtime().store().parameters().front().to_f32().empty());
     }
   });
-}
-
-// Links whose transfers take times drawn at random, on which nothing but the order of posting is the same twice.
-TEST_CASE("200 random schedules, layouts and jittered links end, and train as one lane on no links does",
-          "[threads][overlap][deadlock]") {
-  const CounterRandom random(20261127, stream_of("overlap_test"));
-  uint64_t draws = 0;
-  const auto below = [&](uint64_t limit) { return random.below(limit, draws++); };
-  const Layout layouts[] = {{.ranks = 2, .expert = 2},
-                            {.ranks = 2, .tensor = 2},
-                            {.ranks = 3},
-                            {.ranks = 4, .expert = 2},
-                            {.ranks = 4, .tensor = 2, .expert = 2},
-                            {.ranks = 4, .expert = 2, .expert_tensor = 2},
-                            {.ranks = 4, .expert = 4, .ranks_per_node = 2},
-                            {.ranks = 4, .tensor = 2, .expert = 4, .ranks_per_node = 2},
-                            {.ranks = 4, .expert = 4, .ranks_per_node = 2, .dispatch = ParallelConfig::HIERARCHICAL}};
-  for (int run = 0; run < 200; ++run) {
-    Layout layout = layouts[below(std::size(layouts))];
-    Config config = overlap_config(below(2) == 0 ? tiny::deepseek_mtp() : tiny::wide(tiny::olmoe()));
-    config.mutable_train()->set_global_batch(static_cast<int64_t>(1 + below(9)));
-    config.mutable_run()->set_seed(below(1000));
-    INFO("run " << run << ": " << layout.title() << ", " << config.train().global_batch() << " sequences");
-    const Trace off = train_freely(config, layout, Overlap::OFF);
-    const bool forward = below(2) == 0;
-    layout.emulate = EmulatedLinks{.intra_node = LinkSpeed{.bytes_per_s = 4e8, .latency_s = 10e-6},
-                                   .inter_node = LinkSpeed{.bytes_per_s = 1e8, .latency_s = 20e-6},
-                                   .jitter = static_cast<double>(1 + below(20)),
-                                   .slow_rank = static_cast<int>(below(static_cast<uint64_t>(layout.ranks + 1))) - 1,
-                                   .slow_factor = static_cast<double>(1 + below(4))};
-    const Trace paired = train_freely(config, layout, forward ? Overlap::PAIR_FORWARD : Overlap::PAIR_FORWARD_BACKWARD);
-    CHECK(paired.losses == off.losses);
-    CHECK(paired.grad_norms == off.grad_norms);
-    CHECK(paired.weights == off.weights);
-  }
 }

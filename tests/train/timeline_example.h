@@ -23,11 +23,16 @@ inline TraceRecord record_of(TraceTrack track, int kind, int64_t begin_ms, int64
   return record;
 }
 
-inline TraceRecord wire_of(WireKind kind, int64_t begin_ms, int64_t end_ms, uint64_t group, int64_t tag) {
+// Of the first of two ranks, which sends to the other, unless told otherwise.
+inline TraceRecord wire_of(WireKind kind, int64_t begin_ms, int64_t end_ms, uint64_t group, int64_t tag, int rank = 0,
+                           int size = 2, uint64_t sent_to = 1) {
   TraceRecord record = record_of(TraceTrack::kWire, static_cast<int>(kind), begin_ms, end_ms, name_of(kind).data());
   record.group = group;
   record.tag = tag;
   record.bytes = 1024;
+  record.rank = rank;
+  record.size = size;
+  record.sent_to = sent_to;
   return record;
 }
 
@@ -45,11 +50,11 @@ inline RankTrace example_rank(int rank) {
                    record_of(TraceTrack::kWait, 0, 1053, 1068, "dispatch"),
                    record_of(TraceTrack::kCompute, 2, 1063, 1083, "add"),
                    record_of(TraceTrack::kOptimizer, 0, 1083, 1090, "optimizer"),
-                   wire_of(WireKind::kDispatch, 1010, 1030, 1, 1),
-                   wire_of(WireKind::kDispatch, 1020, 1050, 1, 2),  // overlaps the one before
-                   wire_of(WireKind::kDispatch, 1030, 1035, 1, 3),  // has room in the first row
-                   wire_of(WireKind::kCombine, 1040, 1040, 2, 1)};  // took no time
-  trace.records.push_back(trace.records[8]);                        // somebody else waited for it too
+                   wire_of(WireKind::kDispatch, 1010, 1030, 1, 1, rank),
+                   wire_of(WireKind::kDispatch, 1020, 1050, 1, 2, rank),  // overlaps the one before
+                   wire_of(WireKind::kDispatch, 1030, 1035, 1, 3, rank),  // has room in the first row
+                   wire_of(WireKind::kCombine, 1040, 1040, 2, 1, rank)};  // took no time
+  trace.records.push_back(trace.records[8]);                              // somebody else waited for it too
   return trace;
 }
 

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "core/base/steady_clock.h"
 #include "core/train/rehearsal.h"
@@ -114,15 +116,49 @@ TEST_CASE("slices nest on every thread and every flow has both ends", "[timeline
   CHECK(threads["compute"] == 2);
 }
 
-TEST_CASE("a group of many ranks sends its flows to the next rank alone", "[timeline]") {
-  std::vector<RankTrace> ranks;
-  for (int rank = 0; rank < 20; ++rank) {
+namespace {
+
+// (from, to) of the flows of one operation of a group whose members are `ranks`, of which `missing` recorded nothing.
+std::vector<std::pair<int, int>> flows_of(const std::vector<int>& ranks, const std::vector<uint64_t>& sent_to,
+                                          int missing = -1) {
+  std::vector<RankTrace> traces;
+  for (size_t member = 0; member < ranks.size(); ++member) {
+    if (ranks[member] == missing) continue;
     RankTrace trace;
-    trace.rank = rank;
-    trace.records = {wire_of(WireKind::kGradients, 5, 9, 4, 2)};
-    ranks.push_back(trace);
+    trace.rank = ranks[member];
+    trace.records = {wire_of(WireKind::kDispatch, 5, 9, 4, 2, static_cast<int>(member), static_cast<int>(ranks.size()),
+                             sent_to[member])};
+    traces.push_back(trace);
   }
-  CHECK(check_rules(json::parse(text_of(ranks))) == 20);
+  const json timeline = json::parse(text_of(traces));
+  check_rules(timeline);
+  std::map<int64_t, std::pair<int, int>> by_id;
+  for (const json& event : timeline["traceEvents"]) {
+    if (event["ph"] == "s") by_id[event["id"]].first = event["pid"];
+    if (event["ph"] == "f") by_id[event["id"]].second = event["pid"];
+  }
+  std::vector<std::pair<int, int>> flows;
+  for (const auto& [id, flow] : by_id) flows.push_back(flow);
+  std::ranges::sort(flows);
+  return flows;
+}
+
+}  // namespace
+
+TEST_CASE("flows go where bytes went, and nowhere else", "[timeline]") {
+  using Flows = std::vector<std::pair<int, int>>;
+  // A broadcast by the second of ranks 2, 5 and 7; then the third alone sends, to the one before it in the circle.
+  CHECK(flows_of({2, 5, 7}, {0, 0b11, 0}) == Flows{{5, 2}, {5, 7}});
+  CHECK(flows_of({2, 5, 7}, {0, 0, 0b10}) == Flows{{7, 5}});
+  CHECK(flows_of({2, 5, 7}, {0b11, 0b11, 0b11}, 5) == Flows{{2, 7}, {7, 2}});
+  CHECK(flows_of({2, 5, 7}, {0, 0, 0}).empty());
+}
+
+TEST_CASE("a group of many ranks sends its flows to the nearest rank alone", "[timeline]") {
+  std::vector<int> ranks;
+  for (int rank = 0; rank < 20; ++rank) ranks.push_back(rank);
+  CHECK(flows_of(ranks, std::vector<uint64_t>(20, 0x7ffff)).size() == 20);
+  CHECK(flows_of(ranks, std::vector<uint64_t>(20, 0x7fffc))[0] == std::pair(0, 3));
 }
 
 TEST_CASE("the table adds up to the step, and counts nothing twice", "[timeline]") {
@@ -320,6 +356,46 @@ TEST_CASE("clocks that differ are aligned by messages, one machine's are one", "
     CHECK(std::abs(offset.ns - 5'000'000'000) <= offset.error_ns);
     CHECK(offset.error_ns < 500'000'000);
   }
+}
+
+TEST_CASE("a clock that gains is followed from one look to the next", "[timeline][threads]") {
+  const ClockOffsets gains{.before = {.ns = 1000, .error_ns = 30, .at_ns = 10'000},
+                           .behind = {.ns = 3000, .error_ns = 20, .at_ns = 20'000}};
+  CHECK(gains.at(5'000) == 1000);
+  CHECK(gains.at(10'000) == 1000);
+  CHECK(gains.at(12'500) == 1500);
+  CHECK(gains.at(20'000) == 3000);
+  CHECK(gains.at(30'000) == 3000);
+  CHECK(gains.error_ns() == 30);
+  CHECK(ClockOffsets{.before = {.ns = 7, .error_ns = 1, .at_ns = 9}, .behind = {.ns = 8, .error_ns = 1, .at_ns = 9}}.at(
+            9) == 7);
+  const auto body = [&](Communicator& world, Allocator& /*allocator*/) {
+    TraceRecord record;
+    record.begin_ns = 12'500;
+    record.end_ns = 15'000;
+    const std::vector<RankTrace> traces = gather_traces(world, true, {record}, 0, {{}, gains});
+    if (world.rank() > 0) return;
+    RANK_CHECK(traces[0].records[0].begin_ns == 12'500 && traces[0].records[0].end_ns == 15'000);
+    RANK_CHECK(traces[1].records[0].begin_ns == 11'000 && traces[1].records[0].end_ns == 13'000);
+  };
+  run_thread_ranks(2, {}, body);
+  // The other machine's clock gains one second in twenty.
+  const int64_t origin_ns = steady_ns();
+  const auto look_twice = [&](Communicator& world, Allocator& /*allocator*/) {
+    const auto clock_of_rank_1 = [origin_ns](int64_t now_ns) { return now_ns + (now_ns - origin_ns) / 20; };
+    const RankClock clock{.machine = static_cast<uint64_t>(world.rank()),
+                          .now_ns = [&] { return world.rank() == 0 ? steady_ns() : clock_of_rank_1(steady_ns()); }};
+    ClockOffsets looks;
+    looks.before = align_clocks(world, clock)[1];
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    const int64_t midst_ns = steady_ns();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    looks.behind = align_clocks(world, clock)[1];
+    const int64_t theirs_ns = clock_of_rank_1(midst_ns);
+    RANK_CHECK(std::abs(theirs_ns - looks.at(theirs_ns) - midst_ns) <= looks.error_ns());
+    RANK_CHECK(looks.behind.ns - looks.before.ns > 10'000'000 - 2 * looks.error_ns());
+  };
+  run_thread_ranks(2, {}, look_twice);
 }
 
 TEST_CASE("a timeline of a rank that there is not is refused", "[timeline]") {
