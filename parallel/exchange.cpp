@@ -37,6 +37,7 @@ Exchange::Exchange(std::vector<Round> rounds, std::vector<Tensor> buffers, Excha
     for (const Message& message : round.sends) {
       span_.bytes += message.bytes;
       const int places = (message.peer - span_.rank + span_.size) % span_.size;
+      SHOAL_CHECK(places > 0, "a message to oneself");
       if (message.bytes > 0 && places <= 64) span_.sent_to |= uint64_t{1} << (places - 1);
     }
   }

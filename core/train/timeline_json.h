@@ -6,8 +6,9 @@
 // short; who, how much and how fast is in the arguments. A slice's category says its track and kind
 // ("compute.gemm", "wait.combine", "wire.dispatch"), and timeline_file.h reads it back.
 //
-// A flow goes from every rank of an operation to every other, from the begin of the sender's slice to the end of the
-// receiver's. (Perfetto draws the arrow from the slice that began first.)
+// A flow goes from a rank to each other one that it sent bytes to and that was recorded too, from the begin of the
+// sender's slice to the end of the receiver's. (Perfetto draws the arrow from the slice that began first.) In a group
+// of more than 8 ranks it goes to the nearest of them alone; what is more than 64 places away in a circle is not known.
 #pragma once
 
 #include <functional>

@@ -42,6 +42,9 @@ class Timeline(ShoalTest):
         self.assertEqual({event["pid"] for event in events}, {0, 1})
         ids = {phase: sorted(event["id"] for event in events if event["ph"] == phase) for phase in "sf"}
         self.assertEqual(ids["s"], ids["f"])
+        senders = [event["pid"] for event in events if event["ph"] == "s"]
+        self.assertGreater(senders.count(0), 10)
+        self.assertEqual(senders.count(0), senders.count(1))  # what one rank tells the other, that one tells it
         tracks = {event["args"]["name"] for event in events if event["name"] == "thread_name"}
         self.assertLessEqual({"step", "data", "optimizer", "compute"}, tracks)
 

@@ -34,7 +34,7 @@ struct RandomRun {
   }
 };
 
-// On `ranks` ranks; 0: on any.
+// On `ranks` ranks, 2 to 4; 0: on any of these.
 RandomRun draw_run(Draws& draws, int ranks) {
   std::vector<Layout> layouts;
   for (const Layout& layout :
@@ -45,6 +45,7 @@ RandomRun draw_run(Draws& draws, int ranks) {
         Layout{.ranks = 4, .expert = 4, .ranks_per_node = 2, .dispatch = ParallelConfig::HIERARCHICAL}}) {
     if (ranks == 0 || layout.ranks == ranks) layouts.push_back(layout);
   }
+  REQUIRE_FALSE(layouts.empty());
   RandomRun run;
   run.layout = layouts.at(draws.below(layouts.size()));
   run.config = overlap_config(draws.below(2) == 0 ? tiny::deepseek_mtp() : tiny::wide(tiny::olmoe()));
