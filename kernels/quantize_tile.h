@@ -113,7 +113,7 @@ inline void quantize_row_tile(uint8_t* codes, float* scale, const T* x, int64_t 
 // Calls body(item, scratch, counts) for every item, on all threads if there are enough elements to share. Each thread
 // has a scratch vector of its own, empty at first; `counts` is null if nobody wants them.
 template <class T, class Body>
-void for_each_tile(int64_t num_items, bool parallel, const Tensor& counts, Body&& body) {
+void for_each_tile(int64_t num_items, [[maybe_unused]] bool parallel, const Tensor& counts, Body&& body) {
   TileCounts total;
 #pragma omp parallel if (parallel)
   {

@@ -65,7 +65,12 @@ fs::path run_of_checkpoint(const fs::path& path) {
 }
 
 fs::path find_checkpoint(const fs::path& path, int64_t step) {
-  if (is_checkpoint_folder(path)) return path;
+  if (is_checkpoint_folder(path)) {
+    const int64_t own = step >= 0 ? NativeCheckpoint(path).manifest().progress().step() : step;
+    if (own == step) return path;
+    fail("{}: is one checkpoint, of step {}, and step {} was asked for; name its run's folder", path.string(), own,
+         step);
+  }
   const CheckpointFolder folder(run_of_checkpoint(path));
   const std::vector<int64_t> steps = folder.steps();
   if (steps.empty()) {

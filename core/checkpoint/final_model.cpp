@@ -106,6 +106,20 @@ void write_final_model(const fs::path& run_dir, const FinalModelParts& parts, co
   remove_remains(run_dir, ".old-final-");
 }
 
+std::optional<fs::path> set_final_aside_after(const fs::path& run_dir, int64_t step) {
+  const fs::path final = run_dir / "final";
+  const int64_t final_step = step_of_final_model(final).value_or(-1);
+  if (final_step <= step) return std::nullopt;
+  std::error_code ignored;
+  fs::path aside;
+  for (int n = 1; aside.empty() || fs::exists(fs::symlink_status(aside, ignored)); ++n) {
+    aside = run_dir / fmt::format("aside-final-step-{}-{}", final_step, n);
+  }
+  rename_folder(final, aside);
+  sync_directory(run_dir);
+  return aside;
+}
+
 std::optional<int64_t> step_of_final_model(const fs::path& final) {
   try {
     const SafetensorsFile tensors(final / kTensorFile);

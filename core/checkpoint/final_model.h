@@ -35,6 +35,11 @@ using WriteTensors =
 void write_final_model(const std::filesystem::path& run_dir, const FinalModelParts& parts,
                        const WriteTensors& write_tensors);
 
+// Moves a final/ that was written after a later step than this to RUN/aside-final-step-<its step>-<n>, before a run
+// goes on from here: it is of a future that the run does not have. Where it went; absent where nothing was to be moved.
+// Called by one rank.
+std::optional<std::filesystem::path> set_final_aside_after(const std::filesystem::path& run_dir, int64_t step);
+
 // The step that a final/ was written after; 0 for one that was imported. Absent where there is none, or it does not
 // say.
 std::optional<int64_t> step_of_final_model(const std::filesystem::path& final);

@@ -39,9 +39,17 @@ StoredModel open_checkpoint(const std::filesystem::path& directory) {
   return stored;
 }
 
-}  // namespace
-
-namespace {
+// Why RUN/final/ cannot be used; empty: it opens, or there is none.
+std::string mishap_of_final(const std::filesystem::path& final) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(final, ignored)) return {};
+  try {
+    const FinalModel model(final);
+    return {};
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
 
 // With or without a COMMIT, newest first.
 std::vector<FolderEntry> steps_on_disk(const CheckpointFolder& folder) {
@@ -59,11 +67,12 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
     return std::filesystem::exists(file, ignored);
   };
   if (has(path / kManifestName) || has(path / kCommitName)) return {path};
-  const bool has_final = has(path / "final");
-  // Where it does not say, no checkpoint is newer; whoever opens it hears why.
-  const int64_t no_step = has_final ? std::numeric_limits<int64_t>::max() : -1;
-  const int64_t final_step = step_of_final_model(path / "final").value_or(no_step);
   if (has(path / kFinalTensors)) return {path};
+  const std::string final_mishap = mishap_of_final(path / "final");
+  const bool has_final = has(path / "final") && final_mishap.empty();
+  // Where it does not say, no checkpoint is newer.
+  const int64_t no_step = has_final ? std::numeric_limits<int64_t>::max() : -1;
+  const int64_t final_step = has_final ? step_of_final_model(path / "final").value_or(no_step) : no_step;
   constexpr const char* kExpected = "a run folder, its final/, or a checkpoint such as RUN/checkpoints/step-1000";
   std::error_code ignored;
   if (!has(path)) fail("{}: does not exist; expected {}", path.string(), kExpected);
@@ -86,7 +95,14 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
     spdlog::warn("{}: the newest checkpoint cannot be opened, and an older model is taken, {}: {}", path.string(),
                  found.front().string(), newer_mishaps);
   }
+  if (!found.empty() && !final_mishap.empty()) {
+    spdlog::warn("{}: its final/ cannot be used, and a checkpoint is taken, {}: {}", path.string(),
+                 found.front().string(), final_mishap);
+  }
   if (!found.empty()) return found;
+  if (!final_mishap.empty()) {
+    fail("{}{}", final_mishap, mishaps.empty() ? "" : "; and none of the checkpoints can be used:" + mishaps);
+  }
   if (!mishaps.empty()) {
     fail("{}: there is no final/, and none of the checkpoints can be used:{}", path.string(), mishaps);
   }

@@ -25,12 +25,12 @@ struct StoredModel {
 // final/ does not count (or its checkpoints/): the newest few checkpoints that open.
 //
 //   RUN, RUN/final            the final model
-//   RUN, RUN/checkpoints      where there is no final/, or the run went on after it was written: checkpoints after it,
-//                             newest first, whose data is verified when read; then final/ itself
+//   RUN, RUN/checkpoints      where there is no final/ that opens, or the run went on after it was written: checkpoints
+//                             after it, newest first, whose data is verified when read; then final/ itself
 //   RUN/checkpoints/step-N    that one
 //
-// Where a newer checkpoint is there that does not open, one warning says so, and which is taken. Throws Error, naming
-// what is missing, where there is none.
+// Where a newer checkpoint or a final/ is there that does not open, a warning says so, and what is taken. Throws Error,
+// naming what is missing, where there is none.
 std::vector<std::filesystem::path> find_stored_models(const std::filesystem::path& path);
 
 // Opens a folder that find_stored_models() names.

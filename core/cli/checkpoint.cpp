@@ -72,6 +72,13 @@ std::string date_of(const fs::path& checkpoint) {
   return fmt::format("{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(system)));
 }
 
+void check_is_folder(const std::string& path) {
+  constexpr const char* kExpected = "a run folder with checkpoints/step-N, or such a step-N itself";
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) fail("{}: does not exist; expected {}", path, kExpected);
+  if (!fs::is_directory(path, ignored)) fail("{}: is a file; expected {}", path, kExpected);
+}
+
 std::vector<fs::path> all_of(const std::string& path) {
   if (is_checkpoint_folder(path)) return {path};
   const CheckpointFolder folder(run_of_checkpoint(path));
@@ -122,13 +129,19 @@ void list_remains(const CheckpointFolder& folder, const FolderEntry& entry) {
 }
 
 void list(const Options& options) {
-  fmt::print("{:<20} {:<19} {:>10} {:>6} {:>16}  state\n", "name", "written", "size", "ranks", "tokens");
-  if (is_checkpoint_folder(options.path)) return list_checkpoint(options.path);
+  const auto print_head = [] {
+    fmt::print("{:<20} {:<19} {:>10} {:>6} {:>16}  state\n", "name", "written", "size", "ranks", "tokens");
+  };
+  if (is_checkpoint_folder(options.path)) {
+    print_head();
+    return list_checkpoint(options.path);
+  }
   const CheckpointFolder folder(run_of_checkpoint(options.path));
   const std::vector<FolderEntry> entries = folder.entries();
   if (std::ranges::none_of(entries, [](const FolderEntry& entry) { return entry.kind != EntryKind::kOther; })) {
     fail("{}: holds no checkpoint (looked in {})", options.path, folder.path().string());
   }
+  print_head();
   for (const int64_t step : folder.steps()) list_checkpoint(folder.of_step(step));
   for (const FolderEntry& entry : entries) list_remains(folder, entry);
 }
@@ -246,7 +259,11 @@ void add_checkpoint_command(Command shoal) {
   const auto add = [&](const char* name, const char* description, void (*run)(const Options&)) {
     Command added = command.subcommand(name, description);
     added.positional("RUN", options->path, "A run folder, its checkpoints/, or one step-N");
-    added.action([options, run] { run(*options); });
+    added.action([options, run] {
+      check_is_folder(options->path);
+      if (!options->other.empty()) check_is_folder(options->other);
+      run(*options);
+    });
     return added;
   };
   add("list", "The checkpoints of a run, newest first.\n\n  shoal checkpoint list runs/a", list);

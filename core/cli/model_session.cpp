@@ -77,9 +77,11 @@ ModelSession::ModelSession(MpiSession& session, const std::string& path, const s
   const std::filesystem::path given(path);
   if (!job_.speaks() || place == given || place == given / "final") return;
   std::error_code ignored;
-  const bool has_final = std::filesystem::exists(given / "final", ignored);
-  spdlog::info("{}: {}; this is the newest good checkpoint, {}", path,
-               has_final ? "final/ is of an earlier step" : "there is no final/", place.string());
+  const char* why = "there is no final/";
+  if (std::filesystem::exists(given / "final", ignored)) {
+    why = places_.back() == given / "final" ? "final/ is of an earlier step" : "final/ cannot be used";
+  }
+  spdlog::info("{}: {}; this is the newest good checkpoint, {}", path, why, place.string());
 }
 
 // Why it cannot be had; empty: it is loaded.

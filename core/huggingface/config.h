@@ -36,6 +36,7 @@ struct HfConfig {
   int64_t max_positions = 0;
   HfSpecialIds ids = {};
   bool is_fp8 = false;                    // weights have block scales beside them
+  std::vector<std::string> notes;         // what was left aside, and why
   std::vector<std::string> unknown_keys;  // which nobody here understands, in the file's order
 };
 

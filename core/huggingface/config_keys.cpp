@@ -45,15 +45,16 @@ double HfConfigKeys::real_or(const char* key, double absent) { return has(key) ?
 
 HfConfigKeys HfConfigKeys::object(const char* key) { return HfConfigKeys(value(key).or_empty()); }
 
-std::vector<int64_t> HfConfigKeys::integers(const char* key) {
+std::vector<int64_t> HfConfigKeys::integers(const char* key, int64_t low) {
   const JsonValue list = value(key);
   if (list.is_null()) return {};
-  if (list.is_number()) return {list.integer(0, kMost, "whole numbers")};
+  const std::string what = fmt::format("whole numbers from {} on", low);
+  if (list.is_number()) return {list.integer(low, kMost, what.c_str())};
   std::vector<int64_t> numbers;
-  list.expect(list.is_array(), "whole numbers");
+  list.expect(list.is_array(), what.c_str());
   for (size_t i = 0; i < list.size(); ++i) {
-    list.expect(list.at(i).is_integer(0, kMost), "whole numbers");
-    numbers.push_back(list.at(i).integer(0, kMost));
+    list.expect(list.at(i).is_integer(low, kMost), what.c_str());
+    numbers.push_back(list.at(i).integer(low, kMost));
   }
   return numbers;
 }

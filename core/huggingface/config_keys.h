@@ -28,8 +28,8 @@ class HfConfigKeys {
   std::string text_or(const char* key, const std::string& absent) { return value(key).string_or(absent); }
   // An object; empty when absent.
   HfConfigKeys object(const char* key);
-  // A list of whole numbers; one number counts as a list of one. Empty when absent.
-  std::vector<int64_t> integers(const char* key);
+  // A list of whole numbers from `low` on; one number counts as a list of one. Empty when absent.
+  std::vector<int64_t> integers(const char* key, int64_t low = 0);
   // A list of strings. Empty when absent.
   std::vector<std::string> texts(const char* key);
 

@@ -228,8 +228,22 @@ bool is_block_fp8(HfConfigKeys& keys) {
   return true;
 }
 
-std::optional<int64_t> id(HfConfigKeys& keys, const char* key) {
-  const std::vector<int64_t> ids = keys.integers(key);
+// -1 is how some say that there is none. Weights do not depend on them, so those that cannot be are left aside.
+std::vector<int64_t> special_ids(HfConfigKeys& keys, const char* key, HfConfig& config) {
+  std::vector<int64_t> ids = keys.integers(key, -1);
+  std::erase_if(ids, [&](int64_t id) {
+    const bool is_beyond = id >= config.model.vocab();
+    if (is_beyond) {
+      config.notes.push_back(fmt::format("config.json's {} {} is left aside: the vocabulary has {} tokens", key, id,
+                                         config.model.vocab()));
+    }
+    return is_beyond || id < 0;
+  });
+  return ids;
+}
+
+std::optional<int64_t> special_id(HfConfigKeys& keys, const char* key, HfConfig& config) {
+  const std::vector<int64_t> ids = special_ids(keys, key, config);
   return ids.empty() ? std::nullopt : std::optional<int64_t>(ids[0]);
 }
 
@@ -263,7 +277,9 @@ HfConfig parse_hf_config(std::string_view text, const std::string& file) {
   if (!of_experts) model.set_ffn(keys.integer("intermediate_size"));
   config.max_positions = keys.integer("max_position_embeddings");
   config.is_fp8 = is_block_fp8(keys);
-  config.ids = {.bos = id(keys, "bos_token_id"), .eos = keys.integers("eos_token_id"), .pad = id(keys, "pad_token_id")};
+  config.ids.bos = special_id(keys, "bos_token_id", config);
+  config.ids.eos = special_ids(keys, "eos_token_id", config);
+  config.ids.pad = special_id(keys, "pad_token_id", config);
   keys.must_be("hidden_act", "silu", "Shoal has SwiGLU, which is silu");
   keys.must_be("attention_bias", false, false, "Shoal has no biases");
   keys.must_be("mlp_bias", false, false, "Shoal has no biases");

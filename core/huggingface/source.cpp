@@ -38,7 +38,7 @@ Shape shape_of(const StoredTensor& tensor) {
 }  // namespace
 
 HfTensorSource::HfTensorSource(const std::filesystem::path& path)
-    : files_(path), config_(parse_hf_config(files_.config_text(), files_.config_name())) {
+    : files_(path), config_(parse_hf_config(files_.config_text(), files_.config_name())), notes_(config_.notes) {
   if (!config_.unknown_keys.empty()) {
     notes_.push_back(fmt::format("config.json has keys that are not understood and were left aside: {}",
                                  list(config_.unknown_keys)));

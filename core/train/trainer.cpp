@@ -101,6 +101,8 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
     log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
   }
   if (is_finished()) return;
+  // Before later checkpoints, from which a run that is killed in between goes on and writes it anew.
+  if (config_.train().resume() == TrainConfig::STEP) set_final_aside();
   if (config_.checkpoint().every_steps() > 0) checkpoints_.open_for_saving(progress_.step());
   set_up_routing_record();
   start_prefetch();

@@ -71,6 +71,7 @@ class Trainer {
   void validate(int64_t step);
   void sample(int64_t step);
   bool final_is_current();
+  void set_final_aside();
   void write_final();
   void note_measured_memory();
   void write_summary();

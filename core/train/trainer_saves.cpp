@@ -69,6 +69,7 @@ void Trainer::roll_back(int64_t step) {
   faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
   save_due_ = false;
   start_prefetch();
+  set_final_aside();
   if (!speaks()) return;
   log_->start_session(progress_.step());
   spdlog::warn("rolled back from step {} to the checkpoint of step {}; {} sequences of data are passed over", step,
@@ -131,6 +132,17 @@ class FiniteCheck {
 };
 
 }  // namespace
+
+// The run goes on from an earlier step than that of final/, elsewhere than it went: whoever asks for the run's model
+// must not get one of the way that was left.
+void Trainer::set_final_aside() {
+  if (!speaks()) return;
+  const int64_t final_step = step_of_final_model(run_dir_ / "final").value_or(-1);
+  const std::optional<std::filesystem::path> aside = set_final_aside_after(run_dir_, progress_.step());
+  if (!aside) return;
+  spdlog::warn("{} is of step {}, and this run goes on from step {}: moved aside to {}", (run_dir_ / "final").string(),
+               final_step, progress_.step(), aside->string());
+}
 
 // Collective. A run that was killed between its last checkpoint and final/ may have an older one, or an imported one.
 bool Trainer::final_is_current() {

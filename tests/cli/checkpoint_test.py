@@ -83,7 +83,14 @@ class Checkpoint(ShoalTest):
 
     def test_prune_wants_a_run(self):
         before = self.steps()
-        self.assertIn("absent: holds no checkpoint", self.failed("checkpoint", "prune", "absent"))
+        for command in ("list", "verify", "show", "prune"):
+            self.assertIn("absent: does not exist; expected a run folder", self.failed("checkpoint", command, "absent"))
+            said = self.failed("checkpoint", command, "tiny.textproto")
+            self.assertIn("tiny.textproto: is a file; expected a run folder", said)
+            self.assertNotIn("tokens", said)  # no head of a table that does not come
+        (self.folder / "empty").mkdir()
+        self.assertIn("empty: holds no checkpoint", self.failed("checkpoint", "prune", "empty"))
+        self.assertIn("absent: does not exist", self.failed("checkpoint", "diff", "run", "absent"))
         self.assertIn("is one checkpoint; expected its run's folder", self.failed("checkpoint", "prune", "run/checkpoints/step-6"))
         self.assertEqual(self.steps(), before)
 
@@ -92,6 +99,10 @@ class Checkpoint(ShoalTest):
         self.assertIn("step 2, ", self.shoal("checkpoint", "show", "run", "--step", 2).stdout)
         self.assertIn("has no checkpoint of step 0; the newest is of step 6",
                       self.failed("checkpoint", "show", "run", "--step", 0))
+        self.assertIn("step 2, ", self.shoal("checkpoint", "show", "run/checkpoints/step-2", "--step", 2).stdout)
+        says = "step-2: is one checkpoint, of step 2, and step 3 was asked for; name its run's folder"
+        self.assertIn(says, self.failed("checkpoint", "show", "run/checkpoints/step-2", "--step", 3))
+        self.assertIn(says, self.failed("checkpoint", "diff", "run", "run/checkpoints/step-2", "--step", 3))
 
     def test_prune_of_remains(self):
         (self.at / "step-3").rename(self.at / "aside-step-3-1")

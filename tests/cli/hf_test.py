@@ -111,6 +111,20 @@ class HuggingFace(ShoalTest):
         names = json.loads((self.folder / "again/special_tokens_map.json").read_text())
         self.assertEqual(names, {"eos_token": "<|endoftext|>"})  # the others are no added tokens of the file
 
+    def test_ids_of_special_tokens_that_cannot_be(self):
+        self.shoal("export", "run", "there", "--dtype", "f32")
+        path = self.folder / "there/config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, "pad_token_id": -1, "eos_token_id": [256, 99999]}))
+        said = self.shoal("import", "there", "back").stdout
+        self.assertIn("config.json's eos_token_id 99999 is left aside: the vocabulary has 257 tokens", said)
+        text = (self.folder / "back/final/config.textproto").read_text()
+        self.assertRegex(text, r"eos_id: (\[)?256")
+        self.assertNotIn("99999", text)
+        self.assertNotIn("pad_id", text)
+        path.write_text(json.dumps({**config, "pad_token_id": -2}))
+        self.refused("import", "there", "again", says="pad_token_id: expected whole numbers from -1 on, found -2")
+
     def test_a_tokenizer_that_is_of_no_use_is_left_aside(self):
         self.shoal("export", "run", "there", "--dtype", "f32")
         path = self.folder / "there/tokenizer.json"

@@ -147,6 +147,24 @@ class Resume(ShoalTest):
         self.train(*longer)
         self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), after)
 
+    def test_a_final_model_of_a_way_that_was_left(self):
+        self.train("train.steps=14")
+        old = (self.folder / "run/final/model.safetensors").read_bytes()
+        other = ("train.steps=14", "optim.lr=0.02")
+        back = ("train.resume=STEP", "train.resume_step=7", 'train.allow_changed=["optim.lr"]')
+        # Killed between its last checkpoint and final/.
+        said = self.train(*other, *back, "train.save_final=false")
+        self.assertRegex(said, r"run/final is of step 14, and this run goes on from step 7: moved aside to "
+                               r".*run/aside-final-step-14-1\n")
+        self.assertEqual((self.folder / "run/aside-final-step-14-1/model.safetensors").read_bytes(), old)
+        self.assertFalse((self.folder / "run/final").exists())
+        self.assertIn("wrote ", self.train(*other))
+        new = (self.folder / "run/final/model.safetensors").read_bytes()
+        self.assertNotEqual(new, old)
+        self.train("train.steps=14", *back)  # once more, and a third way
+        self.assertEqual((self.folder / "run/aside-final-step-14-2/model.safetensors").read_bytes(), new)
+        self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), old)
+
     def test_another_batch_takes_the_next_sequences(self):
         self.train("train.steps=7")
         self.train("train.steps=9", "train.global_batch=2", 'train.allow_changed=["train.steps", "train.global_batch"]',

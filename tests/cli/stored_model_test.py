@@ -103,6 +103,29 @@ class StoredModel(ShoalTest):
         self.assertEqual(found, old)
         self.assert_warned_once(said, "step-28/MANIFEST.textproto: does not fit COMMIT", taken="run/final: ")
 
+    def test_a_final_model_that_cannot_be_used_hides_no_checkpoint(self):
+        self.train()
+        good, _ = self.answer("run")
+        final = self.folder / "run/final"
+        for name, reason in (("config.textproto", "has model.safetensors but no config.textproto"),
+                             ("model.safetensors", "is truncated or has bytes behind its end"),
+                             ("model.safetensors", "holds no final model")):
+            kept = (final / name).read_bytes()
+            if "truncated" in reason:
+                (final / name).write_bytes(kept[:-1000])
+            else:
+                (final / name).unlink()
+            found, said = self.answer("run")
+            self.assertEqual(found, good)
+            self.assert_warned_once(said, reason, taken="step-21: ")
+            self.assertIn("final/ cannot be used; this is the newest good checkpoint", said)
+            self.assert_warned_once(self.shoal("export", "run", "exported").stderr, reason, taken="step-21: ")
+            shutil.rmtree(self.folder / "exported")
+            if reason.startswith("has"):
+                (final / name).write_bytes(kept)
+        shutil.rmtree(self.folder / "run/checkpoints")
+        self.refused("evaluate", "run", says="holds no final model")
+
     def test_damage_is_named_and_the_checkpoint_before_it_taken(self):
         self.train("train.save_final=false")
         before, _ = self.answer("run/checkpoints/step-14")
