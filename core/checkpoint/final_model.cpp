@@ -122,8 +122,7 @@ std::optional<fs::path> set_final_aside_after(const fs::path& run_dir, int64_t s
 
 std::optional<int64_t> step_of_final_model(const fs::path& final) {
   try {
-    const SafetensorsFile tensors(final / kTensorFile);
-    return std::stoll(tensors.metadata().at("step"));
+    return std::stoll(FinalModel(final).tensors().metadata().at("step"));
   } catch (const std::exception&) {
     return std::nullopt;
   }

@@ -40,8 +40,8 @@ void write_final_model(const std::filesystem::path& run_dir, const FinalModelPar
 // Called by one rank.
 std::optional<std::filesystem::path> set_final_aside_after(const std::filesystem::path& run_dir, int64_t step);
 
-// The step that a final/ was written after; 0 for one that was imported. Absent where there is none, or it does not
-// say.
+// The step that a final/ was written after; 0 for one that was imported. Absent where there is none that
+// opens, or it does not say.
 std::optional<int64_t> step_of_final_model(const std::filesystem::path& final);
 
 // A final model on disk.

@@ -72,7 +72,7 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
   const bool has_final = has(path / "final") && final_mishap.empty();
   // Where it does not say, no checkpoint is newer.
   const int64_t no_step = has_final ? std::numeric_limits<int64_t>::max() : -1;
-  const int64_t final_step = has_final ? step_of_final_model(path / "final").value_or(no_step) : no_step;
+  const int64_t final_step = step_of_final_model(path / "final").value_or(no_step);
   constexpr const char* kExpected = "a run folder, its final/, or a checkpoint such as RUN/checkpoints/step-1000";
   std::error_code ignored;
   if (!has(path)) fail("{}: does not exist; expected {}", path.string(), kExpected);

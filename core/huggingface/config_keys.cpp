@@ -49,11 +49,11 @@ std::vector<int64_t> HfConfigKeys::integers(const char* key, int64_t low) {
   const JsonValue list = value(key);
   if (list.is_null()) return {};
   const std::string what = fmt::format("whole numbers from {} on", low);
-  if (list.is_number()) return {list.integer(low, kMost, what.c_str())};
+  if (list.is_number()) return {list.integer(low, kMost, what)};
   std::vector<int64_t> numbers;
-  list.expect(list.is_array(), what.c_str());
+  list.expect(list.is_array(), what);
   for (size_t i = 0; i < list.size(); ++i) {
-    list.expect(list.at(i).is_integer(low, kMost), what.c_str());
+    list.expect(list.at(i).is_integer(low, kMost), what);
     numbers.push_back(list.at(i).integer(low, kMost));
   }
   return numbers;

@@ -137,11 +137,10 @@ class FiniteCheck {
 // must not get one of the way that was left.
 void Trainer::set_final_aside() {
   if (!speaks()) return;
-  const int64_t final_step = step_of_final_model(run_dir_ / "final").value_or(-1);
   const std::optional<std::filesystem::path> aside = set_final_aside_after(run_dir_, progress_.step());
   if (!aside) return;
-  spdlog::warn("{} is of step {}, and this run goes on from step {}: moved aside to {}", (run_dir_ / "final").string(),
-               final_step, progress_.step(), aside->string());
+  spdlog::warn("{} is of a later step than {}, from which this run goes on: moved aside to {}",
+               (run_dir_ / "final").string(), progress_.step(), aside->string());
 }
 
 // Collective. A run that was killed between its last checkpoint and final/ may have an older one, or an imported one.
