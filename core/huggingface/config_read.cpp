@@ -228,9 +228,10 @@ bool is_block_fp8(HfConfigKeys& keys) {
   return true;
 }
 
-// -1 is how some say that there is none. Weights do not depend on them, so those that cannot be are left aside.
-std::vector<int64_t> special_ids(HfConfigKeys& keys, const char* key, HfConfig& config) {
-  std::vector<int64_t> ids = keys.integers(key, -1);
+// Weights do not depend on them: those beyond the vocabulary are left aside, and so is what is below 0, where `low`
+// lets that pass.
+std::vector<int64_t> special_ids(HfConfigKeys& keys, const char* key, HfConfig& config, int64_t low = 0) {
+  std::vector<int64_t> ids = keys.integers(key, low);
   std::erase_if(ids, [&](int64_t id) {
     const bool is_beyond = id >= config.model.vocab();
     if (is_beyond) {
@@ -242,8 +243,8 @@ std::vector<int64_t> special_ids(HfConfigKeys& keys, const char* key, HfConfig& 
   return ids;
 }
 
-std::optional<int64_t> special_id(HfConfigKeys& keys, const char* key, HfConfig& config) {
-  const std::vector<int64_t> ids = special_ids(keys, key, config);
+std::optional<int64_t> special_id(HfConfigKeys& keys, const char* key, HfConfig& config, int64_t low = 0) {
+  const std::vector<int64_t> ids = special_ids(keys, key, config, low);
   return ids.empty() ? std::nullopt : std::optional<int64_t>(ids[0]);
 }
 
@@ -279,7 +280,7 @@ HfConfig parse_hf_config(std::string_view text, const std::string& file) {
   config.is_fp8 = is_block_fp8(keys);
   config.ids.bos = special_id(keys, "bos_token_id", config);
   config.ids.eos = special_ids(keys, "eos_token_id", config);
-  config.ids.pad = special_id(keys, "pad_token_id", config);
+  config.ids.pad = special_id(keys, "pad_token_id", config, -1);  // -1: early Llamas have none
   keys.must_be("hidden_act", "silu", "Shoal has SwiGLU, which is silu");
   keys.must_be("attention_bias", false, false, "Shoal has no biases");
   keys.must_be("mlp_bias", false, false, "Shoal has no biases");

@@ -55,6 +55,9 @@ std::vector<Seed> seeds() {
   with("llama", "eos_token_id", {2, 3}, sound);
   with("llama", "eos_token_id", OrderedJson::array(), sound);
   with("llama", "eos_token_id", -1, "eos_token_id: expected whole numbers");
+  with("llama", "pad_token_id", -1, sound);
+  with("llama", "pad_token_id", -2, "pad_token_id: expected whole numbers from -1 on");
+  with("llama", "eos_token_id", {2, 99999}, sound);  // the second is left aside
   with("llama", "hidden_size", -8, "hidden_size: expected a whole number");
   with("llama", "hidden_size", 1e300, "hidden_size: expected a whole number");
   with("llama", "hidden_size", 18446744073709551615u, "hidden_size: expected a whole number");
