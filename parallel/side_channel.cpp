@@ -283,4 +283,13 @@ void SideSpoke::send(SideKind kind, const std::vector<RankState>& states) {
   if (connected()) connection_->send(kind, states);
 }
 
+std::vector<SideFrame> SideEnd::pump() {
+  return hub != nullptr ? hub->pump() : spoke != nullptr ? spoke->pump() : std::vector<SideFrame>();
+}
+
+void SideEnd::send(SideKind kind, const std::vector<RankState>& states) {
+  if (hub != nullptr) hub->send(kind, states);
+  if (spoke != nullptr) spoke->send(kind, states);
+}
+
 }  // namespace shoal

@@ -1,5 +1,5 @@
 // parallel/side_channel.h: what monitor threads of different nodes tell each other, beside MPI: one TCP connection from
-// a rank of each node to rank 0's.
+// a rank of each node to one of rank 0's node.
 //
 // MPI's own threads and locks may be what hangs, so the channel shares nothing with them but the address, which
 // travels over MPI at the start with two random keys: whoever connects must show one, and is then shown the other, so
@@ -68,7 +68,7 @@ class SideConnection {
   std::array<uint64_t, 2> key_{};
 };
 
-// Rank 0's end.
+// The end at rank 0's node.
 class SideHub {
  public:
   enum class Reach { kThisMachine, kNetwork };
@@ -107,6 +107,14 @@ class SideSpoke {
   SideAddress address_;
   int next_host_ = 0;
   std::unique_ptr<SideConnection> connection_;
+};
+
+// A rank's end of one channel: the hub, a spoke or, at most ranks, neither.
+struct SideEnd {
+  std::unique_ptr<SideHub> hub;
+  std::unique_ptr<SideSpoke> spoke;
+  std::vector<SideFrame> pump();
+  void send(SideKind kind, const std::vector<RankState>& states = {});
 };
 
 }  // namespace shoal

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -35,12 +36,21 @@ constexpr double kRecordsS = 4;
 
 void sleep_s(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
-// Collective: rank 0's, on all.
-SideAddress share_address(const SideHub* hub, Communicator& world) {
+// The first two ranks of a node; the one twice that is alone there.
+std::array<int, 2> first_ranks(const Communicator& world, int node) {
+  std::array<int, 2> first{-1, -1};
+  for (int rank = world.size() - 1; rank >= 0; --rank) {
+    if (world.node(rank) == node) first = {rank, first[0] < 0 ? rank : first[0]};
+  }
+  return first;
+}
+
+// Collective: `root`'s, on all.
+SideAddress share_address(const SideHub* hub, Communicator& world, int root) {
   Allocator allocator(DeviceKind::kCpu);
   const Tensor bytes = Tensor::zeros({sizeof(SideAddress)}, DType::kU8, allocator, MemoryKind::kWorkspace);
   if (hub != nullptr) std::memcpy(bytes.raw(), &hub->address(), sizeof(SideAddress));
-  wait(world.broadcast(bytes, 0));
+  wait(world.broadcast(bytes, root));
   SideAddress address;
   std::memcpy(&address, bytes.raw(), sizeof(SideAddress));
   return address;
@@ -63,21 +73,12 @@ Watchdog::Watchdog(MpiSession& session, Communicator& world, const RunConfig& ru
     flight_ = nullptr;
     return;
   }
-  int first_rank = rank_, num_on_node = 0;
-  for (int rank = num_ranks_ - 1; rank >= 0; --rank) {
+  int num_on_node = 0;
+  for (int rank = 0; rank < num_ranks_; ++rank) {
     if (rank > 0 && rank <= rank_ && world.node(rank) != world.node(rank - 1)) ++node_index_;
-    if (world.node(rank) != node_) continue;
-    first_rank = rank;
-    ++num_on_node;
+    if (world.node(rank) == node_) ++num_on_node;
   }
-  if (num_on_node < num_ranks_) {
-    const bool one_machine = session.local_size() == num_ranks_;
-    if (rank_ == 0) {
-      hub_ = std::make_unique<SideHub>(one_machine ? SideHub::Reach::kThisMachine : SideHub::Reach::kNetwork);
-    }
-    const SideAddress address = share_address(hub_.get(), world);
-    if (rank_ == first_rank && rank_ > 0) spoke_ = std::make_unique<SideSpoke>(address);
-  }
+  if (num_on_node < num_ranks_) open_channels();
   wait(world.barrier());  // every rank has its place in the records
   for (int record = 0; record < flight_->num_records(); ++record) {
     if (flight_->state(record).node == node_) records_.push_back(record);
@@ -86,6 +87,18 @@ Watchdog::Watchdog(MpiSession& session, Communicator& world, const RunConfig& ru
   started_s_ = steady_s();
   thread_ = std::thread([this] { this->run(); });
   session_.siblings().pause();
+}
+
+void Watchdog::open_channels() {
+  const std::array<int, 2> hubs = first_ranks(world_, world_.node(0)), own = first_ranks(world_, node_);
+  const auto reach = session_.local_size() == num_ranks_ ? SideHub::Reach::kThisMachine : SideHub::Reach::kNetwork;
+  const auto open = [&](SideEnd& end, int hub, int carrier) {
+    if (rank_ == hub) end.hub = std::make_unique<SideHub>(reach);
+    const SideAddress address = share_address(end.hub.get(), world_, hub);
+    if (rank_ == carrier && node_ != world_.node(hub)) end.spoke = std::make_unique<SideSpoke>(address);
+  };
+  open(channel_, hubs[0], own[0]);
+  if (hubs[1] != hubs[0]) open(second_channel_, hubs[1], own[1]);
 }
 
 Watchdog::~Watchdog() {
@@ -143,7 +156,9 @@ void Watchdog::look(double now_s) {
   if (ordered_to_dump_ && !passed_on_) {
     passed_on_ = true;
     flight_->ask_for_dump();
-    if (hub_ != nullptr) hub_->send(SideKind::kDump);  // from one node to the others
+    for (SideEnd* end : {&channel_, &second_channel_}) {
+      if (end->hub != nullptr) end->hub->send(SideKind::kDump);  // from one node to the others
+    }
   }
   if (flight_->dump_asked()) {
     if (dump_at_s_ == 0) dump_at_s_ = now_s;
@@ -154,7 +169,8 @@ void Watchdog::look(double now_s) {
   const Verdict verdict = judge(view(), limits_);
   if (verdict.finding == Finding::kNone) return;
   // Rank 0 sees all of them; only who does not run is told by whoever is beside it.
-  const bool rank_0_judges = spoke_ != nullptr && spoke_->connected() && sightings_.silent_s(0) <= limits_.silent_s;
+  const SideSpoke* spoke = channel_.spoke.get();
+  const bool rank_0_judges = spoke != nullptr && spoke->connected() && sightings_.silent_s(0) <= limits_.silent_s;
   if (!rank_0_judges || is_silence(verdict.finding)) end_job(verdict);
 }
 
@@ -171,25 +187,25 @@ bool Watchdog::speaks_for_node() const {
 WatchView Watchdog::view() const { return {.num_ranks = num_ranks_, .node = node_, .ranks = sightings_.all()}; }
 
 void Watchdog::send_states() {
-  if (hub_ != nullptr) hub_->send(SideKind::kStates, {flight_->state(flight_->own())});
-  if (spoke_ == nullptr) return;
+  if (channel_.hub != nullptr) channel_.send(SideKind::kStates, {flight_->state(flight_->own())});
+  if (channel_.spoke == nullptr) return;
   std::vector<RankState> states;
   for (const int record : records_) states.push_back(flight_->state(record));
-  spoke_->send(SideKind::kStates, states);
+  channel_.send(SideKind::kStates, states);
 }
 
 void Watchdog::receive() {
-  std::vector<SideFrame> frames;
-  if (hub_ != nullptr) frames = hub_->pump();
-  if (spoke_ != nullptr) frames = spoke_->pump();
-  for (const SideFrame& frame : frames) {
-    if (frame.kind == SideKind::kDump) ordered_to_dump_ = true;
-    if (frame.kind != SideKind::kStates) continue;
-    for (const RankState& state : frame.states) {
-      if (state.node != node_) sightings_.see(state);
+  for (SideEnd* end : {&channel_, &second_channel_}) {
+    for (const SideFrame& frame : end->pump()) {
+      if (frame.kind == SideKind::kDump) ordered_to_dump_ = true;
+      if (frame.kind != SideKind::kStates) continue;
+      for (const RankState& state : frame.states) {
+        if (state.node != node_) sightings_.see(state);
+      }
     }
   }
-  if (spoke_ != nullptr && !spoke_->connected() && !warned_ && steady_s() - started_s_ > kConnectS) {
+  const SideSpoke* spoke = channel_.spoke.get();
+  if (spoke != nullptr && !spoke->connected() && !warned_ && steady_s() - started_s_ > kConnectS) {
     warned_ = true;
     spdlog::warn("the watchdog of rank {} cannot reach rank 0: it sees the ranks of its own node only", rank_);
   }
@@ -204,8 +220,8 @@ void Watchdog::dump_own() {
 
 // Every rank's: what other nodes do themselves is waited for.
 void Watchdog::collect_records() {
-  if (hub_ != nullptr) hub_->send(SideKind::kDump);
-  if (spoke_ != nullptr) spoke_->send(SideKind::kDump);
+  channel_.send(SideKind::kDump);
+  second_channel_.send(SideKind::kDump);
   flight_->ask_for_dump();
   dump_own();
   const bool several_nodes = static_cast<int>(records_.size()) < num_ranks_;
@@ -214,8 +230,8 @@ void Watchdog::collect_records() {
   while (steady_s() < until_s && (several_nodes || !all_dumped())) {
     sleep_s(0.02);
     flight_->beat();
-    if (hub_ != nullptr) hub_->pump();  // sends what is left
-    if (spoke_ != nullptr) spoke_->pump();
+    channel_.pump();  // sends what is left
+    second_channel_.pump();
   }
   dump_silent();
 }

@@ -5,7 +5,9 @@
 // The first rank of each node sends that to rank 0 over a channel of its own (side_channel.h), rank 0 judges all
 // (watchdog_verdict.h); should it be the one that is stopped, another rank of its node does, or another node. Whoever
 // judges has every rank's flight record written to RUN/flight/rank-NNNNN.jsonl, says once on stderr who is at fault,
-// and ends the job with kWatchdogExit. Before it watches, and after, parallel/sibling_watch.h does.
+// and ends the job with kWatchdogExit. The order to write them goes over a second channel too, of each node's second
+// ranks: whoever judges instead of a stopped first rank has no other way to the rest. Before it watches, and after,
+// parallel/sibling_watch.h does.
 //
 // Ranks whose calls differ end by an exception (collective_call.h): whoever finds it asks for the records, and they are
 // written while the exception leaves.
@@ -36,6 +38,7 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
  private:
+  void open_channels();  // collective
   void run();
   void look(double now_s);
   bool speaks_for_node() const;
@@ -57,12 +60,12 @@ class Watchdog {
   int num_ranks_ = 1;
   int rank_ = 0;
   int node_ = 0;
-  int node_index_ = 0;                // how many nodes there are in front of this one
-  std::vector<int> records_;          // of this node's ranks in `flight_`, by rank
-  std::unique_ptr<SideHub> hub_;      // rank 0, where there are several nodes
-  std::unique_ptr<SideSpoke> spoke_;  // the first rank of each other node
-  bool ordered_to_dump_ = false;      // by another node
-  bool passed_on_ = false;            // to this node's ranks and, from rank 0's, to other nodes
+  int node_index_ = 0;            // how many nodes there are in front of this one
+  std::vector<int> records_;      // of this node's ranks in `flight_`, by rank
+  SideEnd channel_;               // of each node's first rank: states and orders
+  SideEnd second_channel_;        // of its second, or of the first where there is no second: orders alone
+  bool ordered_to_dump_ = false;  // by another node
+  bool passed_on_ = false;        // to this node's ranks and, from rank 0's, to other nodes
   bool dumped_ = false;
   double dump_at_s_ = 0;  // when this node was asked to
   double started_s_ = 0;

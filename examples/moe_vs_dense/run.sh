@@ -12,13 +12,13 @@
 # curves.svg in runs/moe_vs_dense.
 source "$(dirname "$0")/../../scripts/experiment.sh"
 
-seeds=2
+seeds=3
 runs=(
   "dense      dense"
   "experts_8  moe"
   "experts_32 moe model.moe.num_experts=32"
 )
 experiment "$@"
-scripts/experiment_table.py --columns validation,training,flops,speed,memory "$out" \
+scripts/experiment_table.py --columns validation,training,flops,memory "$out" \
   "dense=dense" "experts_8=8 experts" "experts_32=32 experts" | tee "$out/table.md"
 build/shoal report "$out"/{dense,experts_8,experts_32}.1 --output "$out/report.html" --svg "$out/curves.svg"

@@ -8,6 +8,16 @@ set(shoal_cxx_options
   -fno-math-errno -fno-trapping-math
   $<$<CONFIG:Release>:-O3>
   $<$<BOOL:${SHOAL_CPU}>:-march=${SHOAL_CPU}>)
+include(CheckCXXSourceCompiles)
+if(SHOAL_CPU)
+  set(CMAKE_REQUIRED_FLAGS -march=${SHOAL_CPU})
+endif()
+check_cxx_source_compiles("#ifndef __AVX512F__\n#error\n#endif\nint main() { return 0; }" SHOAL_HAS_AVX512)
+unset(CMAKE_REQUIRED_FLAGS)
+if(SHOAL_HAS_AVX512 AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  # gcc 12 takes its own AVX-512 intrinsics, which Eigen and xxHash use, for uninitialised variables.
+  list(APPEND shoal_cxx_options -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
 target_compile_options(shoal_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${shoal_cxx_options}>")
 target_compile_definitions(shoal_flags INTERFACE OMPI_SKIP_MPICXX=1)
 target_link_libraries(shoal_flags INTERFACE Threads::Threads)

@@ -63,10 +63,10 @@ class WatchedJob(ShoalTest):
                 pass
         return None
 
-    def disturb(self, what, *overrides, prepare=None):
-        """Exit code, stderr and seconds from the signal to the job's end; no rank outlives it."""
+    def disturb(self, what, *overrides, rank=None, prepare=None):
+        """The rank, exit code and stderr of a job one of whose ranks got a signal; no rank outlives it."""
         job = self.start(*overrides)
-        rank = random.randrange(RANKS)
+        rank = random.randrange(RANKS) if rank is None else rank
         pids = [self.rank_process(r) for r in range(RANKS)]
         self.assertNotIn(None, pids)
         if prepare:
@@ -159,12 +159,13 @@ class HostsTest(WatchedJob):
         self.addCleanup(subprocess.run, [SCRIPT, "down", "--name", NAME], capture_output=True)
 
     def test_a_stopped_rank_of_another_host_is_named(self):
-        rank, code, stderr = self.disturb(signal.SIGSTOP)
-        self.assertEqual(code, WATCHDOG_EXIT, stderr)
-        self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
-        self.assertIn(f": rank {rank} of {RANKS} (host {NAME}-{rank // 2}, ", stderr)
-        self.assert_all_left_records()
-
+        # Those that speak for their hosts, and one that does not.
+        for rank in (0, 2, 3):
+            _, code, stderr = self.disturb(signal.SIGSTOP, rank=rank)
+            self.assertEqual(code, WATCHDOG_EXIT, stderr)
+            self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
+            self.assertIn(f": rank {rank} of {RANKS} (host {NAME}-{rank // 2}, ", stderr)
+            self.assert_all_left_records()
 
     def test_a_host_that_is_cut_off_ends_the_job(self):
         # Without them mpirun itself waits for the host's daemon for many minutes.
