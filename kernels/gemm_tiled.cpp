@@ -49,7 +49,7 @@ template <int rows>
     const Vec* before = reinterpret_cast<const Vec*>(to.partial + i * kMaxColumns);
     for (int j = 0; j < 2; ++j) {
       const Vec start = to.first ? Vec{} : before[j];
-      sums[i][j] = start + sums[i][j] * (row * columns[j]);
+      sums[i][j] = multiply_add(sums[i][j], row * columns[j], start);
     }
   }
 }

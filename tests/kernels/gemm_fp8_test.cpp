@@ -174,19 +174,21 @@ TEST_CASE("FP8 products agree with their definition in double, and with bf16 to 
 
 TEST_CASE("a row of an FP8 product does not depend on its company or on threads", "[cuda]") {
   TestDevice device;
-  const Case c(device, 151, 384, 200, DType::kBF16);
-  const Tensor y = device.empty(Shape{151, 200}, DType::kBF16), d_x = device.empty(Shape{151, 384}, DType::kBF16);
+  const DType dtype = GENERATE(DType::kBF16, DType::kF32);
+  CAPTURE(name_of(dtype));
+  const Case c(device, 151, 384, 200, dtype);
+  const Tensor y = device.empty(Shape{151, 200}, dtype), d_x = device.empty(Shape{151, 384}, dtype);
   const Tensor d_w = device.empty(Shape{200, 384}, DType::kF32);
   linear_forward_fp8(y, c.x, c.packed, device.stream);
   linear_backward_input_fp8(d_x, c.d_y, c.packed, Write::kOverwrites, device.stream);
   linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, device.stream);
 
-  for (const auto& [begin, count] : {std::pair<int64_t, int64_t>{0, 1}, {7, 6}, {100, 51}}) {
+  for (const auto& [begin, count] : {std::pair<int64_t, int64_t>{0, 1}, {20, 3}, {40, 4}, {7, 6}, {64, 16}, {100, 51}}) {
     CAPTURE(begin, count);
     const QuantizedRows some{c.x.codes.rows(begin, count), c.x.scales.rows(begin, count)};
     const QuantizedRows some_d{c.d_y.codes.rows(begin, count), c.d_y.scales.rows(begin, count)};
-    const Tensor part = device.empty(Shape{count, 200}, DType::kBF16),
-                 d_part = device.empty(Shape{count, 384}, DType::kBF16);
+    const Tensor part = device.empty(Shape{count, 200}, dtype),
+                 d_part = device.empty(Shape{count, 384}, dtype);
     linear_forward_fp8(part, some, c.packed, device.stream);
     linear_backward_input_fp8(d_part, some_d, c.packed, Write::kOverwrites, device.stream);
     CHECK(agree(part, y.rows(begin, count)));
@@ -194,7 +196,7 @@ TEST_CASE("a row of an FP8 product does not depend on its company or on threads"
   }
 
   const ThreadCount one(1);
-  const Tensor y1 = device.empty(y.shape(), DType::kBF16), d_x1 = device.empty(d_x.shape(), DType::kBF16);
+  const Tensor y1 = device.empty(y.shape(), dtype), d_x1 = device.empty(d_x.shape(), dtype);
   const Tensor d_w1 = device.empty(d_w.shape(), DType::kF32);
   linear_forward_fp8(y1, c.x, c.packed, device.stream);
   linear_backward_input_fp8(d_x1, c.d_y, c.packed, Write::kOverwrites, device.stream);

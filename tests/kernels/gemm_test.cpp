@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 
 #include "kernels/elementwise.h"
+#include "kernels/gemm_cpu.h"
 #include "tests/kernels/op_test.h"
 
 namespace shoal {
@@ -164,6 +165,12 @@ TEST_CASE("products read and write rows that are strided", "[cuda]") {
     cast(view, dense, device.stream);
     return std::pair(wide, view);
   };
+  // oneDNN reads rows in place or copies them first, by their stride, and sums in another order then.
+  const bool by_stride = device_under_test() == DeviceKind::kCpu && gemm_backend(dtype) == GemmBackend::kOneDnn;
+  const auto agree = [&](const Tensor& a, const Tensor& b, int64_t terms) {
+    return by_stride ? relative_error(values_of(a), values_of(b)) < product_bound(a.dtype(), terms)
+                     : values_of(a) == values_of(b);
+  };
   // What lies beside the view stays as it was.
   const auto untouched = [&](const Tensor& wide, int64_t width) {
     for (int64_t row = 0; row < wide.size(0); ++row) {
@@ -184,15 +191,15 @@ TEST_CASE("products read and write rows that are strided", "[cuda]") {
   const auto [d_y_wide, d_y] = strided(layer.d_y);
   const auto [y_wide, y_view] = strided(device.zeros(y.shape(), dtype));
   linear_forward(y_view, x, layer.packed, device.stream);
-  CHECK(values_of(y_view) == values_of(y));
+  CHECK(agree(y_view, y, s.in));
   CHECK(untouched(y_wide, s.out));
   const auto [d_x_wide, d_x_view] = strided(device.zeros(d_x.shape(), dtype));
   linear_backward_input(d_x_view, d_y, layer.packed, Write::kOverwrites, device.stream);
-  CHECK(values_of(d_x_view) == values_of(d_x));
+  CHECK(agree(d_x_view, d_x, s.out));
   CHECK(untouched(d_x_wide, s.in));
   const auto [d_w_wide, d_w_view] = strided(device.zeros(d_w.shape(), d_w.dtype()));
   linear_backward_weight(d_w_view, d_y, x, Write::kOverwrites, device.stream);
-  CHECK(values_of(d_w_view) == values_of(d_w));
+  CHECK(agree(d_w_view, d_w, s.rows));
   CHECK(untouched(d_w_wide, s.in));
 }
 
