@@ -8,7 +8,8 @@
 // x, W and d_y share one dtype T in {f64, f32, bf16}; y is T, or f32 when T is bf16 (logits). Products of bf16 are
 // summed in f32. A row of y is bitwise independent of how many rows are computed together and of the thread count; of
 // its stride, too, but where oneDNN multiplies. On a GPU only where own kernels run: NVIDIA's libraries repeat a call's
-// bits, but sum in an order that depends on its sizes, and an accumulation is a product and an addition within rounding.
+// bits, but sum in an order that depends on its sizes, and an accumulation is a product and an addition within
+// rounding.
 // CPU: oneDNN for bf16 where the CPU has bf16 arithmetic, and for f32 from AVX-512 on; else our own tiles, with bf16
 // widened to f32 and rounded once; f64 (tests) through Eigen.
 #pragma once

@@ -33,8 +33,8 @@ struct VectorOf {
 template <class A>
 using Vector = typename VectorOf<A>::type;
 
-// x y + z, rounded once where the CPU can. Compilers fuse a product with a sum in one place and, as branches fall, not in
-// another; where that would show in bits, this is meant.
+// x y + z, rounded once where the CPU can. Left to itself a compiler fuses a product with a sum in one instance of a
+// template and, as branches fall, not in the next: for where that would show in the bits.
 [[gnu::always_inline]] inline Vector<float> multiply_add(Vector<float> x, Vector<float> y, Vector<float> z) {
 #if defined(__AVX512F__)
   return _mm512_fmadd_ps(x, y, z);

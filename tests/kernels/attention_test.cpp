@@ -366,16 +366,16 @@ TEST_CASE("the simulated device counts what the CPU does for attention") {
   const DType dtype = GENERATE(DType::kF64, DType::kF32, DType::kBF16);
   TestDevice cpu(DeviceKind::kCpu), simulated(DeviceKind::kSimulated);
   for (TestDevice* device : {&cpu, &simulated}) {
-    Operands o(*device, {{.heads = 4, .kv_heads = 2, .qk_dim = 32, .v_dim = 16, .scale = 0.2}, {0, 100, 250}}, dtype);
+    Operands o(*device, {{.heads = 4, .kv_heads = 2, .qk_dim = 24, .v_dim = 16, .scale = 0.2}, {0, 200, 500}}, dtype);
     o.forward(device->stream);
     o.backward(device->stream);
   }
   CHECK(cpu.allocator.use().peak_bytes == simulated.allocator.use().peak_bytes);
   CHECK(cpu.allocator.use().total_peak_bytes == simulated.allocator.use().total_peak_bytes);
-  const double half = 100.0 * 100 / 2 + 150.0 * 150 / 2;
+  const double half = 200.0 * 200 / 2 + 300.0 * 300 / 2;
   const WorkTotals& forward = cpu.stream.work().at("attention.forward");
   const WorkTotals& backward = cpu.stream.work().at("attention.backward");
-  CHECK(forward.model_flops == half * 2 * 4 * (32 + 16));
+  CHECK(forward.model_flops == half * 2 * 4 * (24 + 16));
   CHECK(backward.model_flops == 2 * forward.model_flops);
   CHECK(forward.executed_flops > forward.model_flops);
   CHECK(forward.executed_flops < 1.2 * forward.model_flops);

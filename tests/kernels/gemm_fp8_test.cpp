@@ -183,12 +183,12 @@ TEST_CASE("a row of an FP8 product does not depend on its company or on threads"
   linear_backward_input_fp8(d_x, c.d_y, c.packed, Write::kOverwrites, device.stream);
   linear_backward_weight_fp8(d_w, c.d_y_columns, c.x_columns, Write::kOverwrites, device.stream);
 
-  for (const auto& [begin, count] : {std::pair<int64_t, int64_t>{0, 1}, {20, 3}, {40, 4}, {7, 6}, {64, 16}, {100, 51}}) {
+  for (const auto& [begin, count] :
+       {std::pair<int64_t, int64_t>{0, 1}, {20, 3}, {40, 4}, {7, 6}, {64, 16}, {100, 51}}) {
     CAPTURE(begin, count);
     const QuantizedRows some{c.x.codes.rows(begin, count), c.x.scales.rows(begin, count)};
     const QuantizedRows some_d{c.d_y.codes.rows(begin, count), c.d_y.scales.rows(begin, count)};
-    const Tensor part = device.empty(Shape{count, 200}, dtype),
-                 d_part = device.empty(Shape{count, 384}, dtype);
+    const Tensor part = device.empty(Shape{count, 200}, dtype), d_part = device.empty(Shape{count, 384}, dtype);
     linear_forward_fp8(part, some, c.packed, device.stream);
     linear_backward_input_fp8(d_part, some_d, c.packed, Write::kOverwrites, device.stream);
     CHECK(agree(part, y.rows(begin, count)));
