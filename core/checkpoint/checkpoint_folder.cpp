@@ -55,7 +55,8 @@ bool CheckpointFolder::has_remains() const {
 }
 
 bool is_checkpoint_folder(const fs::path& path) {
-  return disk().status(path / kManifestName).kind != FileKind::kAbsent;
+  const auto has = [&](const char* name) { return disk().status(path / name).kind != FileKind::kAbsent; };
+  return has(kManifestName) || has(kCommitName);
 }
 
 fs::path run_of_checkpoint(const fs::path& path) {

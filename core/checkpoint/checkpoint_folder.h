@@ -58,7 +58,7 @@ class CheckpointFolder {
   FileSystem* files_;
 };
 
-// Whether it is a checkpoint's own folder: has a manifest. Throws where the disk does not say.
+// Whether it is a checkpoint's own folder: has a manifest, or a COMMIT at least. Throws where the disk does not say.
 bool is_checkpoint_folder(const std::filesystem::path& path);
 
 // The run folder of a checkpoint by what people call it: one step-N, a run's checkpoints/, or the run folder itself.

@@ -18,7 +18,7 @@ constexpr const char* kTensorFile = "model.safetensors";
 constexpr const char* kConfigFile = "config.textproto";
 constexpr const char* kTokenizerStem = "tokenizer";
 
-void rename_folder(const fs::path& from, const fs::path& to) {
+void rename_path(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::rename(from, to, error);
   if (error) fail("{}: cannot be renamed to {}: {}", from.string(), to.string(), error.message());
@@ -48,7 +48,11 @@ fs::path final_directory(const fs::path& path) {
     std::error_code ignored;
     if (!fs::is_regular_file(candidate / kTensorFile, ignored)) continue;
     if (!fs::is_regular_file(candidate / kConfigFile, ignored)) {
-      fail("{}: has {} but no {}; it is no complete final model", candidate.string(), kTensorFile, kConfigFile);
+      const bool foreign = fs::exists(candidate / "config.json", ignored);  // Hugging Face's
+      fail("{}: has {} but no {}; it is no complete final model{}", candidate.string(), kTensorFile, kConfigFile,
+           foreign
+               ? fmt::format(", but one of Hugging Face: read it with `shoal import {} RUN` first", candidate.string())
+               : "");
     }
     return candidate;
   }
@@ -93,10 +97,10 @@ void write_final_model(const fs::path& run_dir, const FinalModelParts& parts, co
   // Where there is a final/, no older one is needed; where there is none, one that is set aside may be the only one.
   if (replaces) {
     remove_remains(run_dir, ".old-final-");
-    rename_folder(target, old);
+    rename_path(target, old);
   }
   try {
-    rename_folder(staging.path, target);
+    rename_path(staging.path, target);
   } catch (const Error&) {
     if (replaces) fs::rename(old, target, error);
     throw;
@@ -115,8 +119,15 @@ std::optional<fs::path> set_final_aside_after(const fs::path& run_dir, int64_t s
   for (int n = 1; aside.empty() || fs::exists(fs::symlink_status(aside, ignored)); ++n) {
     aside = run_dir / fmt::format("aside-final-step-{}-{}", final_step, n);
   }
-  rename_folder(final, aside);
-  sync_directory(run_dir);
+  std::error_code error;
+  fs::create_directory(aside, error);
+  for (auto entry = fs::directory_iterator(final, error); !error && entry != end(entry); entry.increment(error)) {
+    if (entry->path().filename() != kTensorFile) fs::copy(entry->path(), aside / entry->path().filename(), error);
+    if (error) break;
+  }
+  if (error) fail("{}: cannot be copied to {}: {}", final.string(), aside.string(), error.message());
+  rename_path(final / kTensorFile, aside / kTensorFile);
+  for (const fs::path& folder : {aside, final, run_dir}) sync_directory(folder);
   return aside;
 }
 

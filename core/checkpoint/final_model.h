@@ -35,9 +35,10 @@ using WriteTensors =
 void write_final_model(const std::filesystem::path& run_dir, const FinalModelParts& parts,
                        const WriteTensors& write_tensors);
 
-// Moves a final/ that was written after a later step than this to RUN/aside-final-step-<its step>-<n>, before a run
-// goes on from here: it is of a future that the run does not have. Where it went; absent where nothing was to be moved.
-// Called by one rank.
+// Moves the weights of a final/ that was written after a later step than this to RUN/aside-final-step-<its step>-<n>,
+// with copies of what lies beside them, before a run goes on from here: they are of a future that the run does not
+// have. Config and tokenizer stay in final/, for a command that names them (as of an imported model). Where the weights
+// went; absent where nothing was to be moved. Called by one rank.
 std::optional<std::filesystem::path> set_final_aside_after(const std::filesystem::path& run_dir, int64_t step);
 
 // The step that a final/ was written after; 0 for one that was imported. Absent where there is none that

@@ -79,8 +79,10 @@ void check_is_folder(const std::string& path) {
   if (!fs::is_directory(path, ignored)) fail("{}: is a file; expected {}", path, kExpected);
 }
 
+fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+
 std::vector<fs::path> all_of(const std::string& path) {
-  if (is_checkpoint_folder(path)) return {path};
+  if (is_checkpoint_folder(path)) return {without_slash(path)};
   const CheckpointFolder folder(run_of_checkpoint(path));
   std::vector<fs::path> checkpoints;
   for (const int64_t step : folder.steps()) checkpoints.push_back(folder.of_step(step));
@@ -134,7 +136,7 @@ void list(const Options& options) {
   };
   if (is_checkpoint_folder(options.path)) {
     print_head();
-    return list_checkpoint(options.path);
+    return list_checkpoint(without_slash(options.path));
   }
   const CheckpointFolder folder(run_of_checkpoint(options.path));
   const std::vector<FolderEntry> entries = folder.entries();

@@ -245,6 +245,9 @@ std::vector<int64_t> special_ids(HfConfigKeys& keys, const char* key, HfConfig& 
 
 std::optional<int64_t> special_id(HfConfigKeys& keys, const char* key, HfConfig& config, int64_t low = 0) {
   const std::vector<int64_t> ids = special_ids(keys, key, config, low);
+  if (ids.size() > 1) {
+    config.notes.push_back(fmt::format("config.json's {} has {} ids: the first, {}, is kept", key, ids.size(), ids[0]));
+  }
   return ids.empty() ? std::nullopt : std::optional<int64_t>(ids[0]);
 }
 

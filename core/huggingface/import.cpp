@@ -12,6 +12,7 @@
 #include "core/checkpoint/new_folder.h"
 #include "core/checkpoint/tensor_copy.h"
 #include "core/config/print.h"
+#include "core/huggingface/config_keys.h"
 #include "data/tokenizer.h"
 
 namespace shoal {
@@ -20,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMaxTokenizerBytes = int64_t{64} << 20;
+constexpr int64_t kMaxSettingsBytes = int64_t{1} << 20;
 constexpr int64_t kMaxSequence = 4096;  // for a start: a promise of a million tokens is not what one trains on
 
 DType dtype_in_final(const SourceTensor& tensor) { return tensor.dtype == DType::kF64 ? DType::kF32 : tensor.dtype; }
@@ -37,6 +39,30 @@ void write_tensors(const TensorSource& source, const fs::path& file,
     copy.rows(tensor.name, 0, tensor.shape.numel() / width, width, tensor.dtype, writer);
   }
   writer.commit();
+}
+
+// Of what those who generate text are told and a run's config has no place for.
+void note_settings(const HfTensorSource& source, std::vector<std::string>& notes) {
+  const HfConfig& config = source.config();
+  if (config.max_positions > kMaxSequence) {
+    notes.push_back(fmt::format(
+        "it promises sequences of {} tokens: data.seq_len is {} for a start, and `shoal export` promises that, unless "
+        "--max-positions says otherwise",
+        config.max_positions, kMaxSequence));
+  }
+  const UntrustedFolder& folder = source.files().folder();
+  constexpr const char* kGeneration = "generation_config.json";
+  if (!folder.contains(kGeneration)) return;
+  try {
+    const JsonDocument json(folder.read_text(kGeneration, kMaxSettingsBytes), (folder.path() / kGeneration).string());
+    for (const int64_t id : HfConfigKeys(json.root()).integers("eos_token_id")) {
+      if (std::ranges::count(config.ids.eos, id) > 0) continue;
+      notes.push_back(
+          fmt::format("{}'s eos_token_id {}, which config.json does not have, is not kept", kGeneration, id));
+    }
+  } catch (const Error& error) {
+    notes.push_back(fmt::format("left aside: {}", error.what()));
+  }
 }
 
 }  // namespace
@@ -59,6 +85,11 @@ HfTokenizerFile find_hf_tokenizer(const HfTensorSource& source) {
     } catch (const Error& error) {
       found.notes.push_back(fmt::format("left aside, for the model cannot be used with it: {}", error.what()));
     }
+  }
+  if (found.name.empty() && found.notes.empty()) {
+    found.notes.emplace_back(folder.contains("vocab.json")
+                                 ? "it has no tokenizer: vocab.json and merges.txt are not read, tokenizer.json is"
+                                 : "it has no tokenizer.json and no tokenizer.model");
   }
   const std::string settings = folder.contains("tokenizer_config.json")
                                    ? folder.read_text("tokenizer_config.json", kMaxTokenizerBytes)
@@ -127,6 +158,7 @@ std::vector<std::string> import_hf(const HfTensorSource& source, const fs::path&
   write_final_model(run_dir, parts, [&](const fs::path& file, const std::map<std::string, std::string>& metadata) {
     write_tensors(source, file, metadata);
   });
+  note_settings(source, tokenizer.notes);
   return std::move(tokenizer.notes);
 }
 

@@ -31,8 +31,9 @@ Spread spread_of(const std::deque<double>& losses) {
 
 StepVerdict FaultDetector::judge(double loss, double grad_norm, bool can_roll_back) {
   if (!std::isfinite(loss) || !std::isfinite(grad_norm)) {
-    return react(config_.not_finite(), fmt::format("loss {}, gradient norm {}: not finite", loss, grad_norm),
-                 can_roll_back);
+    const auto text = [](double x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); };  // of whatever sign
+    return react(config_.not_finite(),
+                 fmt::format("loss {}, gradient norm {}: not finite", text(loss), text(grad_norm)), can_roll_back);
   }
   const double limit = config_.spike_deviations();
   const auto window = static_cast<size_t>(std::max<int64_t>(config_.spike_window(), 2));

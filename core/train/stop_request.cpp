@@ -44,6 +44,8 @@ StopRequest::~StopRequest() {
   for (size_t i = 0; i < kSignals.size(); ++i) ::sigaction(kSignals[i], &previous[i], nullptr);
 }
 
+int StopRequest::last_signal() { return received.load(std::memory_order_relaxed); }
+
 std::optional<StopRequest::Clock::time_point> StopRequest::parse_end_time(const char* text) {
   if (text == nullptr) return std::nullopt;
   int64_t seconds = 0;
@@ -54,7 +56,7 @@ std::optional<StopRequest::Clock::time_point> StopRequest::parse_end_time(const 
 }
 
 std::string StopRequest::reason(std::chrono::duration<double> next_step_and_save) const {
-  if (const int signal = received.load(std::memory_order_relaxed); signal != 0) {
+  if (const int signal = last_signal(); signal != 0) {
     return fmt::format("signal {} ({})", signal, ::strsignal(signal));
   }
   const Clock::time_point now = Clock::now();

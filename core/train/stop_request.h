@@ -32,6 +32,9 @@ class StopRequest {
   // Why to stop, for people; empty: go on.
   std::string reason(std::chrono::duration<double> next_step_and_save) const;
 
+  // The last of these signals that came to this process; 0: none.
+  static int last_signal();
+
   // When Slurm ends the job, from the text of SLURM_JOB_END_TIME.
   static std::optional<Clock::time_point> parse_end_time(const char* text);
 

@@ -100,10 +100,13 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                                    .compute = std::string(name_of(compute_))}));
     log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
   }
+  if (config_.train().resume() == TrainConfig::STEP) {
+    // Before later checkpoints, from which a run that is killed in between goes on and writes it anew.
+    set_final_aside();
+    checkpoints_.set_aside_after(progress_.step());
+  }
   if (is_finished()) return;
-  // Before later checkpoints, from which a run that is killed in between goes on and writes it anew.
-  if (config_.train().resume() == TrainConfig::STEP) set_final_aside();
-  if (config_.checkpoint().every_steps() > 0) checkpoints_.open_for_saving(progress_.step());
+  if (config_.checkpoint().every_steps() > 0) checkpoints_.open_for_saving();
   set_up_routing_record();
   start_prefetch();
 }
@@ -112,6 +115,14 @@ void Trainer::begin_or_go_on() {
   if (!resume_from_.empty()) {
     const PhaseScope phase(mesh_.world(), Phase::kLoad);
     progress_ = checkpoints_.resume(resume_from_);
+    if (progress_.step() > batches_.steps()) {
+      fail(
+          "train.steps = {}: the checkpoint that this run goes on from, {}, is of step {}; expected at least that. "
+          "Raise "
+          "train.steps, or go back with train.resume=STEP train.resume_step=N (`shoal checkpoint list {}`)",
+          batches_.steps(), CheckpointFolder(run_dir_).of_step(progress_.step()).string(), progress_.step(),
+          run_dir_.string());
+    }
     position_.go_on_from(progress_);
     faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
     earlier_training_s_ = progress_.training_seconds();
@@ -203,13 +214,13 @@ Trainer::End Trainer::run() {
   if (!is_finished()) {
     if (speaks() && checkpoints_.saves() && checkpoints_.newest_step() != progress_.step()) {
       say(fmt::format(
-          "stopped after step {} of {}, which could not be saved; the same command goes on {}", progress_.step(),
-          batches_.steps(),
+          "stopped after step {} of {}, which could not be saved; {} goes on {}", progress_.step(), batches_.steps(),
+          command_to_go_on(),
           checkpoints_.newest_step() < 0 ? "from the start" : fmt::format("from step {}", checkpoints_.newest_step())));
     } else if (speaks()) {
       say(checkpoints_.saves()
-              ? fmt::format("stopped after step {} of {}; the same command goes on from there", progress_.step(),
-                            batches_.steps())
+              ? fmt::format("stopped after step {} of {}; {} goes on from there", progress_.step(), batches_.steps(),
+                            command_to_go_on())
               : fmt::format("stopped after step {} of {}; nothing was saved: checkpoint.every_steps is 0",
                             progress_.step(), batches_.steps()));
     }

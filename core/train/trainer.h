@@ -72,6 +72,7 @@ class Trainer {
   void sample(int64_t step);
   bool final_is_current();
   void set_final_aside();
+  std::string command_to_go_on() const;
   void write_final();
   void note_measured_memory();
   void write_summary();

@@ -76,6 +76,14 @@ void Trainer::roll_back(int64_t step) {
                progress_.step(), progress_.skipped_sequences());
 }
 
+// What this start was told of the run in its folder must not be told the next one.
+std::string Trainer::command_to_go_on() const {
+  std::string changes;
+  if (config_.train().resume() != TrainConfig::AUTO) changes += " train.resume=AUTO";
+  if (config_.run().overwrite()) changes += " run.overwrite=false";
+  return changes.empty() ? "the same command" : "the same command with" + changes;
+}
+
 // Ends the job. Nothing is saved: the weights of the step before have met no loss but this one. What is newest on disk
 // is from before the fault, and told.
 void Trainer::give_up(int64_t step, const std::string& reason) {
@@ -94,7 +102,8 @@ void Trainer::give_up(int64_t step, const std::string& reason) {
   steps = broadcast_numbers(mesh_.world(), runtime_.allocator(), steps, 0);
   if (steps.empty()) fail("{}There is no checkpoint: the same command starts anew", text);
   text += fmt::format("The newest checkpoint is of step {}: ", steps[0]);
-  text += "change what led here (optim.lr, the data, train.faults), and the same command goes on from there";
+  text += fmt::format("change what led here (optim.lr, the data, train.faults), and {} goes on from there",
+                      command_to_go_on());
   if (steps.size() > 1) {
     text += ". Should its weights be bad themselves, train.resume=STEP train.resume_step=";
     text += fmt::format("{} goes on from the one before", steps[1]);
@@ -152,6 +161,7 @@ bool Trainer::final_is_current() {
 // Streamed from all ranks: no rank could hold the whole of a large model.
 void Trainer::write_final() {
   const PhaseScope phase(mesh_.world(), Phase::kSave);
+  set_final_aside();
   if (speaks()) {
     // As the run was trained with, whatever has happened to its path meanwhile.
     const std::string tokenizer_file(tokenizer_ ? tokenizer_->file_bytes() : "");

@@ -33,6 +33,10 @@ std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files) 
   if (train.resume() == TrainConfig::NONE || (!has_folder && !by_step)) return {};  // no folder: run_folder.h says so
   const std::vector<int64_t> steps = has_folder ? folder.steps() : std::vector<int64_t>();
   if (by_step) {
+    if (config.run().overwrite()) {
+      fail("train.resume=STEP goes on with the run in {}, and run.overwrite=true moves it aside: expected one of them",
+           config.run().dir());
+    }
     if (!std::ranges::count(steps, train.resume_step())) {
       fail("train.resume_step = {}: {} has no such checkpoint; there are: {}", train.resume_step(),
            folder.path().string(), list_of(steps));
@@ -117,13 +121,18 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
       folder_.path().string(), list_of(candidates), mishaps, config_.run().dir());
 }
 
-void TrainingCheckpoints::open_for_saving(int64_t step) {
-  saver_ = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
-                                             runtime_.allocator(), files_);
-  for (const std::string& note : saver_->notes()) spdlog::warn("{}", note);
+std::unique_ptr<CheckpointSaver> TrainingCheckpoints::open_saver() const {
+  auto saver = std::make_unique<CheckpointSaver>(config_.run().dir(), config_.checkpoint(), runtime_.mesh().world(),
+                                                 runtime_.allocator(), files_);
+  for (const std::string& note : saver->notes()) spdlog::warn("{}", note);
+  return saver;
+}
+
+void TrainingCheckpoints::set_aside_after(int64_t step) { open_saver()->set_aside_after(step); }
+
+void TrainingCheckpoints::open_for_saving() {
+  saver_ = open_saver();
   if (newest_step_ >= 0) saver_->note_loaded(newest_step_, true);
-  // Later ones belong to a future that this run does not have.
-  if (config_.train().resume() == TrainConfig::STEP) saver_->set_aside_after(step);
 }
 
 void TrainingCheckpoints::begin_save(const Progress& progress) {

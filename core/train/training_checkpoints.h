@@ -18,7 +18,7 @@ namespace shoal {
 // Rank 0 looks at run.dir, before anything is written: the checkpoints a run may begin from, newest first.
 //   AUTO  all that are there; none where run.overwrite is set. Throws when there were some and none is whole
 //   NONE         none
-//   STEP         resume_step. Throws when it is not there
+//   STEP         resume_step. Throws when it is not there, or run.overwrite is set
 std::vector<int64_t> resume_candidates(const Config& config, FileSystem& files = disk());
 
 class TrainingCheckpoints {
@@ -36,8 +36,10 @@ class TrainingCheckpoints {
   // data changed in a way that matters and train.allow_changed does not name.
   Progress resume(const std::vector<int64_t>& candidates);
 
-  // Collective: this run writes the folder from now on, going on from `step`. Without it nothing is saved.
-  void open_for_saving(int64_t step);
+  // Collective: moves checkpoints of later steps aside. They belong to a future that this run does not have.
+  void set_aside_after(int64_t step);
+  // Collective: this run writes the folder from now on. Without it nothing is saved.
+  void open_for_saving();
   bool saves() const { return saver_ != nullptr; }
   // Collective.
   void begin_save(const Progress& progress);
@@ -61,6 +63,7 @@ class TrainingCheckpoints {
   Progress roll_back(int64_t nth = 1);
 
  private:
+  std::unique_ptr<CheckpointSaver> open_saver() const;
   std::string try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes, std::string& about_data);
 
   const Config& config_;

@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -16,6 +17,7 @@
 
 #include "core/base/cpu_threads.h"
 #include "core/base/steady_clock.h"
+#include "core/train/stop_request.h"
 #include "parallel/exchange.h"
 
 namespace shoal {
@@ -26,8 +28,8 @@ constexpr double kPeriodS = 0.25;
 // What is left to others to write their flight records; and to other nodes, which hear of it a little later.
 constexpr double kDumpS = 0.6;
 constexpr double kDumpOfNodesS = 1.2;
-// Between nodes that find the same: the one that rank 0 is on speaks first.
-constexpr double kBetweenNodesS = 0.3;
+// Between nodes that find the same: the one that rank 0 is on speaks first. Two look up to 0.25 s apart.
+constexpr double kBetweenNodesS = 0.5;
 constexpr double kConnectS = 60;
 // Whoever had the records written ends the job sooner than that, unless it is stopped itself.
 constexpr double kEndS = 5;
@@ -261,6 +263,13 @@ void Watchdog::write_record(int record) const {
   std::filesystem::rename(part, path, ignored);
 }
 
+// Neighbours of a rank that does not run find it first, and have told the other nodes.
+bool Watchdog::only_this_node_finds(const Verdict& verdict) const {
+  if (static_cast<int>(records_.size()) == num_ranks_) return true;
+  return is_silence(verdict.finding) &&
+         std::ranges::all_of(verdict.ranks, [this](int rank) { return world_.node(rank) == node_; });
+}
+
 void Watchdog::end_job(const Verdict& verdict) {
   const auto said = std::make_shared<std::atomic_flag>();
   std::thread([said, text = verdict.text, rank = rank_, folder = folder_.string()] {
@@ -275,7 +284,12 @@ void Watchdog::end_job(const Verdict& verdict) {
   std::map<int, std::vector<FlightCall>> calls;
   for (const int record : records_) calls[flight_->state(record).rank] = flight_->calls(record);
   const std::string different = verdict.finding == Finding::kDifferentCalls ? "" : find_different_calls(calls);
-  if (static_cast<int>(records_.size()) < num_ranks_) sleep_s(kBetweenNodesS * std::min(node_index_, 5));
+  if (!only_this_node_finds(verdict)) {
+    const int before = StopRequest::last_signal();
+    sleep_s(kBetweenNodesS * std::min(node_index_, 5));
+    // Another node has spoken, and the launcher ends the job.
+    if (const int last = StopRequest::last_signal(); last != before && last == SIGTERM) sleep_s(kEndS);
+  }
   if (said->test_and_set()) std::this_thread::sleep_for(std::chrono::hours(1));  // the other thread ends the job
   std::fflush(stdout);
   fmt::print(stderr, "watchdog on rank {}: {}{}; the last collectives of every rank: {}\n", rank_, verdict.text,

@@ -49,6 +49,7 @@ class Watchdog {
   void dump_own();
   void dump_silent();
   void write_record(int record) const;
+  bool only_this_node_finds(const Verdict& verdict) const;
   [[noreturn]] void end_job(const Verdict& verdict);
 
   MpiSession& session_;

@@ -19,9 +19,9 @@ namespace shoal {
 
 struct WatchLimits {
   double step_s = 10, start_s = 300, save_s = 1800, evaluate_s = 1800;
-  double silent_s = 5;         // nothing is heard of a rank of this machine
-  double silent_node_s = 7.5;  // or of another one: who is there sees what it is, and is through by then
-  double gone_s = 1;           // its process is gone: the launcher comes first
+  double silent_s = 5;          // nothing is heard of a rank of this machine
+  double silent_node_s = 6.25;  // or of another one: who is there sees what it is, and has told by then
+  double gone_s = 1;            // its process is gone: the launcher comes first
 };
 WatchLimits watch_limits(const WatchdogConfig& config);
 

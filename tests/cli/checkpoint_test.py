@@ -72,6 +72,14 @@ class Checkpoint(ShoalTest):
                                r'\d+ to \d+\), counted from where the data begin, at byte \d+')
         self.assertIn("step-4: whole", said)
 
+    def test_one_checkpoint_by_its_path(self):
+        rows = self.shoal("checkpoint", "list", "run/checkpoints/step-4/").stdout.splitlines()
+        self.assertEqual([row.split()[0] for row in rows[1:]], ["step-4"])
+        (self.at / "step-4/MANIFEST.textproto").unlink()
+        for command in ("list", "verify", "show"):
+            done = self.run_program([SHOAL, "checkpoint", command, "run/checkpoints/step-4"])
+            self.assertIn("MANIFEST.textproto: is missing", done.stdout + done.stderr, command)
+
     def test_a_copy_under_another_name(self):
         shutil.copytree(self.at / "step-3", self.at / "step-70")
         says = "step-70: its manifest is of step 3; the folder was renamed, or copied under another name"

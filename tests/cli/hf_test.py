@@ -157,6 +157,37 @@ class HuggingFace(ShoalTest):
         moved = [name for name in before if before[name] != after[name]]
         self.assertEqual(moved, [f"model.layers.{layer}.mlp.gate.e_score_correction_bias" for layer in (0, 1)])
 
+    def test_going_back_leaves_what_the_command_names(self):
+        self.shoal("export", "run", "there", "--dtype", "f32")
+        self.shoal("import", "there", "back")
+        self.shoal("tokenize", "--tokenizer", "back/final/tokenizer.json", "--input", "text.txt", "--output", "more")
+        self.write("data.textproto", """data { seq_len: 32 train { prefix: "more" } }
+                   train { steps: 3 global_batch: 2 microbatch: 2 validate_every: 0 } checkpoint { every_steps: 1 }""")
+        command = ("train", "back/final/config.textproto", "data.textproto", "run.dir=back")
+        self.shoal(*command)
+        whole = (self.folder / "back/final/model.safetensors").read_bytes()
+        self.shoal(*command, "train.resume=STEP", "train.resume_step=1", "train.save_final=false")
+        self.assertFalse((self.folder / "back/final/model.safetensors").exists())
+        self.shoal("generate", "back", "--prompt", "The", "--tokens", 2, "--json")
+        shutil.rmtree(self.folder / "back/checkpoints/step-3")
+        self.shoal(*command)
+        self.assertEqual((self.folder / "back/final/model.safetensors").read_bytes(), whole)
+
+    def test_what_an_import_leaves_aside_is_told(self):
+        self.shoal("export", "run", "there", "--dtype", "f32", "--max-positions", 32768)
+        path = self.folder / "there/config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "bos_token_id": [256, 1]}))
+        self.write("there/generation_config.json", json.dumps({"eos_token_id": [256, 7]}))
+        (self.folder / "there/tokenizer.json").unlink()
+        self.write("there/vocab.json", "{}")
+        said = self.shoal("import", "there", "back").stdout
+        for note in ("it promises sequences of 32768 tokens: data.seq_len is 4096 for a start", "vocab.json and merges.txt are not read",
+                     "config.json's bos_token_id has 2 ids: the first, 256, is kept",
+                     "generation_config.json's eos_token_id 7, which config.json does not have, is not kept"):
+            self.assertIn(note, said)
+        self.write("there/generation_config.json", "{")
+        self.assertIn("left aside: ", self.shoal("import", "there", "again").stdout)
+
     def peak_mib(self, *arguments):
         process = subprocess.Popen([SHOAL, *map(str, arguments)], cwd=self.folder, stdout=subprocess.DEVNULL,
                                    env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=4"})

@@ -160,13 +160,49 @@ class Resume(ShoalTest):
         self.assertRegex(said, r"run/final is of a later step than 7, from which this run goes on: moved aside to "
                                r".*run/aside-final-step-14-1\n")
         self.assertEqual((self.folder / "run/aside-final-step-14-1/model.safetensors").read_bytes(), old)
-        self.assertFalse((self.folder / "run/final").exists())
+        self.assertTrue((self.folder / "run/aside-final-step-14-1/config.textproto").exists())
+        self.assertFalse((self.folder / "run/final/model.safetensors").exists())
+        self.assertTrue((self.folder / "run/final/config.textproto").exists())
         self.assertIn("wrote ", self.train(*other))
         new = (self.folder / "run/final/model.safetensors").read_bytes()
         self.assertNotEqual(new, old)
         self.train("train.steps=14", *back)  # once more, and a third way
         self.assertEqual((self.folder / "run/aside-final-step-14-2/model.safetensors").read_bytes(), new)
         self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), old)
+
+    def test_back_to_a_step_that_is_the_last_now(self):
+        self.train("train.steps=14")
+        old = (self.folder / "run/final/model.safetensors").read_bytes()
+        shorter = ("train.steps=7", 'train.allow_changed=["train.steps"]')
+        self.refused("train", "tiny.textproto", *shorter, says=[
+            "train.steps = 7: the checkpoint that this run goes on from, ", "step-14, is of step 14; expected at least that",
+            "train.resume=STEP"])
+        self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), old)
+        self.train(*shorter, "train.resume=STEP", "train.resume_step=7")
+        self.assertEqual((self.folder / "run/aside-final-step-14-1/model.safetensors").read_bytes(), old)
+        self.assertNotEqual((self.folder / "run/final/model.safetensors").read_bytes(), old)
+        self.assertEqual(self.steps(), [7])
+        self.assertIn("has all its 7 steps", self.train(*shorter))
+
+    def test_back_to_a_step_without_saving_from_there_on(self):
+        self.train("train.steps=14")
+        said = self.train("train.steps=8", 'train.allow_changed=["train.steps"]', "train.resume=STEP", "train.resume_step=7",
+                          "checkpoint.every_steps=0")
+        self.assertIn("going on from the checkpoint of step 7", said)
+        self.assertEqual(self.steps(), [7])
+
+    def test_going_on_after_a_start_that_was_told_where_from(self):
+        self.train("train.steps=14")
+        back = ("train.resume=STEP", "train.resume_step=7")
+        for told, goes_on in ((back, "the same command with train.resume=AUTO goes on from there"),
+                              (("run.overwrite=true",), "the same command with run.overwrite=false goes on from there"),
+                              ((), "the same command goes on from there")):
+            said = self.train("train.steps=14", *told, "train.stop_after_minutes=0.00001", code=REQUEUE)
+            self.assertIn(goes_on, said)
+            if told == back:
+                self.assertEqual(self.steps(), [7, 8])
+        self.refused("train", "tiny.textproto", "train.steps=14", *back, "run.overwrite=true",
+                     says="train.resume=STEP goes on with the run in run, and run.overwrite=true moves it aside")
 
     def test_another_batch_takes_the_next_sequences(self):
         self.train("train.steps=7")

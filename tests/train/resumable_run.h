@@ -33,7 +33,7 @@ class ResumableRun {
 
   // Collective.
   void resume(const std::vector<int64_t>& candidates) { progress_ = checkpoints_.resume(candidates); }
-  void open_for_saving() { checkpoints_.open_for_saving(0); }
+  void open_for_saving() { checkpoints_.open_for_saving(); }
   void run_step() {
     const int64_t step = progress_.step() + 1;
     const SampleRange sequences{.first = (step - 1) * config_.train().global_batch(),
