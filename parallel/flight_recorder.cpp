@@ -73,7 +73,7 @@ struct SharedFlight {
   Word beats, progress;
   Number phase, step, steps_done, step_begun_ns, longest_step_ns;
   Word calls_begun;
-  Word dump_asked, dumped, told;
+  Word dump_asked, dumped, told, error_told;
   std::array<SharedGroup, kMaxFlightGroups> groups;
   std::array<SharedCall, kFlightCalls> calls;
 };
@@ -216,6 +216,14 @@ void FlightRecorder::set_dumped(int record) { records_[record].dumped.store(1, s
 bool FlightRecorder::dumped(int record) const { return records_[record].dumped.load(std::memory_order_acquire) != 0; }
 
 bool FlightRecorder::claim_telling() { return records_[0].told.exchange(1, kRelaxed) == 0; }
+
+bool FlightRecorder::claim_error() {
+  for (int i = 0; i < own_; ++i) {
+    if (records_[i].error_told.load(kRelaxed) != 0) return false;
+  }
+  mine().error_told.store(1, kRelaxed);
+  return true;
+}
 
 std::vector<FlightCall> FlightRecorder::calls(int record) const {
   const SharedFlight& of = records_[record];

@@ -55,6 +55,8 @@ class FlightRecorder {
   bool dumped(int record) const;
   // Whether this is the first of this machine's ranks to ask: it is the one that says where they are.
   bool claim_telling();
+  // Whether no lower rank of this machine has told an error that ends the job; this one tells one if so.
+  bool claim_error();
 
   int num_records() const { return num_records_; }
   int own() const { return own_; }

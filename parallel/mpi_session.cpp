@@ -141,8 +141,12 @@ void MpiSession::abort(int code, std::string_view message) {
     // Rank 0, if it fails too, ends us before we repeat it; so does a lower rank of this machine.
     std::this_thread::sleep_for(std::chrono::milliseconds(300 + 50 * std::min(local_rank_, 8)));
   }
-  fmt::print(stderr, "error on rank {} of {}: {}\n", rank_, size_, message);
-  std::fflush(stderr);
+  if (flight_ == nullptr || flight_->claim_error()) {
+    fmt::print(stderr, "error on rank {} of {}: {}\n", rank_, size_, message);
+    std::fflush(stderr);
+  } else {
+    std::this_thread::sleep_for(std::chrono::seconds(2));  // the launcher is about to end us
+  }
   end_job(code);
 }
 

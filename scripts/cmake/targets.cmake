@@ -12,9 +12,10 @@ include(CheckCXXSourceCompiles)
 if(SHOAL_CPU)
   set(CMAKE_REQUIRED_FLAGS -march=${SHOAL_CPU})
 endif()
-check_cxx_source_compiles("#ifndef __AVX512F__\n#error\n#endif\nint main() { return 0; }" SHOAL_HAS_AVX512)
+string(MAKE_C_IDENTIFIER "SHOAL_HAS_AVX512_${SHOAL_CPU}" has_avx512)  # remembered for each CPU
+check_cxx_source_compiles("#ifndef __AVX512F__\n#error\n#endif\nint main() { return 0; }" ${has_avx512})
 unset(CMAKE_REQUIRED_FLAGS)
-if(SHOAL_HAS_AVX512 AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+if(${has_avx512} AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
   # gcc 12 takes its own AVX-512 intrinsics, which Eigen and xxHash use, for uninitialised variables.
   list(APPEND shoal_cxx_options -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()

@@ -92,6 +92,15 @@ TEST_CASE("the last 64 calls are kept, and groups beyond the room for them have 
   CHECK(rank.calls(0).size() == kFlightCalls);
 }
 
+TEST_CASE("an error that a lower rank has told is not told again") {
+  const auto memory = memory_for(3);
+  FlightRecorder zero(memory, 3, 0), one(memory, 3, 1), two(memory, 3, 2);
+  CHECK(one.claim_error());
+  CHECK_FALSE(two.claim_error());
+  CHECK(zero.claim_error());  // it may be the cause
+  CHECK_FALSE(one.claim_error());
+}
+
 TEST_CASE("a record is read while it is written", "[threads]") {
   FlightRecorder rank(nullptr, 1, 0);
   std::atomic<bool> stop = false;
