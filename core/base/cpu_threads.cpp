@@ -49,8 +49,9 @@ CpuThreads plan_cpu_threads(const std::vector<std::vector<int>>& local_masks, in
 void apply_cpu_threads(CpuThreads& threads) {
   omp_set_dynamic(0);
   omp_set_num_threads(threads.num_threads);
-  // More threads than CPUs, or more ranks than CPUs: let the kernel place them.
-  if (threads.num_threads > static_cast<int>(threads.cpus.size())) return;
+  // Let the kernel place them where there are more threads or ranks than CPUs; and where there are fewer: another job
+  // that leaves CPUs idle would take the same ones.
+  if (threads.num_threads != static_cast<int>(threads.cpus.size())) return;
   bool ok = true;
 #pragma omp parallel num_threads(threads.num_threads) reduction(&& : ok)
   {

@@ -183,8 +183,11 @@ class Drawing {
   void draw_series(const Series& series, const Scale& x, const Scale& y) {
     if (series.mark == Mark::kLevel) return draw_level(series, y);
     const char* kind = series.mark == Mark::kLine ? "line" : series.mark == Mark::kDots ? "thin" : "faint";
-    add("<path class=\"{}\" style=\"stroke:{}\"{} d=\"{}\"/>\n", kind, series.colour, dash_of(series),
-        path_of(series.points, x, y));
+    // Between a start and an end alone nobody has measured.
+    if (series.mark != Mark::kDots || series.points.size() > 2) {
+      add("<path class=\"{}\" style=\"stroke:{}\"{} d=\"{}\"/>\n", kind, series.colour, dash_of(series),
+          path_of(series.points, x, y));
+    }
     if (series.mark != Mark::kDots) return;
     for (size_t i = 0; i < series.points.size(); ++i) {
       const double at = series.points.x[i], value = series.points.y[i];

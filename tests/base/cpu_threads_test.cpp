@@ -88,7 +88,7 @@ TEST_CASE("this process may run somewhere") {
   REQUIRE(std::ranges::is_sorted(cpus));
 }
 
-TEST_CASE("applying a plan sets OpenMP's threads and pins them when there is a CPU for each") {
+TEST_CASE("applying a plan sets OpenMP's threads and pins them when they fill the CPUs") {
   const Saved saved;
   const int cpu = affinity_cpus().back();
   CpuThreads one{.cpus = {cpu}, .num_threads = 1};
@@ -99,10 +99,20 @@ TEST_CASE("applying a plan sets OpenMP's threads and pins them when there is a C
   REQUIRE(sched_getcpu() == cpu);
 }
 
-TEST_CASE("a helper thread may leave the CPU that its maker was pinned to") {
+TEST_CASE("threads that leave CPUs idle may run on each of them") {
   const Saved saved;
   const Cpus all = affinity_cpus();
   CpuThreads plan{.cpus = all, .num_threads = 1};
+  plan.cpus.push_back(all[0]);  // even where there is one
+  apply_cpu_threads(plan);
+  REQUIRE_FALSE(plan.pinned);
+  REQUIRE(affinity_cpus() == all);
+}
+
+TEST_CASE("a helper thread may leave the CPU that its maker was pinned to") {
+  const Saved saved;
+  const Cpus all = affinity_cpus();
+  CpuThreads plan{.cpus = all, .num_threads = static_cast<int>(all.size())};
   apply_cpu_threads(plan);
   REQUIRE(affinity_cpus() == Cpus{all[0]});
   Cpus inherited, freed;
