@@ -7,8 +7,8 @@
 #   --ranks N  MPI ranks (default 2)
 #   --list     what there is to run, and what is done
 #
-# Wants what scripts/quickstart.sh makes before it trains: build/shoal, and the corpus as tokens. A run takes about eight
-# minutes on two idle cores; a finished run is kept, a broken one starts anew. Leaves runs, logs, table.md and
+# Wants what scripts/quickstart.sh makes before it trains: build/shoal, and the corpus as tokens. A run takes four to
+# ten minutes by the CPU; a finished run is kept, a broken one starts anew. Leaves runs, logs, table.md and
 # curves.svg in runs/balancing.
 source "$(dirname "$0")/../../scripts/experiment.sh"
 
