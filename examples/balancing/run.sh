@@ -12,7 +12,7 @@
 # curves.svg in runs/balancing.
 source "$(dirname "$0")/../../scripts/experiment.sh"
 
-seeds=3
+seeds=2
 bias=model.moe.router.selection_bias=true
 runs=(
   "none       model"
