@@ -109,7 +109,7 @@ class SideSpoke {
   std::unique_ptr<SideConnection> connection_;
 };
 
-// A rank's end of one channel: the hub, a spoke or, at most ranks, neither.
+// A rank's end of one channel: the hub or a spoke; most ranks have neither.
 struct SideEnd {
   std::unique_ptr<SideHub> hub;
   std::unique_ptr<SideSpoke> spoke;

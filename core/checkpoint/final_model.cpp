@@ -120,7 +120,7 @@ std::optional<fs::path> set_final_aside_after(const fs::path& run_dir, int64_t s
     aside = run_dir / fmt::format("aside-final-step-{}-{}", final_step, n);
   }
   std::error_code error;
-  fs::create_directory(aside, error);
+  if (!fs::create_directory(aside, error)) fail("{}: cannot be created: {}", aside.string(), error.message());
   for (auto entry = fs::directory_iterator(final, error); !error && entry != end(entry); entry.increment(error)) {
     if (entry->path().filename() != kTensorFile) fs::copy(entry->path(), aside / entry->path().filename(), error);
     if (error) break;

@@ -118,8 +118,7 @@ void Trainer::begin_or_go_on() {
     if (progress_.step() > batches_.steps()) {
       fail(
           "train.steps = {}: the checkpoint that this run goes on from, {}, is of step {}; expected at least that. "
-          "Raise "
-          "train.steps, or go back with train.resume=STEP train.resume_step=N (`shoal checkpoint list {}`)",
+          "Raise train.steps, or go back with train.resume=STEP train.resume_step=N (`shoal checkpoint list {}`)",
           batches_.steps(), CheckpointFolder(run_dir_).of_step(progress_.step()).string(), progress_.step(),
           run_dir_.string());
     }

@@ -8,8 +8,8 @@
 #   --list     what there is to run, and what is done
 #
 # Wants what scripts/quickstart.sh makes before it trains: build/shoal, and the corpus as tokens. A run takes four to
-# ten minutes by the CPU, a long one four times that; a finished run is kept, a broken one starts anew. Leaves runs, logs, tables and
-# curves.svg in runs/moe_vs_dense.
+# ten minutes by the CPU, a long one four times that; a finished run is kept, a broken one starts anew. Leaves runs,
+# logs, tables and curves.svg in runs/moe_vs_dense.
 source "$(dirname "$0")/../../scripts/experiment.sh"
 
 runs=()
