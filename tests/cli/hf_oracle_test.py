@@ -118,9 +118,12 @@ class Oracle(ShoalTest):
     def import_f32(self, there, run):
         """To be computed in f32, whatever this CPU would do."""
         self.shoal("import", there, run)
+        self.compute_in(run, "AUTO", "F32")
+
+    def compute_in(self, run, before, after):
         config = self.folder / run / "final/config.textproto"
-        self.assertIn("compute: AUTO", config.read_text())
-        config.write_text(config.read_text().replace("compute: AUTO", "compute: F32"))
+        self.assertIn(f"compute: {before}", config.read_text())
+        config.write_text(config.read_text().replace(f"compute: {before}", f"compute: {after}"))
 
     def our_logits(self, run):
         self.shoal("evaluate", run, "--logits", "logits.safetensors", "--ids", *IDS)
@@ -185,8 +188,10 @@ class Oracle(ShoalTest):
                 for seed in range(1, 6):
                     # A quieter head: bf16 has no more than three digits.
                     embedding = 0.06 if "tie" in model else 1
-                    run = self.train(f"run{index}-{seed}", model, "precision.compute=BF16", "model.init_std=0.06",
+                    # Trained in f32, so that every CPU draws the same models.
+                    run = self.train(f"run{index}-{seed}", model, "model.init_std=0.06",
                                      f"model.embedding_init_std={embedding}", f"run.seed={seed}")
+                    self.compute_in(run, "F32", "BF16")
                     there = self.folder / f"there{index}-{seed}"
                     self.shoal("export", run, there)
                     model_there = self.load(there, torch.bfloat16)
