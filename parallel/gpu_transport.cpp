@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <utility>
 
@@ -17,7 +18,9 @@ namespace shoal {
 
 namespace {
 
+// As NCCL tells hosts apart: NCCL_HOSTID, where that is set, is another name for this one.
 std::string host_name() {
+  if (const char* id = std::getenv("NCCL_HOSTID")) return id;
   char name[256] = {};
   return gethostname(name, sizeof(name) - 1) == 0 ? name : "this host";
 }

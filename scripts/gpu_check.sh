@@ -12,8 +12,8 @@
 # tests      every op with NVIDIA's libraries and with own kernels alone, whole training steps beside the CPU's
 # sanitizer  NVIDIA's compute-sanitizer over a few ops, where it is there
 # training   200 steps on the GPU beside the same on the CPU
-# layouts    2 and 4 ranks that share the GPU beside one rank; microbatches together beside one by one, whose timelines
-#            lie beside the report then
+# layouts    2 and 4 ranks that share the GPU beside one rank, over host memory and over NCCL; microbatches together
+#            beside one by one, whose timelines lie beside the report then
 # bench      kernels, and training steps of a MoE of 1.3B parameters (40 GiB of GPU memory)
 # Exits with 1 when anything failed; the report says what. Eight minutes at most on a GPU beside 16 cores.
 source "$(dirname "$0")/lib.sh"
@@ -53,6 +53,7 @@ needed=(base_tests)
 ! wants tests || needed+=(train_tests kernels_tests)
 ! wants sanitizer || needed+=(kernels_tests)
 if wants training || wants layouts || wants bench; then needed+=(shoal); fi
+! wants layouts || needed+=(parallel_tests)
 for program in "${needed[@]}"; do
   [ -x "$folder/$program" ] || die "$folder/$program is not there; run scripts/build.sh --cuda"
 done
@@ -177,6 +178,7 @@ check_run() {
 
 # train NAME RANKS SETTING...: a run in $work/NAME. One rank needs no launcher. Few threads: the model is so small that many
 # would wait for each other.
+started_by=()  # words between mpirun's and the program's
 train() {
   local name=$1 ranks=$2 threads=$(($(nproc) / $2))
   shift 2
@@ -184,7 +186,7 @@ train() {
   [ "$threads" -ge 1 ] || threads=1
   mpirun=()
   [ "$ranks" -eq 1 ] || set_mpirun "$ranks"
-  timeout "$limit" "${mpirun[@]}" "$folder/shoal" train "${config[@]}" "run.threads=$threads" "run.dir=$work/$name" "$@" >"$work/$name.run" 2>&1 || {
+  timeout "$limit" "${mpirun[@]}" "${started_by[@]}" "$folder/shoal" train "${config[@]}" "run.threads=$threads" "run.dir=$work/$name" "$@" >"$work/$name.run" 2>&1 || {
     echo "error: $name ended early: $(tail -n 3 "$work/$name.run" | tr '\n' ' ')"
     return 1
   }
@@ -214,6 +216,26 @@ train_own() {
   SHOAL_CUDA_LIBRARIES=none train_beside training-cuda-own training-cpu "$device_tolerances" 1 "train.steps=$steps"
 }
 
+# NCCL between ranks. It takes one rank of a host on a GPU; ranks whose NCCL_HOSTID says that they are on hosts of their own
+# may share one, and talk over sockets.
+run_nccl() {
+  local layout ranks settings name
+  local started_by=(bash -c 'NCCL_HOSTID=rank-${OMPI_COMM_WORLD_RANK:-0} NCCL_SOCKET_IFNAME=lo exec "$@"' pretended_host)
+  for ranks in 2 4; do
+    name=nccl-verbs-$ranks
+    set_mpirun "$ranks"
+    check "$name" "${mpirun[@]}" "${started_by[@]}" "$folder/parallel_tests" "*each rank on a GPU of its own"
+    echo "- $ranks ranks, every verb over NCCL: $(verdict "$name")" >&3
+  done
+  for layout in "2 parallel.data=2" "2 parallel.tensor=2" "2 parallel.expert=2" "4 parallel.tensor=2 parallel.expert=4"; do
+    read -r ranks settings <<<"$layout"
+    name=nccl-${layout//[ .=]/-}
+    check_run "$name" train_beside "$name" layout-1-F32 "--first-tolerance 1e-4 --tolerance 1e-4" "$ranks" train.steps=20 $settings \
+      parallel.transport=NCCL precision.compute=F32 model.moe.routing=REPLAY "model.moe.replay_file=$work/routes-F32"
+    echo "- $ranks ranks, F32, $settings, over NCCL: $(verdict "$name")" >&3
+  done
+}
+
 # Twenty steps. The experts' choices are recorded on one rank and replayed, as examples/parallel_layouts does: what is left
 # are roundings, in other places where a sum is split. In f32 they are small enough to tell any mistake; in bf16 they are
 # those of another device.
@@ -236,6 +258,7 @@ run_layouts() {
       "precision.compute=$precision" model.moe.routing=REPLAY "model.moe.replay_file=$work/routes-$precision"
     echo "- $ranks ranks, $precision, $settings: $(verdict "$name")" >&3
   done
+  run_nccl
   # Microbatches together or one by one: the same bits, on links as they are and on slow ones.
   for layout in "2 parallel.expert=2" "4 parallel.tensor=2 parallel.expert=4"; do
     read -r ranks settings <<<"$layout"

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,13 +19,18 @@ struct Options {
   std::vector<std::string> runs;
   std::string output;
   std::string svg;
+  std::string chart = "loss";
 };
+
+const std::map<std::string, Picture> kCharts{
+    {"loss", Picture::kLoss}, {"difference", Picture::kLossDifference}, {"violation", Picture::kViolation}};
 
 constexpr const char* kDescription = R"(A run as one HTML page: curves, load of experts, memory, incidents, cost.
 
   shoal report runs/a                                    writes runs/a/report.html
   shoal report runs/a runs/b --output a_and_b.html       both over each other
   shoal report runs/a runs/b --svg loss.svg              their loss curves alone as well, as a picture
+  shoal report runs/a runs/b --svg d.svg --chart difference   how far b's loss is from a's
 
 The page needs no network and no scripts. `shoal train` writes RUN/report.html at the end of every start; this does so
 for runs that are under way or were killed, and for several. Lines of metrics.jsonl that are broken are named and left
@@ -40,7 +46,7 @@ void report(const Options& options) {
   for (const std::string& problem : written.problems) spdlog::warn("{}", problem);
   fmt::print("wrote {} ({})\n", written.file.string(), format_bytes(written.bytes));
   if (options.svg.empty()) return;
-  write_loss_picture(options.runs, options.svg);
+  write_picture(options.runs, kCharts.at(options.chart), options.svg);
   fmt::print("wrote {}\n", options.svg);
 }
 
@@ -52,7 +58,10 @@ void add_report_command(Command shoal) {
   command.positional("RUN", options->runs, "RUN...: run folders");
   command.option("--output", options->output,
                  "The page; without: RUN/report.html, or comparison.html in the first of several");
-  command.option("--svg", options->svg, "Also the loss curves alone, as a picture, to this file");
+  command.option("--svg", options->svg, "Also one chart alone, as a picture, to this file");
+  command.choice("--chart", options->chart,
+                 "Which one: losses, those of other runs less the first one's, or the load of the fullest expert",
+                 {"loss", "difference", "violation"});
   command.action([options] { report(*options); });
 }
 

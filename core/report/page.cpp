@@ -97,6 +97,15 @@ std::string report_page(const std::vector<RunRecord>& runs, const std::string& p
   return page;
 }
 
-std::string loss_picture(const std::vector<RunRecord>& runs) { return standalone_svg(draw(loss_chart(runs))); }
+std::string picture_of(const std::vector<RunRecord>& runs, Picture picture) {
+  switch (picture) {
+    case Picture::kLoss: return standalone_svg(draw(loss_chart(runs)));
+    case Picture::kViolation: return standalone_svg(draw(violation_chart(runs)));
+    case Picture::kLossDifference: break;
+  }
+  if (runs.size() < 2)
+    fail("the difference of losses is one of several runs; expected at least two, found {}", runs.size());
+  return standalone_svg(draw(loss_difference_chart(runs)));
+}
 
 }  // namespace shoal

@@ -11,7 +11,8 @@ namespace shoal {
 // At least one run. `produced`: when, for the footer.
 std::string report_page(const std::vector<RunRecord>& runs, const std::string& produced);
 
-// The loss chart alone, as a picture.
-std::string loss_picture(const std::vector<RunRecord>& runs);
+// A chart of the page alone, as a picture. The difference is that of at least two runs: throws Error.
+enum class Picture { kLoss, kLossDifference, kViolation };
+std::string picture_of(const std::vector<RunRecord>& runs, Picture picture);
 
 }  // namespace shoal

@@ -97,7 +97,7 @@ std::string over_experts(const RunRecord& run, const std::string& prefix) {
 
 }  // namespace
 
-std::string experts_section(const std::vector<RunRecord>& runs) {
+Chart violation_chart(const std::vector<RunRecord>& runs) {
   Chart violation;
   violation.title = "Max violation";
   violation.x.name = "step";
@@ -106,6 +106,10 @@ std::string experts_section(const std::vector<RunRecord>& runs) {
   violation.series = lines_over_steps(runs, [](const StepMetrics& m) { return m.expert_load_max_violation; });
   violation.width = 1140;
   violation.height = 260;
+  return violation;
+}
+
+std::string experts_section(const std::vector<RunRecord>& runs) {
   const bool has_experts = std::ranges::any_of(runs, [](const RunRecord& run) {
     const bool is_moe = !run.config || run.config->model().has_moe();
     return is_moe && std::ranges::any_of(run.metrics.steps, [](const StepMetrics& m) {
@@ -114,7 +118,7 @@ std::string experts_section(const std::vector<RunRecord>& runs) {
   });
   if (!has_experts)
     return section("experts", "Experts", "", note("No step has experts to balance: the model is dense."));
-  std::string inside = wide_figure(draw(violation));
+  std::string inside = wide_figure(draw(violation_chart(runs)));
   size_t maps = 0;
   for (const RunRecord& run : runs) {
     if (recorded(run).empty() || maps++ >= kMostMaps) continue;

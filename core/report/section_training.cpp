@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "core/report/html.h"
 #include "core/report/sections.h"
@@ -22,6 +23,30 @@ Points validation_points(const RunRecord& run) {
   Points points;
   for (const ValidationMetrics& m : run.metrics.validations) points.add(static_cast<double>(m.tokens), m.val_loss);
   return points;
+}
+
+// Where both have a value.
+Points less(const Points& points, const Points& others) {
+  std::map<double, double> other_at;
+  for (size_t i = 0; i < others.size(); ++i) other_at[others.x[i]] = others.y[i];
+  Points differences;
+  for (size_t i = 0; i < points.size(); ++i) {
+    const auto other = other_at.find(points.x[i]);
+    if (other != other_at.end()) differences.add(points.x[i], points.y[i] - other->second);
+  }
+  return differences;
+}
+
+Points behind(const Points& points, double least_x) {
+  Points rest;
+  for (size_t i = 0; i < points.size(); ++i) {
+    if (points.x[i] >= least_x) rest.add(points.x[i], points.y[i]);
+  }
+  return rest;
+}
+
+Points training_points(const RunRecord& run) {
+  return by_tokens(run, [](const StepMetrics& m) { return m.loss; });
 }
 
 bool any_value(const std::vector<RunRecord>& runs, const StepValue& value) {
@@ -50,7 +75,7 @@ Chart loss_chart(const std::vector<RunRecord>& runs) {
   for (size_t i = 0; i < runs.size(); ++i) {
     const std::string label = runs.size() > 1 ? runs[i].name : "training";
     const std::string dash = runs.size() > 1 ? run_dash(i) : "";
-    const Points raw = by_tokens(runs[i], [](const StepMetrics& m) { return m.loss; });
+    const Points raw = training_points(runs[i]);
     chart.series.push_back({.label = "", .points = raw, .colour = run_colour(i), .mark = Mark::kFaintLine});
     chart.series.push_back({.label = label,
                             .points = smoothed(raw, past_of(runs[i])),
@@ -80,6 +105,33 @@ Chart loss_chart(const std::vector<RunRecord>& runs) {
   return chart;
 }
 
+Chart loss_difference_chart(const std::vector<RunRecord>& runs) {
+  Chart chart;
+  chart.title = runs.empty() ? "Loss" : fmt::format("Loss, less that of {}", runs[0].name);
+  chart.x.name = "tokens";
+  chart.y.name = "nats a token";
+  chart.width = 1140;
+  chart.height = 300;
+  Points same;
+  same.add(0, 0);
+  chart.series.push_back({.label = "", .points = same, .colour = "var(--muted)", .mark = Mark::kLevel});
+  for (size_t i = 1; i < runs.size(); ++i) {
+    const RunRecord& run = runs[i];
+    const double first_tenth = run.last() != nullptr ? static_cast<double>(run.last()->tokens) / 10 : 0;
+    const Points mean = smoothed(less(training_points(run), training_points(runs[0])), past_of(run));
+    chart.series.push_back({.label = run.name,
+                            .points = behind(mean, first_tenth),
+                            .colour = run_colour(i),
+                            .dash = run_dash(i),
+                            .mark = Mark::kLine});
+    chart.series.push_back({.label = "",
+                            .points = behind(less(validation_points(run), validation_points(runs[0])), first_tenth),
+                            .colour = run_colour(i),
+                            .mark = Mark::kDots});
+  }
+  return chart;
+}
+
 std::string loss_section(const std::vector<RunRecord>& runs) {
   const auto mtp = [](const StepMetrics& m) { return m.mtp_loss; };
   const auto aux = [](const StepMetrics& m) { return m.aux_loss; };
@@ -94,7 +146,8 @@ std::string loss_section(const std::vector<RunRecord>& runs) {
   return section("loss", "Loss",
                  "Faint: each step's training loss; strong: its exponential mean, over about 20 steps in long runs; "
                  "dots: validation; triangles: incidents, listed below.",
-                 wide_figure(draw(loss_chart(runs))) + figures(charts));
+                 wide_figure(draw(loss_chart(runs))) +
+                     (runs.size() > 1 ? wide_figure(draw(loss_difference_chart(runs))) : "") + figures(charts));
 }
 
 std::string schedule_section(const std::vector<RunRecord>& runs) {

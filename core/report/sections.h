@@ -24,5 +24,9 @@ std::string config_section(const std::vector<RunRecord>& runs);
 
 // Training and validation loss over tokens, beside the n-gram entropies of the first run that has them.
 Chart loss_chart(const std::vector<RunRecord>& runs);
+// Of the runs after the first: their losses less the first one's after as many tokens, behind the first tenth.
+Chart loss_difference_chart(const std::vector<RunRecord>& runs);
+// Max violation over steps.
+Chart violation_chart(const std::vector<RunRecord>& runs);
 
 }  // namespace shoal

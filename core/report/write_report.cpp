@@ -5,7 +5,6 @@
 
 #include "core/base/atomic_file.h"
 #include "core/base/check.h"
-#include "core/report/page.h"
 #include "core/report/read_run.h"
 #include "core/train/environment.h"
 #include "core/train/progress.h"
@@ -37,8 +36,8 @@ void write_report_of_run(const std::filesystem::path& run) {
   }
 }
 
-void write_loss_picture(const std::vector<std::string>& folders, const std::filesystem::path& file) {
-  write_text_file(file, loss_picture(read_runs(folders)));
+void write_picture(const std::vector<std::string>& folders, Picture picture, const std::filesystem::path& file) {
+  write_text_file(file, picture_of(read_runs(folders), picture));
 }
 
 }  // namespace shoal

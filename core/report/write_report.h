@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "core/report/page.h"
+
 namespace shoal {
 
 struct WrittenReport {
@@ -19,8 +21,8 @@ WrittenReport write_report(const std::vector<std::string>& runs, const std::file
 // Overwrites RUN/report.html at the end of a run. A failure is a warning.
 void write_report_of_run(const std::filesystem::path& run);
 
-// Overwrites `file` with the loss chart alone.
-void write_loss_picture(const std::vector<std::string>& runs, const std::filesystem::path& file);
+// Overwrites `file` with one chart alone. Throws Error as picture_of does.
+void write_picture(const std::vector<std::string>& runs, Picture picture, const std::filesystem::path& file);
 
 constexpr const char* kReportName = "report.html";
 

@@ -2,7 +2,6 @@
 #include "core/train/same_run.h"
 
 #include "core/checkpoint/data_record.h"
-#include "core/config/compare.h"
 #include "core/config/load.h"
 
 namespace shoal {
@@ -14,13 +13,15 @@ using Changes = std::vector<ConfigChange>;
 // Where nothing was trained yet (imported), only the network must be the same.
 bool has_trained(const NativeCheckpoint& checkpoint) { return checkpoint.manifest().progress().updates() > 0; }
 
+bool of_network(const ConfigChange& change) { return is_covered(change.path, {"model"}); }
+
 Changes config_changes(const NativeCheckpoint& checkpoint, const std::string& config_text) {
   const std::string path = checkpoint.directory() / "MANIFEST.textproto (config)";
   const LoadedConfig was = parse_config(checkpoint.manifest().config(), path);
   const LoadedConfig is = parse_config(config_text, "this run's config");
   Changes changes;
   for (const ConfigChange& change : compare_configs(was.config, is.config)) {
-    if (change.matters && (has_trained(checkpoint) || is_covered(change.path, {"model"}))) changes.push_back(change);
+    if (change.matters && (has_trained(checkpoint) || of_network(change))) changes.push_back(change);
   }
   return changes;
 }
@@ -83,6 +84,12 @@ std::string check_same_run(const NativeCheckpoint& checkpoint, const Config& con
                        name);
   }
   return "";
+}
+
+std::vector<ConfigChange> network_changes(const NativeCheckpoint& checkpoint, const std::string& config_text) {
+  Changes changes = config_changes(checkpoint, config_text);
+  std::erase_if(changes, [](const ConfigChange& change) { return !of_network(change); });
+  return changes;
 }
 
 }  // namespace shoal

@@ -3,9 +3,11 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/base/check.h"
 #include "core/checkpoint/native_checkpoint.h"
+#include "core/config/compare.h"
 #include "core/config/config.pb.h"
 #include "data/fingerprint.h"
 
@@ -22,5 +24,8 @@ class RunChanged : public Error {
 // Returns what is to be said of the data; empty: they are the same.
 std::string check_same_run(const NativeCheckpoint& checkpoint, const Config& config, const std::string& config_text,
                            const std::optional<DataFingerprint>& data);
+
+// How this run's network differs from the checkpoint's, allowed or not.
+std::vector<ConfigChange> network_changes(const NativeCheckpoint& checkpoint, const std::string& config_text);
 
 }  // namespace shoal

@@ -8,6 +8,7 @@
 
 #include "core/base/out_of_memory.h"
 #include "core/checkpoint/data_record.h"
+#include "core/config/compare.h"
 #include "core/train/progress.h"
 #include "core/train/same_run.h"
 #include "parallel/gather_values.h"
@@ -63,34 +64,32 @@ TrainingCheckpoints::TrainingCheckpoints(const Config& config, std::string confi
       files_(files),
       folder_(config.run().dir(), files) {}
 
-// Why it cannot be loaded; empty: it was.
-std::string TrainingCheckpoints::try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes,
-                                                std::string& about_data) {
+TrainingCheckpoints::Attempt TrainingCheckpoints::try_to_restore(int64_t step) {
+  Attempt attempt;
   try {
     const Communicator& world = runtime_.mesh().world();
     const NativeCheckpoint checkpoint(folder_.of_step(step), files_, {.rank = world.rank(), .ranks = world.size()});
-    about_data = check_same_run(checkpoint, config_, config_text_, data_);
-    notes = restore_state(runtime_, optimizer_, checkpoint);
-    progress = checkpoint.manifest().progress();
-    return {};
+    attempt.about_data = check_same_run(checkpoint, config_, config_text_, data_);
+    attempt.network_changes = describe(network_changes(checkpoint, config_text_));
+    attempt.notes = restore_state(runtime_, optimizer_, checkpoint);
+    attempt.progress = checkpoint.manifest().progress();
   } catch (const RunChanged&) {
     throw;
   } catch (const OutOfMemory&) {  // says nothing about the checkpoint
     throw;
   } catch (const Error& error) {
-    return error.what();
+    attempt.mishap = error.what();
   }
+  return attempt;
 }
 
 Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
   Communicator& world = runtime_.mesh().world();
   runtime_.buckets().wait_for_weights();
   std::string mishaps;
+  std::string other_network;  // how it differs from that of the last candidate
   for (const int64_t step : candidates) {
-    Progress progress;
-    RestoreNotes notes;
-    std::string about_data;
-    const std::string mine = try_to_restore(step, progress, notes, about_data);
+    const auto [progress, notes, about_data, network_changes, mine] = try_to_restore(step);
     const std::vector<int64_t> ok = gather_numbers(world, runtime_.allocator(), mine.empty() ? 1 : 0);
     const std::vector<std::string> all = gather_texts(world, runtime_.allocator(), mine);
     const auto failed = std::ranges::find(ok, 0);
@@ -111,14 +110,24 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     const std::string mishap = fmt::format("rank {}: {}", rank, all[static_cast<size_t>(rank)]);
     spdlog::error("the checkpoint of step {} cannot be loaded: {}", step, mishap);
     mishaps += "\n  " + mishap;
+    other_network = network_changes;
   }
-  mishaps = broadcast_text(world, runtime_.allocator(), mishaps, 0);
-  fail(
-      "no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\nMend what is said, or put a copy "
-      "of "
-      "one in its place; `shoal checkpoint list {}` shows what else is there. To start anew, set run.dir to another "
-      "folder, or run.overwrite=true to move this one aside",
-      folder_.path().string(), list_of(candidates), mishaps, config_.run().dir());
+  const std::string advice =
+      other_network.empty()
+          ? fmt::format(
+                "Mend what is said, or put a copy of one in its place; `shoal checkpoint list {}` shows what "
+                "else is there. ",
+                config_.run().dir())
+          : fmt::format(
+                "train.allow_changed lets the network be another one, but these weights were saved for theirs:"
+                "\n{}Take that back to go on with them. ",
+                other_network);
+  fail("{}", broadcast_text(world, runtime_.allocator(),
+                            fmt::format("no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\n"
+                                        "{}To start anew, set run.dir to another folder, or run.overwrite=true to move "
+                                        "this one aside",
+                                        folder_.path().string(), list_of(candidates), mishaps, advice),
+                            0));
 }
 
 std::unique_ptr<CheckpointSaver> TrainingCheckpoints::open_saver() const {

@@ -63,8 +63,16 @@ class TrainingCheckpoints {
   Progress roll_back(int64_t nth = 1);
 
  private:
+  struct Attempt {
+    Progress progress;
+    RestoreNotes notes;
+    std::string about_data;       // check_same_run
+    std::string network_changes;  // a line each
+    std::string mishap;           // why it cannot be loaded; empty: it was
+  };
+
   std::unique_ptr<CheckpointSaver> open_saver() const;
-  std::string try_to_restore(int64_t step, Progress& progress, RestoreNotes& notes, std::string& about_data);
+  Attempt try_to_restore(int64_t step);
 
   const Config& config_;
   std::string config_text_;

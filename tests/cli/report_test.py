@@ -101,6 +101,9 @@ class Report(ShoalTest):
         self.assertEqual(dashes, {None, "7 3"})
         self.assertIn("optim.lr", "".join(root.itertext()))
         self.assertEqual(xml.parse(self.folder / "loss.svg").getroot().get("aria-label"), "Loss")
+        self.shoal("report", "run", "<b>&", "--svg", "less.svg", "--chart", "difference")
+        self.assertEqual(xml.parse(self.folder / "less.svg").getroot().get("aria-label"), "Loss, less that of run")
+        self.refused("report", "run", "--svg", "less.svg", "--chart", "difference", says="expected at least two, found 1")
         self.shoal("report", "run", "--output", "elsewhere.html")
         self.page("elsewhere.html")
 

@@ -204,6 +204,17 @@ class Resume(ShoalTest):
         self.refused("train", "tiny.textproto", "train.steps=14", *back, "run.overwrite=true",
                      says="train.resume=STEP goes on with the run in run, and run.overwrite=true moves it aside")
 
+    def test_another_network_cannot_take_the_weights(self):
+        self.train("train.steps=7")
+        says = ["no checkpoint of run/checkpoints can be loaded (tried: 7); nothing was changed there:", "model.layers: ",
+                "these weights were saved for theirs", "Take that back to go on with them. To start anew, set run.dir"]
+        for ranks in (1, 2):
+            said = self.train("train.steps=7", "model.layers=3", "train.allow_changed=model", ranks=ranks, code=2)
+            for words in says:
+                self.assertIn(words, said)
+            self.assertNotIn("put a copy", said)
+        self.assertEqual(self.steps(), [7])
+
     def test_another_batch_takes_the_next_sequences(self):
         self.train("train.steps=7")
         self.train("train.steps=9", "train.global_batch=2", 'train.allow_changed=["train.steps", "train.global_batch"]',

@@ -4,9 +4,12 @@
 #include <catch2/catch.hpp>
 
 #include <array>
+#include <cmath>
+#include <limits>
 
 #include "core/base/check.h"
 #include "core/report/read_run.h"
+#include "core/report/sections.h"
 #include "core/report/write_report.h"
 #include "tests/report/example_run.h"
 #include "tests/temporary_folder.h"
@@ -68,6 +71,7 @@ TEST_CASE("runs lie over each other, each with a line of its own", "[report]") {
   check_sections(page);
   CHECK_THAT(page, Contains("var(--run0)") && Contains("var(--run1)") && Contains("stroke-dasharray=\"7 3\""));
   CHECK_THAT(page, Contains("<td>optim.lr</td><td>0.0003</td><td>0.01</td>"));
+  CHECK_THAT(page, Contains("aria-label=\"Loss, less that of a\""));
 }
 
 TEST_CASE("a run that has hardly begun has a page", "[report]") {
@@ -109,9 +113,48 @@ TEST_CASE("the file is written, or the reason is said", "[report]") {
   CHECK_THAT(report.problems[0], Contains("metrics.jsonl:5"));
   CHECK_THROWS_AS(write_report({folder / "run"}, folder / "no/such/folder.html"), Error);
   CHECK_NOTHROW(write_report_of_run(folder / "nowhere"));  // only warns
-  write_loss_picture({folder / "run"}, folder / "loss.svg");
+  write_picture({folder / "run"}, Picture::kLoss, folder / "loss.svg");
   const std::string svg = bytes_of_file(folder / "loss.svg");
   CHECK_THAT(svg, Catch::StartsWith("<svg xmlns=") && Contains("<style>") && Contains("--run0"));
+  write_picture({folder / "run"}, Picture::kViolation, folder / "violation.svg");
+  CHECK_THAT(bytes_of_file(folder / "violation.svg"), Contains("aria-label=\"Max violation\"") && Contains("--run0"));
+  CHECK_THROWS_WITH(write_picture({folder / "run"}, Picture::kLossDifference, folder / "difference.svg"),
+                    Contains("expected at least two, found 1"));
+}
+
+TEST_CASE("losses are compared after as many tokens, behind the first tenth", "[report]") {
+  RunRecord first, other;
+  first.name = "first";
+  other.name = "other";
+  for (int64_t step = 1; step <= 40; ++step) {
+    StepMetrics& metrics = first.metrics.steps.emplace_back(example_step(step));
+    metrics.tokens = 100 * step;
+    metrics.loss = 8.0 / static_cast<double>(step);
+    if (step % 2 == 1) continue;  // the other one has a batch twice as large
+    other.metrics.steps.push_back(metrics);
+    other.metrics.steps.back().loss += 0.25;
+  }
+  other.metrics.steps[5].loss = std::numeric_limits<double>::quiet_NaN();
+  for (const int64_t tokens : {0, 2000, 4000}) {
+    first.metrics.validations.push_back({.step = tokens / 100, .tokens = tokens, .val_loss = 5});
+    other.metrics.validations.push_back({.step = tokens / 200, .tokens = tokens, .val_loss = 4.5});
+  }
+  const Chart chart = loss_difference_chart({first, other});
+  CHECK(chart.title == "Loss, less that of first");
+  REQUIRE(chart.series.size() == 3);  // the line at zero first
+  const Points& training = chart.series[1].points;
+  REQUIRE(training.size() == 19);  // 400, 600, … 4000 tokens
+  CHECK(training.x.front() == 400);
+  CHECK(training.x.back() == 4000);
+  for (size_t i = 0; i < training.size(); ++i) {
+    if (training.x[i] == 1200) {
+      CHECK(std::isnan(training.y[i]));
+    } else {
+      CHECK(training.y[i] == Approx(0.25));
+    }
+  }
+  CHECK(chart.series[2].points.x == std::vector<double>{2000, 4000});
+  CHECK(chart.series[2].points.y == std::vector<double>{-0.5, -0.5});
 }
 
 }  // namespace
