@@ -27,7 +27,8 @@ struct Header {
 };
 constexpr uint64_t kMostStates = 1 << 14;  // of a frame
 constexpr size_t kMostUnsent = size_t{64} << 20;
-constexpr size_t kMostConnections = 1 << 14;
+constexpr size_t kMostStrangers = 64;            // connections without a hello; who comes then waits in the queue
+constexpr size_t kMostAtOnce = size_t{4} << 20;  // read of one connection before others have their turn
 constexpr int kConnectMs = 200;
 
 union AnyAddress {
@@ -139,12 +140,17 @@ void SideConnection::flush() {
   out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent));
 }
 
+// Before the hello no more than that.
 void SideConnection::fill() {
   std::array<std::byte, 1 << 16> piece;
-  while (open()) {
-    const ssize_t n = recv(descriptor_, piece.data(), piece.size(), MSG_DONTWAIT);
+  const size_t hello_bytes = sizeof(Header) + sizeof(key_);
+  for (size_t read = 0; open() && read < kMostAtOnce;) {
+    const size_t most = said_hello_ ? piece.size() : hello_bytes - std::min(hello_bytes, in_.size());
+    if (most == 0) return;
+    const ssize_t n = recv(descriptor_, piece.data(), most, MSG_DONTWAIT);
     if (n > 0) {
       in_.insert(in_.end(), piece.begin(), piece.begin() + n);
+      read += static_cast<size_t>(n);
     } else if (n < 0 && errno == EINTR) {
       continue;
     } else {
@@ -178,6 +184,7 @@ std::vector<SideFrame> SideConnection::pump() {
     if (hello) {
       std::memcpy(key_.data(), body, sizeof(key_));
       said_hello_ = true;
+      fill();  // what came behind it
       continue;
     }
     SideFrame frame{.kind = static_cast<SideKind>(header.kind),
@@ -193,7 +200,7 @@ std::vector<SideFrame> SideConnection::pump() {
   return frames;
 }
 
-SideHub::SideHub(Reach reach) {
+SideHub::SideHub(Reach reach, double greeting_s) : greeting_s_(greeting_s) {
   std::vector<std::string> hosts{"127.0.0.1"};
   if (reach == Reach::kThisMachine) {
     listener_ = listen_on("127.0.0.1");
@@ -219,7 +226,9 @@ SideHub::~SideHub() {
 }
 
 std::vector<SideFrame> SideHub::pump() {
-  while (listener_ >= 0 && connections_.size() < kMostConnections) {
+  auto strangers =
+      static_cast<size_t>(std::ranges::count_if(connections_, [](const auto& x) { return !x->said_hello(); }));
+  for (; listener_ >= 0 && strangers < kMostStrangers; ++strangers) {
     const int descriptor = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (descriptor < 0) break;
     set_up_socket(descriptor);
@@ -232,8 +241,9 @@ std::vector<SideFrame> SideHub::pump() {
     if (!connection->hello_sent()) connection->send_hello(address_.reply);
     std::ranges::move(frames, std::back_inserter(all));
   }
-  std::erase_if(connections_,
-                [&](const auto& x) { return !x->open() || (x->said_hello() && !x->greeted(address_.key)); });
+  std::erase_if(connections_, [&](const auto& x) {
+    return !x->open() || (x->said_hello() ? !x->greeted(address_.key) : x->age_s() > greeting_s_);
+  });
   return all;
 }
 

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/steady_clock.h"
 #include "parallel/flight_record.h"
 
 namespace shoal {
@@ -41,7 +42,7 @@ struct SideFrame {
 // One connection, non-blocking, of frames.
 class SideConnection {
  public:
-  explicit SideConnection(int descriptor) : descriptor_(descriptor) {}
+  explicit SideConnection(int descriptor) : descriptor_(descriptor), begun_s_(steady_s()) {}
   ~SideConnection();
   SideConnection(const SideConnection&) = delete;
   SideConnection& operator=(const SideConnection&) = delete;
@@ -55,6 +56,7 @@ class SideConnection {
   // Whether the hello that came first had this key.
   bool greeted(const std::array<uint64_t, 2>& key) const { return said_hello_ && key_ == key; }
   bool said_hello() const { return said_hello_; }
+  double age_s() const { return steady_s() - begun_s_; }
 
  private:
   void append(SideKind kind, const void* bytes, size_t size);
@@ -63,6 +65,7 @@ class SideConnection {
   void close_now();
 
   int descriptor_;
+  double begun_s_;
   std::vector<std::byte> out_, in_;
   bool hello_sent_ = false, said_hello_ = false;
   std::array<uint64_t, 2> key_{};
@@ -72,8 +75,9 @@ class SideConnection {
 class SideHub {
  public:
   enum class Reach { kThisMachine, kNetwork };
-  // Listens: on the loopback interface, or on all. address().port is 0 where that cannot be.
-  explicit SideHub(Reach reach);
+  // Listens: on the loopback interface, or on all. address().port is 0 where that cannot be. Who connects and has not
+  // shown the key within `greeting_s` is let go.
+  explicit SideHub(Reach reach, double greeting_s = 10);
   ~SideHub();
   SideHub(const SideHub&) = delete;
   SideHub& operator=(const SideHub&) = delete;
@@ -88,6 +92,7 @@ class SideHub {
 
  private:
   int listener_ = -1;
+  double greeting_s_;
   SideAddress address_;
   std::vector<std::unique_ptr<SideConnection>> connections_;
 };

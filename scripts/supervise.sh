@@ -6,6 +6,9 @@
 #   --no-requeue       when the run stopped itself to be started again (exit code 85), pass that on: for a script under
 #                      Slurm, which starts it again elsewhere. Without it, it is started again here
 #   --restarted        the command was started before, by whoever calls this script: its first start here is a restart
+#   --begun FILE       what lay in the run's folder before the command's very first start: written there by the start
+#                      that is none of --restarted, read by those that are. Without it a restart takes all that is there
+#                      for this run's own
 #   --max-stalls N     restarts in a row that may bring no new checkpoint, before giving up (3)
 #   --pause S          seconds before a restart; doubled with each in a row that brought nothing (5)
 #   --longest-pause S  and never longer than this (300)
@@ -36,11 +39,12 @@ readonly requeue_code=85 memory_code=91 stalled_code=93 mistake_codes=" 2 126 12
 number() {
   [[ "$2" =~ ^[0-9]{1,6}$ ]] && [ "$((10#$2))" -ge "$3" ] || die "$1 wants a whole number from $3, not '$2'"
 }
-requeue=1 restarted=0 max_stalls=3 first_pause=5 longest_pause=300 run_dir='' log='' command=()
+requeue=1 restarted=0 begun='' max_stalls=3 first_pause=5 longest_pause=300 run_dir='' log='' command=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --no-requeue) requeue=0 ;;
     --restarted) restarted=1 ;;
+    --begun) [ -n "${2:-}" ] || die "--begun wants a file"; begun=$2; shift ;;
     --max-stalls) number "$1" "${2:-}" 0; max_stalls=$((10#$2)); shift ;;
     --pause) number "$1" "${2:-}" 0; first_pause=$((10#$2)); shift ;;
     --longest-pause) number "$1" "${2:-}" 0; longest_pause=$((10#$2)); shift ;;
@@ -188,6 +192,13 @@ at_start='' folder_at_start=''
 if [ "$restarted" -eq 0 ]; then
   at_start=$(state)
   if [ -s "$run_dir/metrics.jsonl" ]; then folder_at_start=$(folder_id); fi
+  [ -z "$begun" ] || printf '%s\n' "$folder_at_start" "$at_start" >"$begun" || die "--begun $begun: cannot be written"
+elif [ -n "$begun" ]; then
+  if [ -r "$begun" ]; then
+    { read -r folder_at_start && at_start=$(cat); } <"$begun" || true
+  else
+    note "$begun is not there: all checkpoints in $run_dir are taken for this run's own"
+  fi
 fi
 
 # Sets `extra`: what a restart adds to the command.

@@ -116,11 +116,12 @@ bool CheckpointSaver::is_saved_already() {
   }
 }
 
-void CheckpointSaver::set_aside_after(int64_t step) {
-  if (!writer_) return;
-  for (const int64_t later : folder_.steps()) {
-    if (later > step) writer_->set_aside(later);
-  }
+std::vector<int64_t> CheckpointSaver::set_aside_after(int64_t step) {
+  if (!writer_) return {};
+  std::vector<int64_t> moved = folder_.steps();
+  std::erase_if(moved, [&](int64_t later) { return later <= step; });
+  for (const int64_t later : moved) writer_->set_aside(later);
+  return moved;
 }
 
 void CheckpointSaver::begin(const Manifest& head, const std::vector<StatePiece>& pieces) {

@@ -47,8 +47,9 @@ class CheckpointSaver {
 
   // Rank 0: what is in the folder that is no checkpoint and stays, each in a sentence; nothing elsewhere.
   std::vector<std::string> notes() const { return writer_ ? writer_->notes() : std::vector<std::string>(); }
-  // Rank 0: moves checkpoints of later steps aside, before a run goes on from an earlier one; nothing elsewhere.
-  void set_aside_after(int64_t step);
+  // Rank 0: moves checkpoints of later steps aside, before a run goes on from an earlier one; which, newest first.
+  // Nothing elsewhere.
+  std::vector<int64_t> set_aside_after(int64_t step);
 
   // Rank 0: every rank loaded the checkpoint of this step, so that retention can rely on it; or one could not. Nothing
   // elsewhere.

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@ namespace fs = std::filesystem;
 constexpr const char* kTensorFile = "model.safetensors";
 constexpr const char* kConfigFile = "config.textproto";
 constexpr const char* kTokenizerStem = "tokenizer";
+constexpr const char* kAsidePrefix = "aside-final-step-";
 
 void rename_path(const fs::path& from, const fs::path& to) {
   std::error_code error;
@@ -43,6 +45,33 @@ void remove_remains(const fs::path& run_dir, std::string_view prefix) {
   }
 }
 
+}  // namespace
+
+std::vector<fs::path> final_models_aside(const fs::path& run_dir) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (auto entry = fs::directory_iterator(run_dir, error); !error && entry != end(entry); entry.increment(error)) {
+    if (entry->path().filename().string().starts_with(kAsidePrefix)) found.push_back(entry->path());
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
+std::string where_final_went(const fs::path& path) {
+  const fs::path named = path.has_filename() ? path : path.parent_path();
+  for (const fs::path& run : {named, named.parent_path()}) {
+    const std::vector<fs::path> aside = final_models_aside(run);
+    if (aside.empty()) continue;
+    return fmt::format(
+        "final/ has no weights: the run went back, and those that it had are in {}; train writes new ones "
+        "at its end",
+        aside.back().string());
+  }
+  return {};
+}
+
+namespace {
+
 fs::path final_directory(const fs::path& path) {
   for (const fs::path& candidate : {path, path / "final"}) {
     std::error_code ignored;
@@ -56,6 +85,7 @@ fs::path final_directory(const fs::path& path) {
     }
     return candidate;
   }
+  if (const std::string moved = where_final_went(path); !moved.empty()) fail("{}: {}", path.string(), moved);
   std::error_code ignored;
   if (!fs::exists(path, ignored)) {
     fail("{}: does not exist; expected a run folder with final/, or final/ itself", path.string());
@@ -117,7 +147,7 @@ std::optional<fs::path> set_final_aside_after(const fs::path& run_dir, int64_t s
   std::error_code ignored;
   fs::path aside;
   for (int n = 1; aside.empty() || fs::exists(fs::symlink_status(aside, ignored)); ++n) {
-    aside = run_dir / fmt::format("aside-final-step-{}-{}", final_step, n);
+    aside = run_dir / fmt::format("{}{}-{}", kAsidePrefix, final_step, n);
   }
   std::error_code error;
   if (!fs::create_directory(aside, error)) fail("{}: cannot be created: {}", aside.string(), error.message());

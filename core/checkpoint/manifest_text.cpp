@@ -90,6 +90,7 @@ class Checker {
     check("updates", progress.updates());
     check("skipped_sequences", progress.skipped_sequences());
     check("skipped_steps", progress.skipped_steps());
+    check("roll_backs", progress.roll_backs());
     for (const double loss : progress.recent_loss()) {
       if (!std::isfinite(loss)) fail("{}: progress: recent_loss {}: expected a finite number", path_, loss);
     }

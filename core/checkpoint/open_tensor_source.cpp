@@ -39,10 +39,13 @@ StoredModel open_checkpoint(const std::filesystem::path& directory) {
   return stored;
 }
 
-// Why RUN/final/ cannot be used; empty: it opens, or there is none.
+// Why RUN/final/ cannot be used; empty: it opens, or there is none, or its weights were moved aside, as is told where
+// no checkpoint can be taken.
 std::string mishap_of_final(const std::filesystem::path& final) {
   std::error_code ignored;
   if (!std::filesystem::exists(final, ignored)) return {};
+  const bool has_weights = std::filesystem::exists(final / kFinalTensors, ignored);
+  if (!has_weights && !final_models_aside(final.parent_path()).empty()) return {};
   try {
     const FinalModel model(final);
     return {};
@@ -69,7 +72,7 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
   if (has(path / kManifestName) || has(path / kCommitName)) return {path};
   if (has(path / kFinalTensors)) return {path};
   const std::string final_mishap = mishap_of_final(path / "final");
-  const bool has_final = has(path / "final") && final_mishap.empty();
+  const bool has_final = has(path / "final" / kFinalTensors) && final_mishap.empty();
   // Where it does not say, no checkpoint is newer.
   const int64_t no_step = has_final ? std::numeric_limits<int64_t>::max() : -1;
   const int64_t final_step = step_of_final_model(path / "final").value_or(no_step);
@@ -102,6 +105,10 @@ std::vector<std::filesystem::path> find_stored_models(const std::filesystem::pat
   if (!found.empty()) return found;
   if (!final_mishap.empty()) {
     fail("{}{}", final_mishap, mishaps.empty() ? "" : "; and none of the checkpoints can be used:" + mishaps);
+  }
+  if (const std::string moved = where_final_went(path); !moved.empty()) {
+    fail("{}: {}{}", path.string(), moved,
+         mishaps.empty() ? "" : "; and none of the checkpoints can be used:" + mishaps);
   }
   if (!mishaps.empty()) {
     fail("{}: there is no final/, and none of the checkpoints can be used:{}", path.string(), mishaps);

@@ -15,6 +15,7 @@
 #include "core/checkpoint/checkpoint_folder.h"
 #include "core/checkpoint/compare_checkpoints.h"
 #include "core/checkpoint/data_record.h"
+#include "core/checkpoint/final_model.h"
 #include "core/checkpoint/manifest_text.h"
 #include "core/checkpoint/native_checkpoint.h"
 #include "core/checkpoint/prune_checkpoints.h"
@@ -81,12 +82,19 @@ void check_is_folder(const std::string& path) {
 
 fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
+[[noreturn]] void fail_without_checkpoint(const std::string& path, const CheckpointFolder& folder) {
+  if (without_slash(path).filename().string().starts_with("step-")) {
+    fail("{}: has neither {} nor {}: no checkpoint, or no longer one", path, kManifestName, kCommitName);
+  }
+  fail("{}: holds no checkpoint (looked in {})", path, folder.path().string());
+}
+
 std::vector<fs::path> all_of(const std::string& path) {
   if (is_checkpoint_folder(path)) return {without_slash(path)};
   const CheckpointFolder folder(run_of_checkpoint(path));
   std::vector<fs::path> checkpoints;
   for (const int64_t step : folder.steps()) checkpoints.push_back(folder.of_step(step));
-  if (checkpoints.empty()) fail("{}: holds no checkpoint (looked in {})", path, folder.path().string());
+  if (checkpoints.empty()) fail_without_checkpoint(path, folder);
   return checkpoints;
 }
 
@@ -141,11 +149,16 @@ void list(const Options& options) {
   const CheckpointFolder folder(run_of_checkpoint(options.path));
   const std::vector<FolderEntry> entries = folder.entries();
   if (std::ranges::none_of(entries, [](const FolderEntry& entry) { return entry.kind != EntryKind::kOther; })) {
-    fail("{}: holds no checkpoint (looked in {})", options.path, folder.path().string());
+    fail_without_checkpoint(options.path, folder);
   }
   print_head();
   for (const int64_t step : folder.steps()) list_checkpoint(folder.of_step(step));
   for (const FolderEntry& entry : entries) list_remains(folder, entry);
+  for (const fs::path& aside : final_models_aside(folder.path().parent_path())) {
+    fmt::print(
+        "{:<20} {:<19} {:>10} {:>6} {:>16}  a final/ that was moved aside, beside checkpoints/; nothing removes it\n",
+        aside.filename().string(), date_of(aside), "", "", "");
+  }
 }
 
 void verify(const Options& options) {
@@ -174,9 +187,9 @@ void show(const Options& options) {
   fmt::print("step {}, {} updates, {} sequences, {} tokens, seed {}\n", progress.step(), progress.updates(),
              format_count(progress.sequences()), format_count(progress.tokens()), progress.seed());
   if (progress.training_seconds() > 0) fmt::print("trained for {}\n", format_duration(progress.training_seconds()));
-  if (progress.skipped_steps() > 0 || progress.skipped_sequences() > 0) {
-    fmt::print("{} steps skipped, {} sequences passed over\n", progress.skipped_steps(),
-               format_count(progress.skipped_sequences()));
+  if (progress.skipped_steps() > 0 || progress.roll_backs() > 0) {
+    fmt::print("{} steps skipped, {} roll-backs, {} sequences passed over\n", progress.skipped_steps(),
+               progress.roll_backs(), format_count(progress.skipped_sequences()));
   }
   fmt::print("{}\n", layout_text(manifest.layout()));
   const DataFingerprint data = from_record(manifest.data());

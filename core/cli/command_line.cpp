@@ -37,6 +37,7 @@ void check_range(CLI::Option& option, const Range<Number>& range) {
     option.check(at_least(range.low, "POSITIVE"));
   } else {
     option.check(CLI::Range(range.low, range.high));
+    if constexpr (!Limits::is_integer) option.check(at_least(range.low, ""));  // nan is in every range of CLI11's
   }
 }
 

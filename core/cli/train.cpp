@@ -17,6 +17,7 @@
 #include "core/train/device_setup.h"
 #include "core/train/memory_report.h"
 #include "core/train/rehearsal.h"
+#include "core/train/run_folder.h"
 #include "core/train/step_prediction.h"
 #include "core/train/trainer.h"
 #include "core/train/watchdog.h"
@@ -116,6 +117,9 @@ void run(const Options& options, MpiSession& session) {
   }
   if (!options.speeds_path.empty()) fail("--speeds belongs to --dry-run: a run takes the time that it takes");
   if (options.ranks > 0 || options.rank > 0) fail("--ranks and --rank belong to --dry-run; mpirun -np N starts ranks");
+  std::vector<std::string> read = arguments.files;
+  if (loaded.config.data().has_tokenizer()) read.push_back(loaded.config.data().tokenizer());
+  check_overwrite_keeps(loaded.config.run(), read);
   const StopRequest stop(loaded.config.train());  // first: a signal while things are set up is not lost
   const Job job(session, loaded.config.parallel(), loaded.config.run());
   const Watchdog watchdog(session, job.world(), loaded.config.run());

@@ -2,6 +2,8 @@
 #include "core/config/validate_cluster.h"
 
 #include <algorithm>
+#include <cctype>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -103,6 +105,28 @@ void check_speeds(const Checker& checker, const ClusterConfig& cluster) {
 
 }  // namespace
 
+namespace {
+
+std::string lower(std::string text) {
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+// Like the whole name or like what people call it ("h100"), in any case.
+std::string nearest_gpu(const std::string& name, const std::vector<std::string>& known) {
+  std::map<std::string, std::string> full_names;
+  std::vector<std::string> candidates;
+  for (const std::string& full : known) {
+    for (const std::string& part : {lower(full), lower(full.substr(0, full.find(" SXM")))}) {
+      if (full_names.emplace(part, full).second) candidates.push_back(part);
+    }
+  }
+  const std::string near = nearest_name(lower(name), candidates);
+  return near.empty() ? "" : full_names.at(near);
+}
+
+}  // namespace
+
 void validate_cluster_as_given(const LoadedCluster& loaded) {
   const Checker checker(loaded);
   const ClusterConfig& cluster = loaded.cluster;
@@ -117,7 +141,7 @@ void validate_cluster_as_given(const LoadedCluster& loaded) {
   if (gpu.name().empty()) {
     checker.refuse({"gpu"}, "gpu.name is not set; expected {}, {}", join_choices(known), instead);
   }
-  const std::string near = nearest_name(gpu.name(), known);
+  const std::string near = nearest_gpu(gpu.name(), known);
   if (!near.empty()) {
     checker.refuse("gpu.name",
                    "no GPU is known as `{}`; did you mean `{}`? Otherwise, give its bf16_tflops, "
@@ -139,6 +163,7 @@ void validate_cluster(const LoadedCluster& loaded) {
   checker.in_range("usd_per_gpu_hour", cluster.usd_per_gpu_hour(), 0.0, kMost, "US dollars; 0: not known");
   checker.in_range("between_ops_us", cluster.between_ops_us(), 0.0, kMost, "microseconds");
   checker.in_range("training_time", cluster.training_time(), 0.1, 10.0, "times what the steps take");
+  checker.in_range("load_imbalance", cluster.load_imbalance(), 1.0, 1e6, "the fullest rank's tokens over the mean");
   const ReliabilityConfig& reliability = cluster.reliability();
   checker.in_range("reliability.gpu_mtbf_hours", reliability.gpu_mtbf_hours(), 0.0, 1e12, "0: nothing fails");
   checker.in_range("reliability.restart_minutes", reliability.restart_minutes(), 0.0, kMost, "minutes");

@@ -91,9 +91,14 @@ HfTokenizerFile find_hf_tokenizer(const HfTensorSource& source) {
                                  ? "it has no tokenizer: vocab.json and merges.txt are not read, tokenizer.json is"
                                  : "it has no tokenizer.json and no tokenizer.model");
   }
-  const std::string settings = folder.contains("tokenizer_config.json")
-                                   ? folder.read_text("tokenizer_config.json", kMaxTokenizerBytes)
-                                   : std::string();
+  std::string settings;
+  try {
+    if (folder.contains("tokenizer_config.json")) {
+      settings = folder.read_text("tokenizer_config.json", kMaxTokenizerBytes);
+    }
+  } catch (const Error& error) {
+    found.notes.push_back(fmt::format("left aside: {}", error.what()));
+  }
   if (folder.contains("chat_template.jinja") || settings.find("\"chat_template\"") != std::string::npos) {
     found.notes.emplace_back("its chat template is not kept");
   }

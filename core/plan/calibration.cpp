@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
 #include <utility>
 
 #include "core/base/check.h"
@@ -59,26 +61,55 @@ bool is_settled(const Row& step) {
   return std::ranges::all_of(step, [](double value) { return std::abs(value) < kSettled; });
 }
 
-// From the fit to all, by its slopes; the fit itself where none of them is out.
-template <class IsOut>
-Factors fit_without(const std::vector<RunToPlan>& fitted, const Slopes& slopes, Factors factors, const IsOut& is_out) {
-  std::vector<const RunToPlan*> runs;
-  Slopes rest;
-  for (size_t i = 0; i < fitted.size(); ++i) {
-    if (is_out(fitted[i].run)) continue;
-    runs.push_back(&fitted[i]);
-    rest.errors.push_back(slopes.errors[i]);
-    rest.by_run.push_back(slopes.by_run[i]);
+// Fits to some of the runs, from the fit to all of them. Each is made once.
+class PartialFits {
+ public:
+  PartialFits(const std::vector<RunToPlan>& fitted, Slopes slopes, const Factors& factors)
+      : fitted_(fitted), slopes_(std::move(slopes)), factors_(factors) {}
+
+  // The fit to all where none of them is out; nothing where the others do not tell the factors apart.
+  template <class IsOut>
+  std::optional<Factors> without(const IsOut& is_out) {
+    std::vector<bool> stays;
+    for (const RunToPlan& run : fitted_) stays.push_back(!is_out(run.run));
+    if (std::ranges::count(stays, true) == std::ssize(fitted_)) return factors_;
+    if (std::ranges::count(stays, true) <= kNumFactors) return std::nullopt;
+    const auto [at, is_new] = fits_.try_emplace(stays);
+    if (is_new) at->second = fit(stays);
+    return at->second;
   }
-  if (runs.size() == fitted.size()) return factors;
-  for (int i = 0; i < kMostIterations; ++i) {
-    const Row step = least_squares_step(rest.by_run, rest.errors);
-    factors = moved(factors, step);
-    if (is_settled(step)) break;
-    for (size_t run = 0; run < runs.size(); ++run) rest.errors[run] = error_at(*runs[run], factors);
+
+ private:
+  // With the slopes of the fit to all until it settles, and from there with its own: plans are not linear.
+  Factors fit(const std::vector<bool>& stays) const {
+    std::vector<RunToPlan> runs;
+    Slopes slopes;
+    for (size_t i = 0; i < fitted_.size(); ++i) {
+      if (!stays[i]) continue;
+      runs.push_back(fitted_[i]);
+      slopes.errors.push_back(slopes_.errors[i]);
+      slopes.by_run.push_back(slopes_.by_run[i]);
+    }
+    Factors factors = settle(runs, slopes, factors_);
+    slopes = slopes_at(runs, factors);
+    return settle(runs, slopes, factors);
   }
-  return factors;
-}
+
+  static Factors settle(const std::vector<RunToPlan>& runs, Slopes& slopes, Factors factors) {
+    for (int i = 0; i < kMostIterations; ++i) {
+      const Row step = least_squares_step(slopes.by_run, slopes.errors);
+      factors = moved(factors, step);
+      if (is_settled(step)) break;
+      for (size_t run = 0; run < runs.size(); ++run) slopes.errors[run] = error_at(runs[run], factors);
+    }
+    return factors;
+  }
+
+  const std::vector<RunToPlan>& fitted_;
+  const Slopes slopes_;
+  const Factors factors_;
+  std::map<std::vector<bool>, Factors> fits_;
+};
 
 }  // namespace
 
@@ -137,22 +168,30 @@ Calibration calibrate(const PublishedRuns& published) {
     if (is_settled(step)) break;
     calibration.factors = moved(calibration.factors, step);
   }
+  PartialFits fits(fitted, slopes, calibration.factors);
   std::vector<double> alone, programs;
   for (RunToPlan& run : all) {
     CalibratedRun& result = calibration.runs.emplace_back();
     const std::string name = run.run.name(), software = run.run.software();
-    const auto plan_without = [&](const auto& is_out) {
-      return plan_published(run, fit_without(fitted, slopes, calibration.factors, is_out));
+    const auto plan_without = [&](const auto& is_out) -> std::optional<PlannedRun> {
+      const std::optional<Factors> factors = fits.without(is_out);
+      return factors ? std::optional(plan_published(run, *factors)) : std::nullopt;
     };
     result.planned = plan_published(run, calibration.factors);
-    result.left_out = plan_without([&](const PublishedRun& other) { return other.name() == name; });
+    const auto is_same = [&](const PublishedRun& other) { return other.name() == name; };
+    const std::optional<PlannedRun> left_out = plan_without(is_same);
+    if (!left_out)
+      fail("without {} the published runs do not tell {} factors apart; add runs that differ", name, kNumFactors);
+    result.left_out = *left_out;
     result.program_left_out = plan_without([&](const PublishedRun& other) { return other.software() == software; });
     result.run = std::move(run);
     alone.push_back(std::abs(result.error_of(result.left_out)));
-    programs.push_back(std::abs(result.error_of(result.program_left_out)));
+    if (result.program_left_out) programs.push_back(std::abs(result.error_of(*result.program_left_out)));
   }
   calibration.left_out = {.median = median(alone), .worst = *std::ranges::max_element(alone)};
-  calibration.program_left_out = {.median = median(programs), .worst = *std::ranges::max_element(programs)};
+  if (!programs.empty()) {
+    calibration.program_left_out = {.median = median(programs), .worst = *std::ranges::max_element(programs)};
+  }
   return calibration;
 }
 

@@ -1,10 +1,10 @@
 // core/plan/calibration.h: efficiencies fitted to published runs, and what such a fit is worth.
 //
-// Least squares of log errors of speed, by a few factors that all runs share (published_run.h); nothing is particular
-// to a run. The leave-one-out error of a run is that of a fit to the others: what a run that nobody has measured may
-// expect.
+// Least squares of log errors of speed, by a few factors that all runs share (published_run.h). The leave-one-out error
+// of a run is that of a fit to the others: what a run that nobody has measured may expect.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "core/plan/published_run.h"
@@ -13,9 +13,10 @@ namespace shoal {
 
 struct CalibratedRun {
   RunToPlan run;
-  PlannedRun planned;           // by all runs' fit
-  PlannedRun left_out;          // by the fit without it; the same as `planned` where it tests only
-  PlannedRun program_left_out;  // by the fit without any run of its software
+  PlannedRun planned;   // by all runs' fit
+  PlannedRun left_out;  // by the fit without it; the same as `planned` where it tests only
+  // By the fit without any run of its software; nothing where the others are too few for one.
+  std::optional<PlannedRun> program_left_out;
 
   double error_of(const PlannedRun& plan) const { return plan.figure / run.run.published() - 1; }
 };

@@ -64,7 +64,8 @@ std::string calibration_table(const PublishedRuns& published, const Calibration&
     const PublishedRun& about = run.run.run;
     text += fmt::format("| {} | {} {} | {} | {} | {} | {} | {} | {}{}{} |\n", about.name(), number(about.published()),
                         unit_of(about), number(run.planned.figure), signed_percent(run.error_of(run.planned)),
-                        signed_percent(run.error_of(run.left_out)), signed_percent(run.error_of(run.program_left_out)),
+                        signed_percent(run.error_of(run.left_out)),
+                        run.program_left_out ? signed_percent(run.error_of(*run.program_left_out)) : "–",
                         about.role() == PublishedRun::FIT ? "calibrates" : "tests", about.source(),
                         about.nearest().empty() ? "" : "; ", about.nearest());
   }

@@ -90,7 +90,16 @@ double ClusterSpeeds::described_seconds(const Work& work) const {
   return std::max(multiplying_s, work.bytes / (bytes_per_s * memory.of_peak())) + row.per_call_us() * kMicro;
 }
 
-double ClusterSpeeds::seconds(const Work& work) { return times_ ? times_->seconds(work) : described_seconds(work); }
+double ClusterSpeeds::seconds(const Work& work) {
+  if (cluster_.load_imbalance() == 1 || efficiency_kind(work) != OpEfficiency::GROUPED_GEMM) {
+    return times_ ? times_->seconds(work) : described_seconds(work);
+  }
+  Work of_fullest = work;
+  for (double Work::*amount : {&Work::model_flops, &Work::executed_flops, &Work::bytes}) {
+    of_fullest.*amount *= cluster_.load_imbalance();
+  }
+  return times_ ? times_->seconds(of_fullest) : described_seconds(of_fullest);
+}
 
 DeviceTimes ClusterSpeeds::device() {
   return {.op_seconds = [this](const Work& work) { return seconds(work); },

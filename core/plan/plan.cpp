@@ -27,6 +27,7 @@ Plan make_plan(const Config& config, const ClusterConfig& cluster, double tokens
   plan.bf16_tflops = cluster.gpu().bf16_tflops();
   plan.has_mtp = config.model().mtp().depth() > 0;
   plan.has_price = usd_per_gpu_hour(config, cluster) > 0;
+  plan.load_imbalance = cluster.load_imbalance();
   plan.efficiency_source = source_of_seconds(cluster);
   plan.step = plan_step(config, cluster, plays);
   plan.run = plan_run(config, cluster, plan.step, tokens);

@@ -11,6 +11,7 @@ struct Plan {
   std::string model, cluster, gpu;
   double bf16_tflops = 0;  // the peak that MFU is counted against
   bool has_mtp = false, has_price = false;
+  double load_imbalance = 1;
   std::string efficiency_source;  // what the seconds of ops rest on
   StepPlan step;
   RunCost run;

@@ -85,6 +85,7 @@ std::string to_json(const Plan& plan) {
   json["tokens_per_step"] = run.tokens_per_step;
   json["tokens_per_s"] = run.tokens_per_s;
   json["tokens_per_gpu_s"] = run.tokens_per_gpu_s;
+  json["load_imbalance"] = plan.load_imbalance;
   json["compute_s"] = step.rank.ops_s;
   json["host_s"] = step.rank.host_s;
   json["exposed_s"] = exposed_json(step.rank);

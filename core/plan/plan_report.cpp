@@ -55,7 +55,11 @@ std::string describe_time(const Plan& plan) {
                 fmt::format("{:>5.1f} %{}{}", 100 * s / step.step_s, note.empty() ? "" : "   ", note));
   };
   std::string text = line("step", seconds(step.step_s));
-  text += part("  ops", rank.ops_s);
+  const std::string fullest =
+      plan.load_imbalance == 1
+          ? ""
+          : fmt::format("the fullest rank's experts have {:g} times the mean", plan.load_imbalance);
+  text += part("  ops", rank.ops_s, fullest);
   if (rank.host_s > 0) text += part("  between ops", rank.host_s);
   text += part("  exposed wire", rank.exposed_total_s(), "nothing to compute meanwhile");
   for (size_t kind = 0; kind < rank.exposed_s.size(); ++kind) {
@@ -98,6 +102,7 @@ std::string describe_memory(const StepPlan& step) {
     text += line(fmt::format("  {}", name_of(static_cast<MemoryKind>(kind))),
                  bytes(step.memory[static_cast<size_t>(kind)]));
   }
+  if (!step.fits()) text += "(--search names layouts that fit, or the smallest cluster that would do)\n";
   return text + "\n";
 }
 

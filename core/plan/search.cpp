@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <queue>
+#include <tuple>
 
 #include "core/plan/layout_bound.h"
 #include "core/plan/search_reasons.h"
@@ -42,6 +43,7 @@ class Search {
     points_ = space.points(result_.refused);
     result_.num_layouts = static_cast<int64_t>(points_.size());
     fates_.assign(points_.size(), Fate::kNotLookedAt);
+    costs_.assign(points_.size(), kNever);
   }
 
   SearchResult run() {
@@ -69,7 +71,8 @@ class Search {
       tell_progress();
     }
     if (!result_.best.empty() && !first_is_enough) {
-      climb(bounds);
+      climb(bounds, result_.best.front().point.layout);
+      if (result_.given && result_.given->plan.step.fits()) climb(bounds, result_.given->point.layout);
       change_best(bounds);
     }
     count_fates();
@@ -158,6 +161,7 @@ class Search {
       return;
     }
     fates_[index] = Fate::kPlanned;
+    costs_[index] = ranked.cost;
     std::vector<RankedLayout>& best = result_.best;
     const auto behind = std::ranges::find_if(best, [&](const RankedLayout& one) { return one.cost > ranked.cost; });
     best.insert(behind, std::move(ranked));
@@ -175,22 +179,42 @@ class Search {
     if (fates_[index] != Fate::kFailed) result_.given = planned(*point);
   }
 
-  // From the best to a better one that differs in one knob, while there is one.
-  void climb(LayoutBounds& bounds) {
+  // Plans the layout where it is a point, was not looked at, and its bounds let it be cheaper than `limit`. Its cost;
+  // kNever: it has no plan that fits.
+  double try_layout(LayoutBounds& bounds, const SearchLayout& layout, double limit) {
+    const auto point = std::ranges::find(points_, layout, &SearchPoint::layout);
+    if (point == points_.end()) return kNever;
+    const auto index = static_cast<size_t>(point - points_.begin());
+    if (fates_[index] == Fate::kNotLookedAt) {
+      const LayoutBound bound = bounds.close(*point);
+      const bool fits = bound.memory_bytes <= result_.memory_limit_bytes;
+      if (fits && cost(*point, bound.step_s, bound.memory_bytes) < limit) plan(index);
+      tell_progress();
+    }
+    return costs_[index];
+  }
+
+  // From a layout that fits to the best of those around it, while that one is better: those that differ in one knob,
+  // and where such a one was not planned or does not fit, the same with more, or less, recomputed.
+  void climb(LayoutBounds& bounds, SearchLayout at) {
     constexpr int kAtMost = 8;
+    double least = try_layout(bounds, at, kNever);
     for (int step = 0; step < kAtMost; ++step) {
-      const SearchLayout best = result_.best.front().point.layout;
-      for (const LayoutChange& change : neighbours(space_, best)) {
-        const auto point = std::ranges::find(points_, change.layout, &SearchPoint::layout);
-        if (point == points_.end()) continue;
-        const auto index = static_cast<size_t>(point - points_.begin());
-        if (fates_[index] != Fate::kNotLookedAt) continue;
-        const LayoutBound bound = bounds.close(*point);
-        const bool fits = bound.memory_bytes <= result_.memory_limit_bytes;
-        if (fits && cost(*point, bound.step_s, bound.memory_bytes) < worst_kept()) plan(index);
-        tell_progress();
+      SearchLayout best = at;
+      const auto visit = [&](const SearchLayout& layout, double limit) {
+        const double cost = try_layout(bounds, layout, limit);
+        if (cost < least) std::tie(least, best) = std::pair(cost, layout);
+        return cost;
+      };
+      for (const LayoutChange& change : neighbours(space_, at)) {
+        if (visit(change.layout, worst_kept()) < kNever) continue;
+        SearchLayout same = change.layout;
+        for (same.recompute = 0; same.recompute < std::ssize(space_.axes().recompute); ++same.recompute) {
+          visit(same, least);
+        }
       }
-      if (result_.best.front().point.layout == best) return;
+      if (best == at) return;
+      at = best;
     }
   }
 
@@ -233,8 +257,9 @@ class Search {
   StagePlays plays_;
   std::vector<SearchPoint> points_;
   enum class Fate : char { kNotLookedAt, kTooLarge, kTooSlow, kPlanned, kPlannedTooLarge, kFailed };
-  std::vector<Fate> fates_;  // of points
-  Queue far_, near_;         // judged by layers of other meshes, and by their own
+  std::vector<Fate> fates_;    // of points
+  std::vector<double> costs_;  // of those whose plans fit; kNever elsewhere
+  Queue far_, near_;           // judged by layers of other meshes, and by their own
   int64_t looks_ = 0;
   SearchResult result_;
 };

@@ -42,12 +42,17 @@ std::string difference(const RankedLayout& loser, const RankedLayout& best) {
   constexpr size_t kAtMost = 3;
   constexpr double kOfLargest = 0.15;
   std::string text;
-  for (size_t i = 0; i < kAtMost; ++i) {
-    if (std::abs(parts[i].seconds) <= kOfLargest * std::abs(parts[0].seconds)) continue;
-    const char* sign = parts[i].seconds < 0 ? "-" : "+";
+  double rest = 0;
+  const auto tell = [&](double seconds, const std::string& name) {
+    if (std::abs(seconds) <= kOfLargest * std::abs(parts[0].seconds)) return false;
     text +=
-        fmt::format("{}{}{} {}", text.empty() ? "" : ", ", sign, describe(std::abs(parts[i].seconds)), parts[i].name);
+        fmt::format("{}{}{} {}", text.empty() ? "" : ", ", seconds < 0 ? "-" : "+", describe(std::abs(seconds)), name);
+    return true;
+  };
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (i >= kAtMost || !tell(parts[i].seconds, parts[i].name)) rest += parts[i].seconds;
   }
+  tell(rest, "all the rest");
   return text.empty() ? "nothing" : text;
 }
 

@@ -1,6 +1,8 @@
 // core/report/chart_scale.cpp: linear and logarithmic.
 #include "core/report/chart_scale.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -10,7 +12,15 @@ namespace shoal {
 
 namespace {
 
-constexpr double kRoom = 0.05;  // above and below the curves, of their height
+constexpr double kRoom = 0.05;      // above and below the curves, of their height
+constexpr double kLargest = 1e300;  // that is shown: differences of more would overflow
+
+// As many digits as tell it from the ticks beside it.
+std::string tick_text(double value, double step) {
+  const double size = std::abs(value);
+  if (size >= 1000 || step >= size / 100) return short_number(value);
+  return fmt::format("{:.{}f}", value, std::max(0, static_cast<int>(std::ceil(-std::log10(step) - 1e-9))));
+}
 
 }  // namespace
 
@@ -21,21 +31,24 @@ Scale::Scale(const Axis& axis, double low, double high, double from, double to)
 
 double Scale::place(double value) const { return axis_.logarithmic ? std::log10(value) : value; }
 
-bool Scale::shows(double value) const { return std::isfinite(value) && (!axis_.logarithmic || value > 0); }
+bool Scale::shows(double value) const { return std::abs(value) <= kLargest && (!axis_.logarithmic || value > 0); }
 
 double Scale::pixel(double value) const { return from_ + (place(value) - low_) / (high_ - low_) * (to_ - from_); }
 
-std::vector<Scale::Tick> Scale::ticks(int count) const {
+std::vector<Scale::Tick> Scale::even_ticks(double low, double high, int count) const {
   std::vector<Tick> ticks;
-  if (!axis_.logarithmic) {
-    const double low = low_ / axis_.divide_by, high = high_ / axis_.divide_by, step = tick_step(high - low, count);
-    const auto first = static_cast<int64_t>(std::ceil(low / step - 1e-9));
-    for (int64_t i = first; static_cast<double>(i) * step <= high + 1e-9 * step && ticks.size() < 50; ++i) {
-      const double value = static_cast<double>(i) * step;
-      ticks.push_back({.value = value * axis_.divide_by, .text = short_number(value)});
-    }
-    return ticks;
+  const double step = tick_step(high - low, count);
+  const auto first = std::ceil(low / step - 1e-9);
+  for (int i = 0; (first + i) * step <= high + 1e-9 * step && i < 50; ++i) {
+    const double value = (first + i) * step;
+    ticks.push_back({.value = value * axis_.divide_by, .text = tick_text(value, step)});
   }
+  return ticks;
+}
+
+std::vector<Scale::Tick> Scale::ticks(int count) const {
+  if (!axis_.logarithmic) return even_ticks(low_ / axis_.divide_by, high_ / axis_.divide_by, count);
+  std::vector<Tick> ticks;
   const double unit = std::log10(axis_.divide_by);
   const int first = static_cast<int>(std::floor(low_ - unit)), last = static_cast<int>(std::ceil(high_ - unit));
   const int every = std::max(1, (last - first) / count);
@@ -50,13 +63,17 @@ std::vector<Scale::Tick> Scale::ticks(int count) const {
       ticks.push_back({.value = value * axis_.divide_by, .text = has_text ? short_number(value) : ""});
     }
   }
+  // Less than from 1 to 2, or from 2 to 5.
+  if (std::ranges::count_if(ticks, [](const Tick& tick) { return !tick.text.empty(); }) < 2) {
+    return even_ticks(std::pow(10, low_ - unit), std::pow(10, high_ - unit), count);
+  }
   return ticks;
 }
 
 std::pair<double, double> limits_of(const std::vector<double>& values, const Axis& axis) {
   double low = INFINITY, high = -INFINITY;
   for (const double value : values) {
-    if (!std::isfinite(value) || (axis.logarithmic && value <= 0)) continue;
+    if (!(std::abs(value) <= kLargest) || (axis.logarithmic && value <= 0)) continue;
     low = std::min(low, value);
     high = std::max(high, value);
   }

@@ -26,6 +26,8 @@ class Scale {
 
  private:
   double place(double value) const;
+  // From `low` to `high`, which are divided already.
+  std::vector<Tick> even_ticks(double low, double high, int count) const;
 
   Axis axis_;
   double low_, high_;  // as place() sees them

@@ -136,6 +136,7 @@ StepMetrics step_of(const Members& line) {
     *value = line.number(key);
   }
   for (const auto& [key, value] : {std::pair{"skipped_steps", &m.skipped_steps},
+                                   {"roll_backs", &m.roll_backs},
                                    {"skipped_sequences", &m.skipped_sequences},
                                    {"failed_saves", &m.failed_saves},
                                    {"comm_bytes", &m.comm_bytes},

@@ -52,6 +52,12 @@ double number_at(const json& object, const char* key) {
   return is_number ? found->get<double>() : std::numeric_limits<double>::quiet_NaN();
 }
 
+// In bytes, or as `shoal plan` writes it: by kind, with "peak".
+double memory_of_plan(const json& object) {
+  const auto memory = object.find("memory_bytes");
+  return memory != object.end() && memory->is_object() ? number_at(*memory, "peak") : number_at(object, "memory_bytes");
+}
+
 json object_of(const fs::path& path) {
   json object = parse_json(text_of(path), path.string());
   if (!object.is_object()) fail("{}: expected an object, found: {}", path.string(), object.type_name());
@@ -89,7 +95,7 @@ void read_plan(RunRecord& run) {
   RunPlan plan{.step_s = number_at(object, "step_s"),
                .tokens_per_s = number_at(object, "tokens_per_s"),
                .mfu = number_at(object, "mfu"),
-               .memory_bytes = number_at(object, "memory_bytes"),
+               .memory_bytes = memory_of_plan(object),
                .compute_s = number_at(object, "compute_s"),
                .gpu_hours = number_at(object, "gpu_hours"),
                .usd = number_at(object, "usd"),

@@ -58,7 +58,7 @@ struct FlightRow {
 };
 
 // RUN/plan.json, as a planner wrote it; NaN: it does not say.
-//   {"step_s": 0.41, "tokens_per_s": 5600, "mfu": 0.43, "memory_bytes": 120e6, "compute_s": 0.33,
+//   {"step_s": 0.41, "tokens_per_s": 5600, "mfu": 0.43, "memory_bytes": 120e6 (or {"peak": 120e6}), "compute_s": 0.33,
 //    "exposed_s": {"dispatch": 0.05, …}, "gpu_hours": 12, "usd": 24}
 struct RunPlan {
   double step_s, tokens_per_s, mfu, memory_bytes, compute_s, gpu_hours, usd;

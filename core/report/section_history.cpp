@@ -76,7 +76,7 @@ Table plan_table(const RunRecord& run) {
   const RunCost cost = cost_of(run);
   add("step", plan.step_s * 1e3, median_of([](const StepMetrics& m) { return m.step_ms; }), ms);
   add("tokens/s", plan.tokens_per_s, median_of([](const StepMetrics& m) { return m.tokens_per_s; }), short_number);
-  add("MFU", plan.mfu, median_of([](const StepMetrics& m) { return m.mfu; }), percent);
+  add("MFU, each of its own peak", plan.mfu, median_of([](const StepMetrics& m) { return m.mfu; }), percent);
   add("computing", plan.compute_s * 1e3, median_of([](const StepMetrics& m) { return m.compute_ms; }), ms);
   add("exposed communication", plan.exposed_total_s * 1e3,
       median_of([](const StepMetrics& m) { return m.exposed_comm_ms; }), ms);

@@ -122,7 +122,7 @@ Chart loss_difference_chart(const std::vector<RunRecord>& runs) {
     chart.series.push_back({.label = run.name,
                             .points = behind(mean, first_tenth),
                             .colour = run_colour(i),
-                            .dash = run_dash(i),
+                            .dash = runs.size() > 2 ? run_dash(i) : "",
                             .mark = Mark::kLine});
     chart.series.push_back({.label = "",
                             .points = behind(less(validation_points(run), validation_points(runs[0])), first_tenth),

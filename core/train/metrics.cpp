@@ -98,6 +98,7 @@ std::string to_json(const StepMetrics& m) {
   json.add("clip_factor", m.clip_factor);
   json.add("update_skipped", m.update_skipped);
   json.add("skipped_steps", m.skipped_steps);
+  json.add("roll_backs", m.roll_backs);
   json.add("skipped_sequences", m.skipped_sequences);
   json.add("failed_saves", m.failed_saves);
   json.add("step_ms", m.step_ms);
@@ -156,6 +157,7 @@ std::vector<Scalar> to_scalars(const StepMetrics& m) {
       {"mem/peak_gib", static_cast<double>(m.peak_memory_bytes) / (1 << 30)},
       {"moe/maxvio_max", m.expert_load_max_violation},
       {"faults/skipped_steps", static_cast<double>(m.skipped_steps)},
+      {"faults/roll_backs", static_cast<double>(m.roll_backs)},
       {"faults/skipped_sequences", static_cast<double>(m.skipped_sequences)},
       {"faults/failed_saves", static_cast<double>(m.failed_saves)},
   };

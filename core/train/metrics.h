@@ -39,6 +39,7 @@ struct StepMetrics {
   bool update_skipped = false;  // train.faults
   // Since the run began, over all its starts.
   int64_t skipped_steps = 0;
+  int64_t roll_backs = 0;
   int64_t skipped_sequences = 0;  // passed over by roll-backs
   int64_t failed_saves = 0;       // since the last start
   double step_ms = 0;

@@ -41,11 +41,11 @@ std::vector<int64_t> find_checkpoints(const Config& config, Communicator& world,
 
 namespace {
 
-// A run that would have saved, and ended before it did: the same command starts it anew. Nothing of it is removed.
+// A run that would have saved, and ended before it did: the same command starts it anew.
 bool ended_before_its_first_save(const std::filesystem::path& run) {
   std::error_code ignored;
-  return std::filesystem::exists(run / "checkpoints", ignored) && !std::filesystem::exists(run / "final", ignored) &&
-         !CheckpointFolder(run).has_remains();
+  return std::filesystem::is_directory(run / "checkpoints", ignored) &&
+         !std::filesystem::exists(run / "final", ignored) && !CheckpointFolder(run).has_remains();
 }
 
 }  // namespace
@@ -57,8 +57,7 @@ std::filesystem::path open_run_folder(const Config& config, DType compute, bool 
     RunConfig run = config.run();
     if (!goes_on && config.train().resume() == TrainConfig::AUTO && !run.overwrite() &&
         ended_before_its_first_save(run.dir())) {
-      spdlog::warn("{}: the run there ended before its first checkpoint: it is moved aside, and starts anew",
-                   run.dir());
+      spdlog::warn("{}: the run there ended before its first checkpoint, and starts anew", run.dir());
       run.set_overwrite(true);
     }
     goes_on ? reopen_run_folder(run, bytes) : prepare_run_folder(run, bytes);

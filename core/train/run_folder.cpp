@@ -155,6 +155,7 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes, FileS
     if (error) {
       fail("run.dir {}: the old run cannot be moved aside to {}: {}", folder.string(), aside.string(), error.message());
     }
+    spdlog::warn("run.dir {}: the run that was there is moved aside to {}", folder.string(), aside.string());
   }
   if (is_failed_start(folder)) {
     for (const char* name : kRunFiles) fs::remove_all(folder / name, error);
@@ -162,6 +163,22 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes, FileS
   make_synced(folder, files);
   check_writable(folder);
   return folder;
+}
+
+void check_overwrite_keeps(const RunConfig& config, const std::vector<std::string>& files) {
+  std::error_code error;
+  const fs::path folder = fs::canonical(config.dir(), error);
+  if (!config.overwrite() || error || !holds_run(folder)) return;
+  for (const std::string& file : files) {
+    const fs::path path = fs::weakly_canonical(file, error);
+    const fs::path inside = path.lexically_relative(folder);
+    if (error || inside.empty() || *inside.begin() == ".." || inside == "config.textproto") continue;
+    fail(
+        "run.overwrite=true moves {} aside, and with it {}, which this command reads; set run.dir to another folder, "
+        "or "
+        "name a copy of that file elsewhere",
+        config.dir(), file);
+  }
 }
 
 void describe_run(const fs::path& folder, const std::string& config_text, const std::string& environment_json) {

@@ -100,11 +100,7 @@ Trainer::Trainer(const Config& config, const ProcessMesh& mesh, Allocator& alloc
                                    .compute = std::string(name_of(compute_))}));
     log_->write_text(0, "config", "```\n" + options_.config_text + "\n```");
   }
-  if (config_.train().resume() == TrainConfig::STEP) {
-    // Before later checkpoints, from which a run that is killed in between goes on and writes it anew.
-    set_final_aside();
-    checkpoints_.set_aside_after(progress_.step());
-  }
+  if (!resume_from_.empty()) leave_later_steps();
   if (is_finished()) return;
   if (config_.checkpoint().every_steps() > 0) checkpoints_.open_for_saving();
   set_up_routing_record();
@@ -133,6 +129,15 @@ void Trainer::begin_or_go_on() {
   // First, because it locks the folder: run_folder.h.
   log_.emplace(run_dir_, resume_from_.empty() ? std::nullopt : std::optional(progress_.step()));
   if (!resume_from_.empty()) say(fmt::format("going on from the checkpoint of step {}", progress_.step()));
+}
+
+// A final/ and checkpoints of later steps than this one belong to a way that is left here: where the run was told to
+// go back, and where the newest checkpoint could not be loaded. Should that one be readable later, two ways would mix.
+void Trainer::leave_later_steps() {
+  // Before checkpoints, from which a run that is killed in between goes on and writes it anew.
+  set_final_aside();
+  const bool goes_back = config_.train().resume() == TrainConfig::STEP || progress_.step() < resume_from_.front();
+  if (goes_back) checkpoints_.set_aside_after(progress_.step());
 }
 
 void Trainer::set_up_routing_record() {

@@ -55,6 +55,7 @@ class Trainer {
   std::string dispatch_text() const;
   void set_up_routing_record();
   void begin_or_go_on();
+  void leave_later_steps();
   void start_prefetch();
   StepVerdict train_one_step(int64_t step);
   void save(int64_t step);

@@ -114,6 +114,7 @@ StepMetrics Trainer::metrics_of(int64_t step, const StepOutcome& outcome, double
   metrics.clip_factor = outcome.clip_factor;
   metrics.update_skipped = outcome.update_skipped();
   metrics.skipped_steps = progress_.skipped_steps();
+  metrics.roll_backs = progress_.roll_backs();
   metrics.skipped_sequences = progress_.skipped_sequences();
   metrics.failed_saves = checkpoints_.failed_saves();
   metrics.step_ms = step_s * 1e3;

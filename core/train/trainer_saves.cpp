@@ -56,7 +56,7 @@ bool Trainer::went_back_from_bad_state(int64_t step, bool stop) {
 // Back to a checkpoint, with the data behind `step`: what led here is not seen again. The newest one, or, where that
 // one led here too, the one before it.
 void Trainer::roll_back(int64_t step) {
-  const int64_t skipped_steps = progress_.skipped_steps();
+  const int64_t skipped_steps = progress_.skipped_steps(), roll_backs = progress_.roll_backs() + 1;
   const int64_t seen = position_.sequences_behind(step);
   {
     const PhaseScope phase(mesh_.world(), Phase::kLoad);
@@ -66,6 +66,7 @@ void Trainer::roll_back(int64_t step) {
   position_.go_on_from(progress_);
   position_.skip_to(progress_.step(), seen);
   progress_.set_skipped_steps(skipped_steps);
+  progress_.set_roll_backs(roll_backs);
   faults_.set_recent_losses({progress_.recent_loss().begin(), progress_.recent_loss().end()});
   save_due_ = false;
   start_prefetch();
@@ -100,7 +101,12 @@ void Trainer::give_up(int64_t step, const std::string& reason) {
     }
   }
   steps = broadcast_numbers(mesh_.world(), runtime_.allocator(), steps, 0);
-  if (steps.empty()) fail("{}There is no checkpoint: the same command starts anew", text);
+  if (steps.empty()) {
+    // Where one was to come, the next start moves the folder aside by itself: open_run.cpp.
+    const bool by_itself = checkpoints_.saves() && config_.train().resume() == TrainConfig::AUTO;
+    fail("{}There is no checkpoint: the same command{} starts anew", text,
+         by_itself || config_.run().overwrite() ? "" : " with run.overwrite=true");
+  }
   text += fmt::format("The newest checkpoint is of step {}: ", steps[0]);
   text += fmt::format("change what led here (optim.lr, the data, train.faults), and {} goes on from there",
                       command_to_go_on());

@@ -112,22 +112,25 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     mishaps += "\n  " + mishap;
     other_network = network_changes;
   }
+  const bool by_step = config_.train().resume() == TrainConfig::STEP;
   const std::string advice =
       other_network.empty()
           ? fmt::format(
                 "Mend what is said, or put a copy of one in its place; `shoal checkpoint list {}` shows what "
-                "else is there. ",
-                config_.run().dir())
+                "else is there{}. ",
+                config_.run().dir(), by_step ? ", and train.resume=AUTO takes the newest that can be loaded" : "")
           : fmt::format(
                 "train.allow_changed lets the network be another one, but these weights were saved for theirs:"
                 "\n{}Take that back to go on with them. ",
                 other_network);
-  fail("{}", broadcast_text(world, runtime_.allocator(),
-                            fmt::format("no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\n"
-                                        "{}To start anew, set run.dir to another folder, or run.overwrite=true to move "
-                                        "this one aside",
-                                        folder_.path().string(), list_of(candidates), mishaps, advice),
-                            0));
+  fail("{}",
+       broadcast_text(world, runtime_.allocator(),
+                      fmt::format("no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\n"
+                                  "{}To start anew, set run.dir to another folder, or run.overwrite=true{} to move "
+                                  "this one aside",
+                                  folder_.path().string(), list_of(candidates), mishaps, advice,
+                                  by_step ? " train.resume=AUTO" : ""),
+                      0));
 }
 
 std::unique_ptr<CheckpointSaver> TrainingCheckpoints::open_saver() const {
@@ -137,7 +140,13 @@ std::unique_ptr<CheckpointSaver> TrainingCheckpoints::open_saver() const {
   return saver;
 }
 
-void TrainingCheckpoints::set_aside_after(int64_t step) { open_saver()->set_aside_after(step); }
+void TrainingCheckpoints::set_aside_after(int64_t step) {
+  const auto moved = saver_ ? saver_->set_aside_after(step) : open_saver()->set_aside_after(step);
+  if (moved.empty()) return;
+  spdlog::warn(
+      "{}: this run goes on from step {}; the checkpoints of later steps ({}) are moved aside, to aside-step-…",
+      folder_.path().string(), step, list_of(moved));
+}
 
 void TrainingCheckpoints::open_for_saving() {
   saver_ = open_saver();
@@ -177,11 +186,12 @@ Progress TrainingCheckpoints::roll_back(int64_t nth) {
   Communicator& world = runtime_.mesh().world();
   const std::vector<int64_t> mine = world.rank() == 0 ? folder_.steps() : std::vector<int64_t>();
   std::vector<int64_t> steps = broadcast_numbers(world, runtime_.allocator(), mine, 0);
+  const int64_t newest = steps.empty() ? -1 : steps.front();
   const int64_t passed_over = std::clamp<int64_t>(nth - 1, 0, std::ssize(steps) - 1);
   steps.erase(steps.begin(), steps.begin() + passed_over);
   const Progress progress = resume(steps);
   take_bad_state();  // of weights that are no more
-  if (saver_ && passed_over > 0) saver_->set_aside_after(progress.step());
+  if (progress.step() < newest) set_aside_after(progress.step());
   return progress;
 }
 

@@ -36,7 +36,7 @@ class TrainingCheckpoints {
   // data changed in a way that matters and train.allow_changed does not name.
   Progress resume(const std::vector<int64_t>& candidates);
 
-  // Collective: moves checkpoints of later steps aside. They belong to a future that this run does not have.
+  // Collective: moves checkpoints of later steps aside, and tells. They belong to a future that this run does not have.
   void set_aside_after(int64_t step);
   // Collective: this run writes the folder from now on. Without it nothing is saved.
   void open_for_saving();
@@ -59,7 +59,7 @@ class TrainingCheckpoints {
   // Seconds that the last save took.
   double save_seconds() const { return save_seconds_; }
   // Collective: back to the `nth` newest checkpoint, or the oldest. The save in flight is finished first; those that
-  // are passed over are moved aside.
+  // are passed over, or cannot be loaded, are moved aside.
   Progress roll_back(int64_t nth = 1);
 
  private:

@@ -247,12 +247,14 @@ void Watchdog::dump_silent() {
   }
 }
 
+std::filesystem::path Watchdog::record_path(int rank) const { return folder_ / fmt::format("rank-{:05}.jsonl", rank); }
+
 void Watchdog::write_record(int record) const {
   const RankState state = flight_->state(record);
   std::error_code ignored;
   std::filesystem::create_directories(folder_, ignored);
   // Two ranks may write the same one; it is there when it is whole.
-  const std::filesystem::path path = folder_ / fmt::format("rank-{:05}.jsonl", state.rank);
+  const std::filesystem::path path = record_path(state.rank);
   const std::filesystem::path part = folder_ / fmt::format(".rank-{:05}.jsonl.by-{}", state.rank, rank_);
   {
     std::ofstream file(part);
@@ -261,6 +263,13 @@ void Watchdog::write_record(int record) const {
     for (const FlightCall& call : flight_->calls(record)) file << to_json(call, now_ns) << '\n';
   }
   std::filesystem::rename(part, path, ignored);
+}
+
+// Of ranks that a larger job had: they are not of this one's last collectives.
+void Watchdog::remove_records_of_others() const {
+  std::error_code ignored;
+  for (int rank = num_ranks_; std::filesystem::remove(record_path(rank), ignored); ++rank) {
+  }
 }
 
 // Neighbours of a rank that does not run find it first, and have told the other nodes.
@@ -284,13 +293,14 @@ void Watchdog::end_job(const Verdict& verdict) {
   std::map<int, std::vector<FlightCall>> calls;
   for (const int record : records_) calls[flight_->state(record).rank] = flight_->calls(record);
   const std::string different = verdict.finding == Finding::kDifferentCalls ? "" : find_different_calls(calls);
+  if (said->test_and_set()) std::this_thread::sleep_for(std::chrono::hours(1));  // the other thread ends the job
+  remove_records_of_others();
   if (!only_this_node_finds(verdict)) {
     const int before = StopRequest::last_signal();
     sleep_s(kBetweenNodesS * std::min(node_index_, 5));
     // Another node has spoken, and the launcher ends the job.
     if (const int last = StopRequest::last_signal(); last != before && last == SIGTERM) sleep_s(kEndS);
   }
-  if (said->test_and_set()) std::this_thread::sleep_for(std::chrono::hours(1));  // the other thread ends the job
   std::fflush(stdout);
   fmt::print(stderr, "watchdog on rank {}: {}{}; the last collectives of every rank: {}\n", rank_, verdict.text,
              different.empty() ? "" : ". Before that, " + different, folder_.string());

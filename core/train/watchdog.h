@@ -48,7 +48,9 @@ class Watchdog {
   void collect_records();
   void dump_own();
   void dump_silent();
+  std::filesystem::path record_path(int rank) const;
   void write_record(int record) const;
+  void remove_records_of_others() const;
   bool only_this_node_finds(const Verdict& verdict) const;
   [[noreturn]] void end_job(const Verdict& verdict);
 

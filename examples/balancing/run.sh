@@ -9,7 +9,7 @@
 #
 # Wants what scripts/quickstart.sh makes before it trains: build/shoal, and the corpus as tokens. A run takes four to
 # ten minutes by the CPU; a finished run is kept, a broken one starts anew. Leaves runs, logs, table.md and
-# curves.svg in runs/balancing.
+# the pictures in runs/balancing.
 source "$(dirname "$0")/../../scripts/experiment.sh"
 
 seeds=2
@@ -25,4 +25,6 @@ experiment "$@"
 scripts/experiment_table.py --columns validation,training,violation "$out" \
   "bias=a bias (auxiliary-loss-free)" "bias_loss=a bias, and a loss of 1e-4 in each sequence (DeepSeek-V3)" \
   "loss_1e-3=a loss of 0.001" "loss_1e-2=a loss of 0.01" "none=nothing" | tee "$out/table.md"
-build/shoal report "$out"/{bias,loss_1e-2,none}.1 --output "$out/report.html" --svg "$out/curves.svg"
+for chart in violation difference; do
+  build/shoal report "$out"/{bias,loss_1e-2,none}.1 --output "$out/report.html" --svg "$out/$chart.svg" --chart "$chart"
+done

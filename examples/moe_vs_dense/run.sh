@@ -9,7 +9,7 @@
 #
 # Wants what scripts/quickstart.sh makes before it trains: build/shoal, and the corpus as tokens. A run takes four to
 # ten minutes by the CPU, a long one four times that; a finished run is kept, a broken one starts anew. Leaves runs,
-# logs, tables and curves.svg in runs/moe_vs_dense.
+# logs, tables and difference.svg in runs/moe_vs_dense.
 source "$(dirname "$0")/../../scripts/experiment.sh"
 
 runs=()
@@ -28,4 +28,4 @@ scripts/experiment_table.py --columns "$columns" "$out" \
   "dense=dense" "experts_8=8 experts" "experts_32=32 experts" | tee "$out/table.md"
 scripts/experiment_table.py --columns "$columns" "$out" \
   "dense_long=dense, 3,200 steps" "experts_8_long=8 experts, 3,200 steps" | tee "$out/table_long.md"
-build/shoal report "$out"/{dense_long,experts_8_long}.1 --output "$out/report.html" --svg "$out/curves.svg"
+build/shoal report "$out"/{dense_long,experts_8_long}.1 --output "$out/report.html" --svg "$out/difference.svg" --chart difference

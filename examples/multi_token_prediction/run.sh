@@ -9,7 +9,7 @@
 #
 # Wants what scripts/quickstart.sh makes before it trains: build/shoal, and the corpus as tokens. A run takes four to
 # ten minutes by the CPU; a finished run is kept, a broken one starts anew. Leaves runs, logs, table.md and
-# curves.svg in runs/multi_token_prediction.
+# difference.svg in runs/multi_token_prediction.
 source "$(dirname "$0")/../../scripts/experiment.sh"
 
 seeds=3
@@ -20,4 +20,4 @@ runs=(
 experiment "$@"
 scripts/experiment_table.py --columns validation,training,flops,memory "$out" \
   "off=next token" "on=and the one after it" | tee "$out/table.md"
-build/shoal report "$out"/{off,on}.1 --output "$out/report.html" --svg "$out/curves.svg"
+build/shoal report "$out"/{off,on}.1 --output "$out/report.html" --svg "$out/difference.svg" --chart difference

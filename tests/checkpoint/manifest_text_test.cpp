@@ -108,6 +108,7 @@ TEST_CASE("progress is from 0 and no run's worth of centuries") {
   CHECK_REFUSED("updates is", m.mutable_progress()->set_updates(kHuge));
   CHECK_REFUSED("skipped_sequences is", m.mutable_progress()->set_skipped_sequences(kHuge));
   CHECK_REFUSED("skipped_steps is -1", m.mutable_progress()->set_skipped_steps(-1));
+  CHECK_REFUSED("roll_backs is -1", m.mutable_progress()->set_roll_backs(-1));
   CHECK_REFUSED("recent_loss nan", m.mutable_progress()->add_recent_loss(std::nan("")));
   CHECK_REFUSED("recent_loss inf", m.mutable_progress()->add_recent_loss(HUGE_VAL));
 }

@@ -3,6 +3,7 @@ import json
 import re
 import unittest
 import xml.etree.ElementTree as xml
+from pathlib import Path
 
 from shoal_program import ShoalTest
 
@@ -104,7 +105,15 @@ class Report(ShoalTest):
         self.shoal("report", "run", "<b>&", "--svg", "less.svg", "--chart", "difference")
         self.assertEqual(xml.parse(self.folder / "less.svg").getroot().get("aria-label"), "Loss, less that of run")
         self.refused("report", "run", "--svg", "less.svg", "--chart", "difference", says="expected at least two, found 1")
+        # What a plan says, as it is written.
+        cluster = Path(__file__).resolve().parents[2] / "configs/clusters/h100_25gbe.textproto"
+        self.shoal("plan", "tiny.textproto", "--cluster", cluster, "cluster.num_nodes=1", "cluster.gpus_per_node=2",
+                   "--write", "run/plan.json")
         self.shoal("report", "run", "--output", "elsewhere.html")
+        rows = ["".join(row.itertext()) for row in self.page("elsewhere.html").iter() if row.tag.endswith("tr")]
+        planned = [row for row in rows if row.startswith(("peak memory", "hours of the whole run", "tokens/s"))]
+        self.assertEqual(len(planned), 3, rows)
+        self.assertNotIn("–", "".join(planned))
         self.page("elsewhere.html")
 
     def test_what_is_no_run_is_refused(self):

@@ -323,7 +323,8 @@ class Resume(ShoalTest):
         self.assertTrue((self.folder / "run/checkpoints/aside-step-14-1").exists())
         self.damage(14)
         self.refused("train", "tiny.textproto", "train.steps=14", "train.resume=STEP", "train.resume_step=14",
-                     says=["no checkpoint of", "(tried: 14)", "step-14/rank-00000.safetensors", "the file is damaged"])
+                     says=["no checkpoint of", "(tried: 14)", "step-14/rank-00000.safetensors", "the file is damaged",
+                           "train.resume=AUTO takes the newest that can be loaded", "run.overwrite=true train.resume=AUTO"])
         self.damage(7)
         before = self.listing()
         self.refused("train", "tiny.textproto", "train.steps=14",
@@ -336,6 +337,43 @@ class Resume(ShoalTest):
         for path, changed in before.items():
             if "checkpoints/" in path and "COMMIT" not in path and os.path.isfile(path):
                 self.assertEqual(after.get(path), changed, path)
+
+    def test_what_a_run_that_fell_back_leaves_behind(self):
+        self.train("train.steps=14")
+        old = (self.folder / "run/final/model.safetensors").read_bytes()
+        shard = self.folder / "run/checkpoints/step-14/rank-00000.safetensors"
+        whole = shard.read_bytes()
+        shard.write_bytes(whole[:1000])  # as where a disk answers late
+        other = ("train.steps=14", "optim.lr=0.02", 'train.allow_changed=["optim.lr"]')
+        said = self.train(*other, "train.stop_after_minutes=0.00001", code=REQUEUE)
+        self.assertIn("going on from the checkpoint of step 7", said)
+        self.assertRegex(said, r"run/final is of a later step than 7, .*: moved aside to .*run/aside-final-step-14-1\n")
+        self.assertIn("run/checkpoints: this run goes on from step 7; the checkpoints of later steps (14) are moved aside", said)
+        self.assertEqual(self.steps(), [7, 8])
+        # Which can be read again, and is none of this run's any more.
+        (self.folder / "run/checkpoints/aside-step-14-1/rank-00000.safetensors").write_bytes(whole)
+        listed = self.shoal("checkpoint", "list", "run").stdout
+        self.assertIn("aside-step-14-1", listed)
+        self.assertRegex(listed, r"aside-final-step-14-1 .* a final/ that was moved aside")
+        # The model of the way that is gone now.
+        done = self.shoal("export", "run", "hf")
+        self.assertNotIn("cannot be used", done.stdout + done.stderr)
+        for command in (["export", "run/final", "hf2"], ["evaluate", "run/final"]):
+            self.refused(*command, says="the run went back, and those that it had are in run/aside-final-step-14-1")
+        self.assertIn("going on from the checkpoint of step 8", self.train(*other))
+        self.assertEqual((self.folder / "run/aside-final-step-14-1/model.safetensors").read_bytes(), old)
+        self.assertNotEqual((self.folder / "run/final/model.safetensors").read_bytes(), old)
+
+    def test_overwriting_what_the_command_reads(self):
+        self.train("train.steps=7")
+        for words in (["run/final/config.textproto", "tiny.textproto"], ["./run/../run/final/config.textproto", "run.dir=run/"]):
+            self.refused("train", *words, "run.overwrite=true", says=[
+                "run.overwrite=true moves run", " aside, and with it ", "run/final/config.textproto, which this command reads"])
+        self.assertEqual(self.steps(), [7])
+        done = self.shoal("train", "run/config.textproto", "run.overwrite=true", "train.steps=8")  # which is written again
+        self.assertIn("the run that was there is moved aside to ", done.stdout + done.stderr)
+        self.assertTrue((self.folder / "run.1/final").exists())
+        self.shoal("train", "run/config.textproto", "run.overwrite=false")
 
     def test_resume_step_and_none(self):
         self.train("train.steps=21", "run.dir=whole")
@@ -391,6 +429,7 @@ class Resume(ShoalTest):
         skipped = [record for record in self.records() if record["update_skipped"]]
         self.assertGreaterEqual(len(skipped), 4)
         self.assertGreater(self.records()[-1]["skipped_sequences"], 0)
+        self.assertGreater(self.records()[-1]["roll_backs"], 0)
         # Step 10 would have been saved, but was skipped: what is newest is from before the fault.
         self.assertIn("to the checkpoint of step 7;", text)
         self.assertEqual(self.steps(), [7])
@@ -502,6 +541,12 @@ class Resume(ShoalTest):
         text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])
         self.assertIn("There is no checkpoint: the same command starts anew", text)
         self.assertEqual(self.steps(), [])
+        for more in ([], ["run.dir=unsaved", "checkpoint.every_steps=0"], ["run.dir=none", "train.resume=NONE"]):
+            text = self.refused("train", "tiny.textproto", *changes, *more, says="There is no checkpoint: the same command")
+            overwrite = ["run.overwrite=true"] if more else []
+            self.assertEqual("run.overwrite=true" in text, bool(more), text)
+            again = self.refused("train", "tiny.textproto", *changes, *more, *overwrite, says="There is no checkpoint: the same command")
+            self.assertIn("moved aside to", again)
         self.train("train.steps=7")
         changes += ["train.steps=20", 'train.allow_changed=["train.steps", "optim"]', "checkpoint.every_steps=1"]
         text = self.refused("train", "tiny.textproto", *changes, says=["not finite", "train.faults says to stop"])

@@ -97,7 +97,8 @@ class StandIn(ShoalTest):
         self.assertEqual(len(self.starts()), 9)
 
     def test_progress_behind_a_damaged_newest_checkpoint(self):
-        # Each start goes on from an older one: the newest, which cannot be loaded, stays the newest.
+        # Each start goes on from an older one, as where the newest cannot be loaded and the program is of an older
+        # version, which leaves it there.
         self.plan("records 40 60 exit 137", "44 exit 137", "47 exit 137", "50 exit 137", "53 exit 137", "57 exit 0")
         self.supervise()
         self.assertEqual(self.starts(), [""] + [GOES_ON] * 5)
@@ -182,6 +183,18 @@ class StandIn(ShoalTest):
         self.plan("600 exit 0")
         self.supervise("--restarted", command=("./stand_in", "run.dir=run", "run.overwrite=true"))
         self.assertEqual(self.starts(), ["run.overwrite=true " + GOES_ON])
+
+    def test_started_before_by_others_who_noted_what_was_there(self):
+        self.write("run/checkpoints/step-500/COMMIT", "")
+        self.plan("exit 85", "exit 85", "600 exit 85", "exit 0", "exit 0")
+        words = ["--no-requeue", "--begun", "begun.txt"]
+        command = ("./stand_in", "run.dir=run", "train.resume=STEP", "train.resume_step=500")
+        for options, code in (([], 85), (["--restarted"], 85), (["--restarted"], 85), (["--restarted"], 0)):
+            self.supervise(*words, *options, command=command, code=code)
+        self.assertEqual([start.endswith(GOES_ON) for start in self.starts()], [False, False, False, True])
+        (self.folder / "begun.txt").unlink()
+        self.assertIn("begun.txt is not there: all checkpoints in run are taken for this run's own",
+                      self.supervise(*words, "--restarted", command=command))
 
     def test_started_before_without_a_checkpoint(self):
         self.write("run/metrics.jsonl", "{}\n")

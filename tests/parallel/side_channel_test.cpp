@@ -125,6 +125,23 @@ TEST_CASE("a connection that brings no frames is closed") {
   CHECK(hub.num_connections() == 0);
 }
 
+TEST_CASE("connections that say nothing are few, and let go; who knows the key comes through") {
+  SideHub hub(SideHub::Reach::kThisMachine, 0.3);
+  std::vector<int> silent;
+  for (int i = 0; i < 100; ++i) silent.push_back(connect_raw(hub.address().port));
+  hub.pump();
+  CHECK(hub.num_connections() == 64);
+  SideSpoke spoke(hub.address());
+  size_t heard = 0;
+  const auto pump = [&] {
+    spoke.pump();
+    spoke.send(SideKind::kStates, states_of(1, 1));
+    for (const SideFrame& frame : hub.pump()) heard += frame.states.size();
+  };
+  CHECK(pump_until(pump, [&] { return heard > 0 && hub.num_connections() == 1; }));
+  for (const int descriptor : silent) close(descriptor);
+}
+
 TEST_CASE("a spoke without an address, or whose hub is gone, does nothing") {
   SideSpoke nowhere(SideAddress{});
   CHECK(nowhere.pump().empty());

@@ -55,6 +55,17 @@ TEST_CASE("many small experts reach less of the peak than few large ones") {
   CHECK(four.seconds(work) == Approx(8e6 / 0.5e12));
 }
 
+TEST_CASE("others wait for the rank whose experts have most tokens") {
+  const std::string rows =
+      "efficiency=[{kind: GEMM of_peak: 0.5}, {kind: ATTENTION of_peak: 1}, {kind: MEMORY of_peak: 1}]";
+  const ClusterConfig balanced = tiny::cluster({rows}), uneven = tiny::cluster({rows, "load_imbalance=1.5"});
+  Work work{.op = "grouped_gemm.forward", .kind = WorkKind::kGemm, .executed_flops = 8e6};
+  work.precision = DType::kBF16;
+  CHECK(ClusterSpeeds(uneven).seconds(work) == Approx(1.5 * ClusterSpeeds(balanced).seconds(work)));
+  work.op = "gemm.forward";
+  CHECK(ClusterSpeeds(uneven).seconds(work) == ClusterSpeeds(balanced).seconds(work));
+}
+
 TEST_CASE("the row of a precision goes before that of any") {
   const ClusterConfig cluster = tiny::cluster(
       {"efficiency=[{kind: GEMM of_peak: 0.5}, {kind: GEMM precision: FP8 of_peak: 0.25}, {kind: GROUPED_GEMM "

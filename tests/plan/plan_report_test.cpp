@@ -47,7 +47,7 @@ TEST_CASE("a plan's text names conventions and what is only a formula") {
   CHECK_THAT(describe(make_plan(config, tiny::cluster())),
              Contains("bubble") && Contains("closed form: the runtime has no pipeline yet"));
   CHECK_THAT(describe(make_plan(config, tiny::cluster({"gpu.memory_gib=0.0001", "usd_per_gpu_hour=0"}))),
-             Contains("DOES NOT FIT") && !Contains("$"));
+             Contains("DOES NOT FIT") && Contains("--search names layouts that fit") && !Contains("$"));
 }
 
 }  // namespace shoal

@@ -49,6 +49,21 @@ TEST_CASE("a logarithmic axis has powers of ten, and no place for 0", "[report]"
   CHECK(texts_of(scale.ticks(8)).size() == 9);
   CHECK(texts_of(Scale(axis, 0.9, 12, 0, 1).ticks(5)) == std::vector<std::string>{"1", "2", "5", "10"});
   CHECK(texts_of(Scale(axis, 1e-30, 1e30, 0, 1).ticks(5)).size() <= 6);
+  // Between two round numbers of a power of ten there are others.
+  CHECK(texts_of(Scale(axis, 1.63, 1.88, 0, 1).ticks(5)) ==
+        std::vector<std::string>{"1.65", "1.7", "1.75", "1.8", "1.85"});
+}
+
+TEST_CASE("ticks that lie close have as many digits as tell them apart, and no value is too large", "[report]") {
+  CHECK(texts_of(Scale({.name = ""}, 2.930001, 2.930021, 0, 1).ticks(5)) ==
+        std::vector<std::string>{"2.930005", "2.930010", "2.930015", "2.930020"});
+  CHECK(texts_of(Scale({.name = ""}, 99.9, 101.1, 0, 1).ticks(3)) ==
+        std::vector<std::string>{"100.0", "100.5", "101.0"});
+  const std::vector<double> huge{-1.7e308, 1.7e308, 1};
+  const auto [low, high] = limits_of(huge, {.name = ""});
+  const Scale scale({.name = ""}, low, high, 0, 100);
+  for (const double value : huge) CHECK((!scale.shows(value) || std::isfinite(scale.pixel(value))));
+  CHECK(scale.shows(1));
 }
 
 TEST_CASE("limits leave room, and pass over what is not shown", "[report]") {
