@@ -143,7 +143,7 @@ void SideConnection::flush() {
 // Before the hello no more than that.
 void SideConnection::fill() {
   std::array<std::byte, 1 << 16> piece;
-  const size_t hello_bytes = sizeof(Header) + sizeof(key_);
+  const size_t hello_bytes = sizeof(Header) + sizeof(expected_);
   for (size_t read = 0; open() && read < kMostAtOnce;) {
     const size_t most = said_hello_ ? piece.size() : hello_bytes - std::min(hello_bytes, in_.size());
     if (most == 0) return;
@@ -169,7 +169,7 @@ std::vector<SideFrame> SideConnection::pump() {
     Header header;
     std::memcpy(&header, in_.data() + at, sizeof(header));
     const bool hello = header.kind == static_cast<uint32_t>(SideKind::kHello);
-    const bool sized = hello ? header.bytes == sizeof(key_)
+    const bool sized = hello ? header.bytes == sizeof(expected_)
                              : header.bytes % sizeof(RankState) == 0 && header.bytes / sizeof(RankState) <= kMostStates;
     // Whoever has not shown a key is heard no further than that.
     if (header.magic != Header{}.magic || !sized || hello == said_hello_ ||
@@ -182,7 +182,11 @@ std::vector<SideFrame> SideConnection::pump() {
     const std::byte* body = in_.data() + at + sizeof(Header);
     at += sizeof(Header) + header.bytes;
     if (hello) {
-      std::memcpy(key_.data(), body, sizeof(key_));
+      if (std::memcmp(expected_.data(), body, sizeof(expected_)) != 0) {
+        in_.clear();
+        close_now();
+        return frames;
+      }
       said_hello_ = true;
       fill();  // what came behind it
       continue;
@@ -227,29 +231,27 @@ SideHub::~SideHub() {
 
 std::vector<SideFrame> SideHub::pump() {
   auto strangers =
-      static_cast<size_t>(std::ranges::count_if(connections_, [](const auto& x) { return !x->said_hello(); }));
+      static_cast<size_t>(std::ranges::count_if(connections_, [](const auto& x) { return !x->greeted(); }));
   for (; listener_ >= 0 && strangers < kMostStrangers; ++strangers) {
     const int descriptor = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (descriptor < 0) break;
     set_up_socket(descriptor);
-    connections_.push_back(std::make_unique<SideConnection>(descriptor));
+    connections_.push_back(std::make_unique<SideConnection>(descriptor, address_.key));
   }
   std::vector<SideFrame> all;
   for (const auto& connection : connections_) {
     std::vector<SideFrame> frames = connection->pump();
-    if (!connection->greeted(address_.key)) continue;
+    if (!connection->greeted()) continue;
     if (!connection->hello_sent()) connection->send_hello(address_.reply);
     std::ranges::move(frames, std::back_inserter(all));
   }
-  std::erase_if(connections_, [&](const auto& x) {
-    return !x->open() || (x->said_hello() ? !x->greeted(address_.key) : x->age_s() > greeting_s_);
-  });
+  std::erase_if(connections_, [&](const auto& x) { return !x->open() || (!x->greeted() && x->age_s() > greeting_s_); });
   return all;
 }
 
 void SideHub::send(SideKind kind, const std::vector<RankState>& states) {
   for (const auto& connection : connections_) {
-    if (connection->greeted(address_.key)) connection->send(kind, states);
+    if (connection->greeted()) connection->send(kind, states);
   }
 }
 
@@ -272,7 +274,7 @@ void SideSpoke::try_to_connect() {
     return;
   }
   set_up_socket(descriptor);
-  connection_ = std::make_unique<SideConnection>(descriptor);
+  connection_ = std::make_unique<SideConnection>(descriptor, address_.reply);
   connection_->send_hello(address_.key);
 }
 
@@ -281,12 +283,7 @@ std::vector<SideFrame> SideSpoke::pump() {
   if (!connected()) try_to_connect();
   if (connection_ == nullptr) return {};
   std::vector<SideFrame> frames = connection_->pump();
-  // Somebody else's server at one of rank 0's addresses does not know the answer.
-  if (!connection_->greeted(address_.reply)) {
-    if (connection_->said_hello()) connection_.reset();
-    return {};
-  }
-  return frames;
+  return frames;  // none of somebody else's server at one of rank 0's addresses, which does not know the answer
 }
 
 void SideSpoke::send(SideKind kind, const std::vector<RankState>& states) {

@@ -42,7 +42,9 @@ struct SideFrame {
 // One connection, non-blocking, of frames.
 class SideConnection {
  public:
-  explicit SideConnection(int descriptor) : descriptor_(descriptor), begun_s_(steady_s()) {}
+  // `expected`: the key that the peer's hello must have.
+  SideConnection(int descriptor, const std::array<uint64_t, 2>& expected)
+      : descriptor_(descriptor), expected_(expected), begun_s_(steady_s()) {}
   ~SideConnection();
   SideConnection(const SideConnection&) = delete;
   SideConnection& operator=(const SideConnection&) = delete;
@@ -50,12 +52,12 @@ class SideConnection {
   bool open() const { return descriptor_ >= 0; }
   void send_hello(const std::array<uint64_t, 2>& key);
   void send(SideKind kind, const std::vector<RankState>& states = {});
-  // What has come; writes what is left to write. Closes on an error, the peer's end, and anything that is no frame.
+  // What has come; writes what is left to write. Closes on an error, the peer's end, another key than expected, and
+  // anything that is no frame.
   std::vector<SideFrame> pump();
   bool hello_sent() const { return hello_sent_; }
-  // Whether the hello that came first had this key.
-  bool greeted(const std::array<uint64_t, 2>& key) const { return said_hello_ && key_ == key; }
-  bool said_hello() const { return said_hello_; }
+  // Whether the peer has shown that key.
+  bool greeted() const { return said_hello_; }
   double age_s() const { return steady_s() - begun_s_; }
 
  private:
@@ -65,10 +67,10 @@ class SideConnection {
   void close_now();
 
   int descriptor_;
+  std::array<uint64_t, 2> expected_;
   double begun_s_;
   std::vector<std::byte> out_, in_;
   bool hello_sent_ = false, said_hello_ = false;
-  std::array<uint64_t, 2> key_{};
 };
 
 // The end at rank 0's node.
@@ -77,7 +79,7 @@ class SideHub {
   enum class Reach { kThisMachine, kNetwork };
   // Listens: on the loopback interface, or on all. address().port is 0 where that cannot be. Who connects and has not
   // shown the key within `greeting_s` is let go.
-  explicit SideHub(Reach reach, double greeting_s = 10);
+  explicit SideHub(Reach reach, double greeting_s = 2);
   ~SideHub();
   SideHub(const SideHub&) = delete;
   SideHub& operator=(const SideHub&) = delete;

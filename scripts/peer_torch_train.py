@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # scripts/peer_torch_train.py: PyTorch's training step of the model in configs/dense_124m.textproto, on a CPU.
-"""The peer of `shoal bench train configs/dense_124m.textproto` on a CPU: the same dense model (123.6M parameters, 1 x 1024
-random tokens a step), forward, backward, gradient clipping and AdamW in PyTorch. bf16 is autocast: weights and moments in
-f32, as Shoal's masters. FLOPs as Shoal counts them: causal attention, backward twice forward. Needs PyTorch and nothing else."""
+"""The peer of `shoal bench train configs/dense_124m.textproto` on a CPU: the same dense model (123.6M parameters,
+1 x 1024 random tokens a step), forward, backward, gradient clipping and AdamW in PyTorch. bf16 is autocast: weights and
+moments in f32, as Shoal's masters. FLOPs as Shoal counts them: causal attention, backward twice forward. Needs PyTorch
+and nothing else."""
 import argparse
 import statistics
 import time

@@ -111,8 +111,9 @@ newest_step() {
   committed_steps visit_step
   say "$newest"
 }
-# Which folder it is: run.overwrite moves the old one aside and makes another.
-folder_id() { stat -c %d:%i -- "$run_dir" 2>/dev/null || true; }
+# Which folder it is: run.overwrite moves the old one aside and makes another. By its inode alone: on a shared file system
+# the device has another number on each machine, and --begun is read on others.
+folder_id() { stat -c %i -- "$run_dir" 2>/dev/null || true; }
 # What a restart may go on from: a line for each checkpoint, which of its step it is included. Not their newest alone:
 # where that is damaged, a run makes progress behind it.
 state() {
@@ -192,7 +193,8 @@ at_start='' folder_at_start=''
 if [ "$restarted" -eq 0 ]; then
   at_start=$(state)
   if [ -s "$run_dir/metrics.jsonl" ]; then folder_at_start=$(folder_id); fi
-  [ -z "$begun" ] || printf '%s\n' "$folder_at_start" "$at_start" >"$begun" || die "--begun $begun: cannot be written"
+  [ -z "$begun" ] || { printf '%s\n' "$folder_at_start" "$at_start" >"$begun"; } 2>/dev/null ||
+    note "--begun $begun: cannot be written; a restart takes all checkpoints in $run_dir for this run's own"
 elif [ -n "$begun" ]; then
   if [ -r "$begun" ]; then
     { read -r folder_at_start && at_start=$(cat); } <"$begun" || true

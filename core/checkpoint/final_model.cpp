@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -51,14 +53,26 @@ std::vector<fs::path> final_models_aside(const fs::path& run_dir) {
   std::vector<fs::path> found;
   std::error_code error;
   for (auto entry = fs::directory_iterator(run_dir, error); !error && entry != end(entry); entry.increment(error)) {
-    if (entry->path().filename().string().starts_with(kAsidePrefix)) found.push_back(entry->path());
+    std::error_code ignored;
+    const bool has_weights = fs::is_regular_file(entry->path() / kTensorFile, ignored);
+    if (has_weights && entry->path().filename().string().starts_with(kAsidePrefix)) found.push_back(entry->path());
   }
-  std::ranges::sort(found);
+  // By step, and of a step by number.
+  const auto place = [](const fs::path& path) {
+    std::pair<long long, int> numbers{-1, -1};
+    const std::string name = path.filename().string().substr(std::string_view(kAsidePrefix).size());
+    std::sscanf(name.c_str(), "%lld-%d", &numbers.first, &numbers.second);
+    return numbers;
+  };
+  std::ranges::sort(found, {}, place);
   return found;
 }
 
 std::string where_final_went(const fs::path& path) {
-  const fs::path named = path.has_filename() ? path : path.parent_path();
+  std::error_code error;
+  fs::path named = fs::absolute(path, error).lexically_normal();
+  if (!named.has_filename()) named = named.parent_path();
+  if (!fs::exists(named, error)) return {};
   for (const fs::path& run : {named, named.parent_path()}) {
     const std::vector<fs::path> aside = final_models_aside(run);
     if (aside.empty()) continue;

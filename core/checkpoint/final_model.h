@@ -41,7 +41,7 @@ void write_final_model(const std::filesystem::path& run_dir, const FinalModelPar
 // went; absent where nothing was to be moved. Called by one rank.
 std::optional<std::filesystem::path> set_final_aside_after(const std::filesystem::path& run_dir, int64_t step);
 
-// All that set_final_aside_after has left there, by name.
+// All that set_final_aside_after has left there, by step and number.
 std::vector<std::filesystem::path> final_models_aside(const std::filesystem::path& run_dir);
 
 // Why a run's final/ has no weights, where they were moved aside; empty: they were not. `path`: RUN or RUN/final.

@@ -187,7 +187,7 @@ void show(const Options& options) {
   fmt::print("step {}, {} updates, {} sequences, {} tokens, seed {}\n", progress.step(), progress.updates(),
              format_count(progress.sequences()), format_count(progress.tokens()), progress.seed());
   if (progress.training_seconds() > 0) fmt::print("trained for {}\n", format_duration(progress.training_seconds()));
-  if (progress.skipped_steps() > 0 || progress.roll_backs() > 0) {
+  if (progress.skipped_steps() > 0 || progress.roll_backs() > 0 || progress.skipped_sequences() > 0) {
     fmt::print("{} steps skipped, {} roll-backs, {} sequences passed over\n", progress.skipped_steps(),
                progress.roll_backs(), format_count(progress.skipped_sequences()));
   }

@@ -38,6 +38,7 @@ out. With run.usd_per_gpu_hour in the config it shows money; with RUN/plan.json 
 RUN/ngram.json (`shoal ngram --json`) entropies beside the loss.)";
 
 void report(const Options& options) {
+  if (options.svg.empty() && options.chart != "loss") fail("--chart says what --svg draws; add --svg FILE");
   std::filesystem::path output = options.output;
   if (output.empty()) {
     output = std::filesystem::path(options.runs[0]) / (options.runs.size() == 1 ? kReportName : "comparison.html");

@@ -16,6 +16,7 @@
 #include "core/report/write_report.h"
 #include "core/train/device_setup.h"
 #include "core/train/memory_report.h"
+#include "core/train/open_run.h"
 #include "core/train/rehearsal.h"
 #include "core/train/run_folder.h"
 #include "core/train/step_prediction.h"
@@ -97,6 +98,19 @@ Trainer::End train(const Options& options, const LoadedConfig& loaded, const Job
   throw OutOfMemory(needs.empty() ? refused : refused + "\n" + needs);
 }
 
+// Whatever it reads, by the names that were given.
+std::vector<std::string> files_read(const ConfigArguments& arguments, const Config& config) {
+  std::vector<std::string> files = arguments.files;
+  const DataConfig& data = config.data();
+  if (data.has_tokenizer()) files.push_back(data.tokenizer());
+  for (const auto* sources : {&data.train(), &data.validation()}) {
+    for (const DataSource& source : *sources) files.push_back(source.prefix());
+  }
+  const MoeConfig& moe = config.model().moe();
+  if (moe.routing() == MoeConfig::REPLAY) files.push_back(moe.replay_file());
+  return files;
+}
+
 void run(const Options& options, MpiSession& session) {
   const ConfigArguments arguments = split_config_arguments(options.arguments);
   const LoadedConfig loaded = load_config(arguments.files, arguments.overrides);
@@ -117,9 +131,7 @@ void run(const Options& options, MpiSession& session) {
   }
   if (!options.speeds_path.empty()) fail("--speeds belongs to --dry-run: a run takes the time that it takes");
   if (options.ranks > 0 || options.rank > 0) fail("--ranks and --rank belong to --dry-run; mpirun -np N starts ranks");
-  std::vector<std::string> read = arguments.files;
-  if (loaded.config.data().has_tokenizer()) read.push_back(loaded.config.data().tokenizer());
-  check_overwrite_keeps(loaded.config.run(), read);
+  if (starts_anew(loaded.config)) check_move_keeps(loaded.config.run().dir(), files_read(arguments, loaded.config));
   const StopRequest stop(loaded.config.train());  // first: a signal while things are set up is not lost
   const Job job(session, loaded.config.parallel(), loaded.config.run());
   const Watchdog watchdog(session, job.world(), loaded.config.run());

@@ -103,10 +103,6 @@ void check_speeds(const Checker& checker, const ClusterConfig& cluster) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 std::string lower(std::string text) {
   std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;

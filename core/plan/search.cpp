@@ -17,6 +17,7 @@ constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 constexpr double kNever = std::numeric_limits<double>::infinity();
 // Of the effort, what layers may take: enough is left for plans.
 constexpr double kOfLayers = 0.5;
+constexpr double kWithClimbs = 2;  // likewise, that no climb goes on behind
 constexpr int64_t kProgressEvery = 16;
 // How much dearer a layout is taken to be that is guessed to need twice the memory there is.
 constexpr double kOfExcess = 10;
@@ -199,7 +200,7 @@ class Search {
   void climb(LayoutBounds& bounds, SearchLayout at) {
     constexpr int kAtMost = 8;
     double least = try_layout(bounds, at, kNever);
-    for (int step = 0; step < kAtMost; ++step) {
+    for (int step = 0; step < kAtMost && plays_.played() < kWithClimbs * options_.effort; ++step) {
       SearchLayout best = at;
       const auto visit = [&](const SearchLayout& layout, double limit) {
         const double cost = try_layout(bounds, layout, limit);
@@ -210,7 +211,7 @@ class Search {
         if (visit(change.layout, worst_kept()) < kNever) continue;
         SearchLayout same = change.layout;
         for (same.recompute = 0; same.recompute < std::ssize(space_.axes().recompute); ++same.recompute) {
-          visit(same, least);
+          if (same != change.layout) visit(same, least);
         }
       }
       if (best == at) return;

@@ -50,13 +50,17 @@ bool ended_before_its_first_save(const std::filesystem::path& run) {
 
 }  // namespace
 
+bool starts_anew(const Config& config) {
+  if (config.run().overwrite()) return true;
+  return config.train().resume() == TrainConfig::AUTO && ended_before_its_first_save(config.run().dir());
+}
+
 std::filesystem::path open_run_folder(const Config& config, DType compute, bool goes_on, Communicator& world) {
   check_timeline_ranks(config.train(), world.size());
   if (world.rank() == 0) {
     const int64_t bytes = run_folder_bytes(config, compute);
     RunConfig run = config.run();
-    if (!goes_on && config.train().resume() == TrainConfig::AUTO && !run.overwrite() &&
-        ended_before_its_first_save(run.dir())) {
+    if (!goes_on && !run.overwrite() && starts_anew(config)) {
       spdlog::warn("{}: the run there ended before its first checkpoint, and starts anew", run.dir());
       run.set_overwrite(true);
     }

@@ -165,19 +165,19 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes, FileS
   return folder;
 }
 
-void check_overwrite_keeps(const RunConfig& config, const std::vector<std::string>& files) {
+void check_move_keeps(const fs::path& run, const std::vector<std::string>& files) {
   std::error_code error;
-  const fs::path folder = fs::canonical(config.dir(), error);
-  if (!config.overwrite() || error || !holds_run(folder)) return;
+  const fs::path folder = fs::canonical(run, error);
+  if (error || !holds_run(folder)) return;
   for (const std::string& file : files) {
     const fs::path path = fs::weakly_canonical(file, error);
     const fs::path inside = path.lexically_relative(folder);
     if (error || inside.empty() || *inside.begin() == ".." || inside == "config.textproto") continue;
     fail(
-        "run.overwrite=true moves {} aside, and with it {}, which this command reads; set run.dir to another folder, "
-        "or "
-        "name a copy of that file elsewhere",
-        config.dir(), file);
+        "{} is moved aside before this run starts anew, and with it {}, which this command reads; set run.dir to "
+        "another "
+        "folder, or name a copy of that file elsewhere",
+        run.string(), file);
   }
 }
 

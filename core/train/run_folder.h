@@ -25,9 +25,9 @@ namespace shoal {
 // Returns the folder, whose name, and those of the folders made above it, are on the disk.
 std::filesystem::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes, FileSystem& files = disk());
 
-// Throws where run.overwrite would move one of `files`, which the command reads, aside with the run. (Not for
+// Throws where one of `files`, which the command reads, lies in the run folder that is to be moved aside. (Not for
 // RUN/config.textproto, which the new run writes again.)
-void check_overwrite_keeps(const RunConfig& config, const std::vector<std::string>& files);
+void check_move_keeps(const std::filesystem::path& run, const std::vector<std::string>& files);
 
 // True when the folder holds the files of a run that wrote a record at least, or checkpoints. What a start leaves that
 // failed before (an empty metrics.jsonl) is no run: prepare_run_folder removes it.

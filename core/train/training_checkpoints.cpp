@@ -112,17 +112,17 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
     mishaps += "\n  " + mishap;
     other_network = network_changes;
   }
-  const bool by_step = config_.train().resume() == TrainConfig::STEP;
-  const std::string advice =
-      other_network.empty()
-          ? fmt::format(
-                "Mend what is said, or put a copy of one in its place; `shoal checkpoint list {}` shows what "
-                "else is there{}. ",
-                config_.run().dir(), by_step ? ", and train.resume=AUTO takes the newest that can be loaded" : "")
-          : fmt::format(
-                "train.allow_changed lets the network be another one, but these weights were saved for theirs:"
-                "\n{}Take that back to go on with them. ",
-                other_network);
+  const bool by_step = config_.train().resume() == TrainConfig::STEP && candidates.size() == 1;
+  std::string advice;
+  if (!other_network.empty()) {
+    advice = fmt::format(
+        "train.allow_changed lets the network be another one, but these weights were saved for theirs; take back what "
+        "keeps them from fitting:\n{}",
+        other_network);
+  }
+  advice += fmt::format(
+      "Mend what is said, or put a copy of one in its place; `shoal checkpoint list {}` shows what else is there{}. ",
+      config_.run().dir(), by_step ? ", and train.resume=AUTO takes the newest that can be loaded" : "");
   fail("{}",
        broadcast_text(world, runtime_.allocator(),
                       fmt::format("no checkpoint of {} can be loaded (tried: {}); nothing was changed there:{}\n"
@@ -144,7 +144,9 @@ void TrainingCheckpoints::set_aside_after(int64_t step) {
   const auto moved = saver_ ? saver_->set_aside_after(step) : open_saver()->set_aside_after(step);
   if (moved.empty()) return;
   spdlog::warn(
-      "{}: this run goes on from step {}; the checkpoints of later steps ({}) are moved aside, to aside-step-…",
+      "{}: this run goes on from step {}; the checkpoints of later steps ({}) are moved aside, to aside-step-… (to go "
+      "on "
+      "from one after all, give it its name back)",
       folder_.path().string(), step, list_of(moved));
 }
 
@@ -186,7 +188,8 @@ Progress TrainingCheckpoints::roll_back(int64_t nth) {
   Communicator& world = runtime_.mesh().world();
   const std::vector<int64_t> mine = world.rank() == 0 ? folder_.steps() : std::vector<int64_t>();
   std::vector<int64_t> steps = broadcast_numbers(world, runtime_.allocator(), mine, 0);
-  const int64_t newest = steps.empty() ? -1 : steps.front();
+  if (steps.empty()) fail("{}: there is no checkpoint to go back to", folder_.path().string());
+  const int64_t newest = steps.front();
   const int64_t passed_over = std::clamp<int64_t>(nth - 1, 0, std::ssize(steps) - 1);
   steps.erase(steps.begin(), steps.begin() + passed_over);
   const Progress progress = resume(steps);

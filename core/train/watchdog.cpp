@@ -267,9 +267,15 @@ void Watchdog::write_record(int record) const {
 
 // Of ranks that a larger job had: they are not of this one's last collectives.
 void Watchdog::remove_records_of_others() const {
-  std::error_code ignored;
-  for (int rank = num_ranks_; std::filesystem::remove(record_path(rank), ignored); ++rank) {
+  std::error_code error;
+  std::vector<std::filesystem::path> others;
+  for (auto entry = std::filesystem::directory_iterator(folder_, error); !error && entry != end(entry);
+       entry.increment(error)) {
+    int rank = 0;
+    const std::string name = entry->path().filename().string();
+    if (std::sscanf(name.c_str(), "rank-%d.jsonl", &rank) == 1 && rank >= num_ranks_) others.push_back(entry->path());
   }
+  for (const std::filesystem::path& path : others) std::filesystem::remove(path, error);
 }
 
 // Neighbours of a rank that does not run find it first, and have told the other nodes.
@@ -293,8 +299,8 @@ void Watchdog::end_job(const Verdict& verdict) {
   std::map<int, std::vector<FlightCall>> calls;
   for (const int record : records_) calls[flight_->state(record).rank] = flight_->calls(record);
   const std::string different = verdict.finding == Finding::kDifferentCalls ? "" : find_different_calls(calls);
-  if (said->test_and_set()) std::this_thread::sleep_for(std::chrono::hours(1));  // the other thread ends the job
   remove_records_of_others();
+  if (said->test_and_set()) std::this_thread::sleep_for(std::chrono::hours(1));  // the other thread ends the job
   if (!only_this_node_finds(verdict)) {
     const int before = StopRequest::last_signal();
     sleep_s(kBetweenNodesS * std::min(node_index_, 5));

@@ -105,6 +105,7 @@ class Report(ShoalTest):
         self.shoal("report", "run", "<b>&", "--svg", "less.svg", "--chart", "difference")
         self.assertEqual(xml.parse(self.folder / "less.svg").getroot().get("aria-label"), "Loss, less that of run")
         self.refused("report", "run", "--svg", "less.svg", "--chart", "difference", says="expected at least two, found 1")
+        self.refused("report", "run", "--chart", "violation", says="add --svg FILE")
         # What a plan says, as it is written.
         cluster = Path(__file__).resolve().parents[2] / "configs/clusters/h100_25gbe.textproto"
         self.shoal("plan", "tiny.textproto", "--cluster", cluster, "cluster.num_nodes=1", "cluster.gpus_per_node=2",

@@ -207,12 +207,11 @@ class Resume(ShoalTest):
     def test_another_network_cannot_take_the_weights(self):
         self.train("train.steps=7")
         says = ["no checkpoint of run/checkpoints can be loaded (tried: 7); nothing was changed there:", "model.layers: ",
-                "these weights were saved for theirs", "Take that back to go on with them. To start anew, set run.dir"]
+                "these weights were saved for theirs; take back what keeps them from fitting", "To start anew, set run.dir"]
         for ranks in (1, 2):
             said = self.train("train.steps=7", "model.layers=3", "train.allow_changed=model", ranks=ranks, code=2)
             for words in says:
                 self.assertIn(words, said)
-            self.assertNotIn("put a copy", said)
         self.assertEqual(self.steps(), [7])
 
     def test_another_batch_takes_the_next_sequences(self):
@@ -359,7 +358,7 @@ class Resume(ShoalTest):
         done = self.shoal("export", "run", "hf")
         self.assertNotIn("cannot be used", done.stdout + done.stderr)
         for command in (["export", "run/final", "hf2"], ["evaluate", "run/final"]):
-            self.refused(*command, says="the run went back, and those that it had are in run/aside-final-step-14-1")
+            self.refused(*command, says=["the run went back, and those that it had are in ", "run/aside-final-step-14-1"])
         self.assertIn("going on from the checkpoint of step 8", self.train(*other))
         self.assertEqual((self.folder / "run/aside-final-step-14-1/model.safetensors").read_bytes(), old)
         self.assertNotEqual((self.folder / "run/final/model.safetensors").read_bytes(), old)
@@ -368,7 +367,7 @@ class Resume(ShoalTest):
         self.train("train.steps=7")
         for words in (["run/final/config.textproto", "tiny.textproto"], ["./run/../run/final/config.textproto", "run.dir=run/"]):
             self.refused("train", *words, "run.overwrite=true", says=[
-                "run.overwrite=true moves run", " aside, and with it ", "run/final/config.textproto, which this command reads"])
+                "run", " is moved aside before this run starts anew, and with it ", "run/final/config.textproto, which this command reads"])
         self.assertEqual(self.steps(), [7])
         done = self.shoal("train", "run/config.textproto", "run.overwrite=true", "train.steps=8")  # which is written again
         self.assertIn("the run that was there is moved aside to ", done.stdout + done.stderr)
