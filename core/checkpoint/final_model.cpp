@@ -110,6 +110,22 @@ fs::path final_directory(const fs::path& path) {
 
 }  // namespace
 
+namespace {
+
+// What people put beside the model, or put back there, stays beside the next one.
+void keep_what_is_not_ours(const fs::path& old, const fs::path& target) {
+  std::vector<fs::path> others;
+  std::error_code error;
+  for (auto entry = fs::directory_iterator(old, error); !error && entry != end(entry); entry.increment(error)) {
+    const fs::path name = entry->path().filename();
+    if (name != kTensorFile && name != kConfigFile && name.stem() != kTokenizerStem) others.push_back(name);
+  }
+  for (const fs::path& name : others) rename_path(old / name, target / name);
+  if (!others.empty()) sync_directory(target);
+}
+
+}  // namespace
+
 void write_final_model(const fs::path& run_dir, const FinalModelParts& parts) {
   write_final_model(run_dir, parts, [&](const fs::path& file, const std::map<std::string, std::string>& metadata) {
     write_safetensors(file, parts.tensors, metadata);
@@ -150,6 +166,7 @@ void write_final_model(const fs::path& run_dir, const FinalModelParts& parts, co
     throw;
   }
   staging.keep = true;
+  if (replaces) keep_what_is_not_ours(old, target);
   sync_directory(run_dir);
   remove_remains(run_dir, ".old-final-");
 }

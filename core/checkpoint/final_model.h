@@ -25,7 +25,8 @@ struct FinalModelParts {
 };
 
 // Writes RUN/final/. Called by one rank. Everything is written and synced in RUN/.tmp-final-*, which is then renamed: a
-// crash at any instant leaves either no final/ or a whole one. A final/ that was there is replaced.
+// crash at any instant leaves either no final/ or a whole one. A final/ that was there is replaced; what else lay in it
+// stays.
 void write_final_model(const std::filesystem::path& run_dir, const FinalModelParts& parts);
 
 // Writes the tensors to `file`, for a model that need not be in memory at once.

@@ -104,7 +104,9 @@ std::vector<std::string> files_read(const ConfigArguments& arguments, const Conf
   const DataConfig& data = config.data();
   if (data.has_tokenizer()) files.push_back(data.tokenizer());
   for (const auto* sources : {&data.train(), &data.validation()}) {
-    for (const DataSource& source : *sources) files.push_back(source.prefix());
+    for (const DataSource& source : *sources) {
+      for (const char* ending : {"", ".bin", ".idx"}) files.push_back(source.prefix() + ending);  // each may be a link
+    }
   }
   const MoeConfig& moe = config.model().moe();
   if (moe.routing() == MoeConfig::REPLAY) files.push_back(moe.replay_file());

@@ -17,7 +17,6 @@ constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 constexpr double kNever = std::numeric_limits<double>::infinity();
 // Of the effort, what layers may take: enough is left for plans.
 constexpr double kOfLayers = 0.5;
-constexpr double kWithClimbs = 2;  // likewise, that no climb goes on behind
 constexpr int64_t kProgressEvery = 16;
 // How much dearer a layout is taken to be that is guessed to need twice the memory there is.
 constexpr double kOfExcess = 10;
@@ -71,6 +70,7 @@ class Search {
       }
       tell_progress();
     }
+    if (!first_is_enough && result_.best.empty()) plan_smallest(bounds);
     if (!result_.best.empty() && !first_is_enough) {
       climb(bounds, result_.best.front().point.layout);
       if (result_.given && result_.given->plan.step.fits()) climb(bounds, result_.given->point.layout);
@@ -186,21 +186,34 @@ class Search {
     const auto point = std::ranges::find(points_, layout, &SearchPoint::layout);
     if (point == points_.end()) return kNever;
     const auto index = static_cast<size_t>(point - points_.begin());
-    if (fates_[index] == Fate::kNotLookedAt) {
-      const LayoutBound bound = bounds.close(*point);
-      const bool fits = bound.memory_bytes <= result_.memory_limit_bytes;
-      if (fits && cost(*point, bound.step_s, bound.memory_bytes) < limit) plan(index);
+    const auto may_do = [&](const LayoutBound& bound) {
+      return bound.memory_bytes <= result_.memory_limit_bytes && cost(*point, bound.step_s, bound.memory_bytes) < limit;
+    };
+    if (fates_[index] == Fate::kNotLookedAt && may_do(bounds.quick(*point)) && may_do(bounds.close(*point))) {
+      plan(index);
       tell_progress();
     }
     return costs_[index];
   }
 
+  // Where effort ended before any plan that fits: those that are guessed to need least, until one does.
+  void plan_smallest(LayoutBounds& bounds) {
+    constexpr size_t kAtMost = 20;
+    std::vector<std::pair<double, size_t>> by_memory;
+    for (size_t i = 0; i < points_.size(); ++i) {
+      if (fates_[i] == Fate::kNotLookedAt) by_memory.emplace_back(bounds.quick(points_[i]).memory_guess, i);
+    }
+    std::ranges::sort(by_memory);
+    for (size_t i = 0; i < std::min(kAtMost, by_memory.size()) && result_.best.empty(); ++i) plan(by_memory[i].second);
+  }
+
   // From a layout that fits to the best of those around it, while that one is better: those that differ in one knob,
-  // and where such a one was not planned or does not fit, the same with more, or less, recomputed.
+  // and where a rule forbids such a one, or it does not fit, the same with other groups of experts, or with more, or
+  // less, recomputed.
   void climb(LayoutBounds& bounds, SearchLayout at) {
-    constexpr int kAtMost = 8;
+    constexpr int kAtMost = 32;
     double least = try_layout(bounds, at, kNever);
-    for (int step = 0; step < kAtMost && plays_.played() < kWithClimbs * options_.effort; ++step) {
+    for (int step = 0; step < kAtMost; ++step) {
       SearchLayout best = at;
       const auto visit = [&](const SearchLayout& layout, double limit) {
         const double cost = try_layout(bounds, layout, limit);
@@ -211,6 +224,11 @@ class Search {
         if (visit(change.layout, worst_kept()) < kNever) continue;
         SearchLayout same = change.layout;
         for (same.recompute = 0; same.recompute < std::ssize(space_.axes().recompute); ++same.recompute) {
+          if (same != change.layout) visit(same, least);
+        }
+        same = change.layout;
+        for (const int expert : space_.axes().expert) {
+          same.expert = expert;
           if (same != change.layout) visit(same, least);
         }
       }

@@ -88,6 +88,7 @@ class Neighbours {
   }
   void add_layout(SearchLayout layout) {
     if (layout.pipeline == 1) layout.schedule = ParallelConfig::Pipeline::ONE_F_ONE_B;
+    if (layout == best_) return;  // nothing is there to choose
     changes_.push_back({.name = space_.difference_of(best_, layout), .layout = layout});
   }
   std::vector<LayoutChange> take() { return std::move(changes_); }

@@ -150,6 +150,11 @@ fs::path prepare_run_folder(const RunConfig& config, int64_t needed_bytes, FileS
   }
   check_space(folder, needed_bytes);
   if (occupied) {
+    const fs::path inside = fs::current_path(error).lexically_relative(fs::canonical(folder, error));
+    if (!error && !inside.empty() && *inside.begin() != "..") {
+      fail("run.dir {}: the old run is to be moved aside, and this command was started inside it; start it elsewhere",
+           folder.string());
+    }
     const fs::path aside = free_name_beside(folder);
     fs::rename(folder, aside, error);
     if (error) {

@@ -98,6 +98,12 @@ Progress TrainingCheckpoints::resume(const std::vector<int64_t>& candidates) {
       newest_step_ = step;
       if (saver_) saver_->note_loaded(step, true);
       if (world.rank() == 0 && !about_data.empty()) spdlog::warn("{}", about_data);
+      if (world.rank() == 0 && !network_changes.empty()) {
+        spdlog::warn(
+            "the checkpoint is of another network, which train.allow_changed lets pass:\n{}What this one has no place "
+            "for is dropped",
+            network_changes);
+      }
       if (world.rank() == 0 && !notes.moments) spdlog::info("it has no optimizer state: moments start at zero");
       if (world.rank() == 0 && !notes.residuals) {
         spdlog::info("another layout, or another encoding of gradients: what encoding had lost is dropped");

@@ -64,6 +64,17 @@ class Plan(ShoalTest):
             self.assertTrue(plan["fits"])
             self.assertLessEqual(best[0]["plan"]["step_s"], plan["step_s"] * (1 + 1e-9), known)
 
+    def test_a_search_changes_two_knobs_where_rules_want_it(self):
+        # Twice the stages want half the ranks of experts, which here are as many as there are ranks of a stage.
+        words = [str(ROOT / "configs/moe_1b.textproto"), "--cluster", str(ROOT / "configs/clusters/h100_25gbe.textproto"), "cluster.num_nodes=4"]
+        done = self.run_program([SHOAL, "plan", *words, "--search", "--json"], timeout=300)
+        first = json.loads(done.stdout)["best"][0]
+        self.assertLess(first["plan"]["step_s"], 0.05)
+        self.assertIn("PP8", first["name"])
+        # However little may be looked at, what fits is found.
+        done = self.run_program([SHOAL, "plan", *words, "--search", "--json", "--effort", "0.01"], timeout=300)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_searches_that_cannot_be(self):
         cluster = ["--cluster", str(ROOT / "configs/clusters/rtx4090_25gbe.textproto"), "cluster.num_nodes=1"]
         mixtral = str(ROOT / "configs/models/mixtral_8x7b.textproto")

@@ -140,7 +140,9 @@ class Resume(ShoalTest):
         self.train(*longer, "train.save_final=false")
         self.assertEqual(self.steps()[-1], 10)
         self.assertEqual((self.folder / "run/final/model.safetensors").read_bytes(), before)
+        (self.folder / "run/final/notes.txt").write_text("of a person")
         self.assertIn("wrote ", self.train(*longer))
+        self.assertEqual((self.folder / "run/final/notes.txt").read_text(), "of a person")
         after = (self.folder / "run/final/model.safetensors").read_bytes()
         self.assertNotEqual(after, before)
         for lost in ("run/final", "run/final/config.textproto"):  # the second leaves no whole model either
@@ -213,6 +215,11 @@ class Resume(ShoalTest):
             for words in says:
                 self.assertIn(words, said)
         self.assertEqual(self.steps(), [7])
+
+    def test_a_smaller_network_is_told(self):
+        self.train("train.steps=7", "model.layers=3")
+        said = self.train("train.steps=8", 'train.allow_changed=["model", "train.steps"]')
+        self.assertIn("the checkpoint is of another network, which train.allow_changed lets pass:\n  model.layers: 3 → 2\n", said)
 
     def test_another_batch_takes_the_next_sequences(self):
         self.train("train.steps=7")
@@ -368,6 +375,16 @@ class Resume(ShoalTest):
         for words in (["run/final/config.textproto", "tiny.textproto"], ["./run/../run/final/config.textproto", "run.dir=run/"]):
             self.refused("train", *words, "run.overwrite=true", says=[
                 "run", " is moved aside before this run starts anew, and with it ", "run/final/config.textproto, which this command reads"])
+        self.assertEqual(self.steps(), [7])
+        (self.folder / "run/data").mkdir()
+        for ending in ("bin", "idx"):
+            shutil.copy(self.folder / f"tokens.{ending}", self.folder / f"run/data/tokens.{ending}")
+            (self.folder / f"link.{ending}").symlink_to(self.folder / f"run/data/tokens.{ending}")
+        self.refused("train", "tiny.textproto", 'data.train=[{prefix: "link"}]', "run.overwrite=true", says="link.bin, which this command reads")
+        inside = 'cd run && exec "$0" train ../tiny.textproto run.dir=. run.overwrite=true "$@"'
+        done = self.run_program(["sh", "-c", inside, SHOAL, 'data.train=[{prefix: "../tokens"}]', "data.validation=[]"])
+        self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+        self.assertIn("this command was started inside it", done.stderr)
         self.assertEqual(self.steps(), [7])
         done = self.shoal("train", "run/config.textproto", "run.overwrite=true", "train.steps=8")  # which is written again
         self.assertIn("the run that was there is moved aside to ", done.stdout + done.stderr)
