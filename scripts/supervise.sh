@@ -196,10 +196,10 @@ if [ "$restarted" -eq 0 ]; then
   [ -z "$begun" ] || { printf '%s\n' "$folder_at_start" "$at_start" >"$begun"; } 2>/dev/null ||
     note "--begun $begun: cannot be written; a restart takes all checkpoints in $run_dir for this run's own"
 elif [ -n "$begun" ]; then
-  if [ -r "$begun" ]; then
+  if [ -f "$begun" ] && [ -s "$begun" ]; then
     { read -r folder_at_start && at_start=$(cat); } <"$begun" || true
   else
-    note "$begun is not there: all checkpoints in $run_dir are taken for this run's own"
+    note "$begun is not there, or empty: all checkpoints in $run_dir are taken for this run's own"
   fi
 fi
 

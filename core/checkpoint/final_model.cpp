@@ -75,7 +75,7 @@ std::string where_final_went(const fs::path& path) {
   if (!fs::exists(named, error)) return {};
   for (const fs::path& run : {named, named.parent_path()}) {
     const std::vector<fs::path> aside = final_models_aside(run);
-    if (aside.empty()) continue;
+    if (aside.empty() || fs::exists(run / "final" / kTensorFile, error)) continue;
     return fmt::format(
         "final/ has no weights: the run went back, and those that it had are in {}; train writes new ones "
         "at its end",
@@ -107,10 +107,6 @@ fs::path final_directory(const fs::path& path) {
   fail("{}: holds no final model (neither {} nor final/{}); train writes it at its end, when train.save_final is true",
        path.string(), kTensorFile, kTensorFile);
 }
-
-}  // namespace
-
-namespace {
 
 // What people put beside the model, or put back there, stays beside the next one.
 void keep_what_is_not_ours(const fs::path& old, const fs::path& target) {

@@ -1,5 +1,6 @@
 // core/plan/search_report.cpp: a search for people: what won, why others did not, and what could not be.
 #include <algorithm>
+#include <cmath>
 
 #include "core/plan/search.h"
 #include "core/train/progress.h"
@@ -42,8 +43,8 @@ std::string describe_proof(const SearchResult& result) {
   if (result.best_is_proven())
     return "  no layout is better than the first; further ranks are of what was looked at\n\n";
   const double gap = 1 - result.least_unseen_cost / result.best.front().cost;
-  return fmt::format("  what was not looked at may be up to {:.0f} % better by its bounds; --effort looks at more\n\n",
-                     100 * gap);
+  return fmt::format("  what was not looked at may be up to {} % better by its bounds; --effort looks at more\n\n",
+                     std::max(1.0, std::round(100 * gap)));
 }
 
 std::string describe_ranking(const SearchResult& result, const SearchSpace& space) {

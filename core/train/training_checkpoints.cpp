@@ -150,9 +150,9 @@ void TrainingCheckpoints::set_aside_after(int64_t step) {
   const auto moved = saver_ ? saver_->set_aside_after(step) : open_saver()->set_aside_after(step);
   if (moved.empty()) return;
   spdlog::warn(
-      "{}: this run goes on from step {}; the checkpoints of later steps ({}) are moved aside, to aside-step-… (to go "
+      "{}: this run goes on from step {}; the checkpoints of later steps ({}) are moved aside, to aside-step-…; to go "
       "on "
-      "from one after all, give it its name back)",
+      "from one after all, give it its name back",
       folder_.path().string(), step, list_of(moved));
 }
 

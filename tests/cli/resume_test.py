@@ -369,6 +369,8 @@ class Resume(ShoalTest):
         self.assertIn("going on from the checkpoint of step 8", self.train(*other))
         self.assertEqual((self.folder / "run/aside-final-step-14-1/model.safetensors").read_bytes(), old)
         self.assertNotEqual((self.folder / "run/final/model.safetensors").read_bytes(), old)
+        (self.folder / "run/empty").mkdir()
+        self.assertNotIn("went back", self.refused("evaluate", "run/empty", says="holds no model"))
 
     def test_overwriting_what_the_command_reads(self):
         self.train("train.steps=7")

@@ -192,8 +192,8 @@ class StandIn(ShoalTest):
         for options, code in (([], 85), (["--restarted"], 85), (["--restarted"], 85), (["--restarted"], 0)):
             self.supervise(*words, *options, command=command, code=code)
         self.assertEqual([start.endswith(GOES_ON) for start in self.starts()], [False, False, False, True])
-        (self.folder / "begun.txt").unlink()
-        self.assertIn("begun.txt is not there: all checkpoints in run are taken for this run's own",
+        (self.folder / "begun.txt").write_text("")
+        self.assertIn("begun.txt is not there, or empty: all checkpoints in run are taken for this run's own",
                       self.supervise(*words, "--restarted", command=command))
 
     def test_started_before_without_a_checkpoint(self):

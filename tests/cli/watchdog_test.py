@@ -95,8 +95,13 @@ class WatchedJob(ShoalTest):
 class WatchdogTest(WatchedJob):
     def test_a_stopped_rank_is_named_and_the_job_is_over(self):
         # Those that speak for their nodes, or for nobody; and one that is alone on its node, of which nobody knows more.
+        def leave_records_of_a_larger_job():
+            (self.folder / "run/flight").mkdir(exist_ok=True)
+            for other in (RANKS + 1, RANKS + 5):
+                (self.folder / f"run/flight/rank-{other:05}.jsonl").write_text("{}\n")
         for rank, per_node in ((None, 4), (0, 2), (2, 2), (0, 1)):
-            rank, code, stderr = self.disturb(signal.SIGSTOP, f"parallel.ranks_per_node={per_node}", rank=rank)
+            rank, code, stderr = self.disturb(signal.SIGSTOP, f"parallel.ranks_per_node={per_node}", rank=rank,
+                                              prepare=leave_records_of_a_larger_job)
             self.assertEqual(code, WATCHDOG_EXIT, stderr)
             self.assertEqual(stderr.count("watchdog on rank"), 1, stderr)
             self.assertIn(f": rank {rank} of {RANKS} ", stderr)
